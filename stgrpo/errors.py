@@ -1,0 +1,8 @@
+"""The one exception that means "the user can fix this"."""
+
+
+class UserError(Exception):
+    """A mistake in what the user gave: one line with the value, the limit and the fix.
+
+    The command line prints it without a traceback and exits with 2.
+    """
