@@ -1,0 +1,105 @@
+"""Trajectories cut into single-turn examples, and the order in which training meets them."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from stgrpo.data.records import Step, Trajectory
+from stgrpo.errors import UserError
+from stgrpo.react.prompt import Message, PromptStyle, Turn, render_messages
+from stgrpo.react.response import format_response
+
+
+class Encoder(Protocol):
+    """What examples need of a tokenizer (`stgrpo.data.tokenizer.Tokenizer` has it)."""
+
+    def encode_prompt(self, messages: list[Message]) -> list[int]: ...
+
+    def encode_response(self, text: str) -> list[int]: ...
+
+
+@dataclass(frozen=True)
+class Example:
+    """One state of the single-turn MDP as tokens, with the expert's response (its end-of-turn token included)."""
+
+    prompt_ids: tuple[int, ...]
+    response_ids: tuple[int, ...]
+    step: Step
+    task: str
+    layout: str
+    index: int  # of the step in its trajectory
+
+
+def build_examples(
+    trajectories: Iterable[Trajectory],
+    tokenizer: Encoder,
+    style: PromptStyle,
+    *,
+    max_prompt_len: int,
+    max_response_len: int,
+) -> list[Example]:
+    """One example for every state of every trajectory, in order; its history is the expert's own last turn.
+
+    Raises:
+        UserError: if a prompt or response is longer than its limit; nothing is ever cut off. It names the longest.
+    """
+    examples = [example for trajectory in trajectories for example in _examples(trajectory, tokenizer, style)]
+    for part, limit in (("prompt", max_prompt_len), ("response", max_response_len)):
+        length, longest = _longest(examples, part)
+        if length > limit:
+            raise UserError(
+                f"a {part} of {length} tokens ({longest}) is longer than max_{part}_len={limit}: "
+                f"set max_{part}_len to at least {length}"
+            )
+    return examples
+
+
+def _examples(trajectory: Trajectory, tokenizer: Encoder, style: PromptStyle) -> Iterator[Example]:
+    last: Turn | None = None
+    for index, step in enumerate(trajectory.steps):
+        messages = render_messages(step.observation, style=style, last=last)
+        yield Example(
+            prompt_ids=tuple(tokenizer.encode_prompt(messages)),
+            response_ids=tuple(tokenizer.encode_response(format_response(step.reasoning, step.action))),
+            step=step,
+            task=trajectory.task,
+            layout=trajectory.layout,
+            index=index,
+        )
+        last = Turn(reasoning=step.reasoning, action=step.action)
+
+
+def _longest(examples: list[Example], part: str) -> tuple[int, str]:
+    lengths = [len(e.prompt_ids if part == "prompt" else e.response_ids) for e in examples]
+    if not lengths:
+        return 0, ""
+    longest = examples[int(np.argmax(lengths))]
+    return max(lengths), f"{longest.task} {longest.layout} step {longest.index}"
+
+
+def epoch_order(n: int, *, seed: int, epoch: int) -> np.ndarray:
+    """[n] int64, the order of the examples in one epoch: a permutation that depends on (n, seed, epoch) alone.
+
+    It sorts raw Philox output, whose stream NumPy guarantees; `Generator.permutation` may change between versions, and
+    a run resumed after an upgrade would see some examples twice.
+    """
+    keys = np.random.Philox(np.random.SeedSequence([seed, epoch])).random_raw(n)
+    return np.argsort(keys, kind="stable")
+
+
+def batch_indices(n: int, batch: int, step: int, seed: int) -> np.ndarray:
+    """[batch] int64, the examples of the global batch `step`: a pure function, so a resumed run needs only its step.
+
+    Epochs are laid end to end and cut into batches, so a batch may take the end of one and the beginning of the next,
+    and every example is met once an epoch.
+
+    Raises:
+        ValueError: if there is no example to take.
+    """
+    if n < 1:
+        raise ValueError("there are no examples to make a batch of")
+    positions = np.arange(step * batch, (step + 1) * batch)
+    orders = [epoch_order(n, seed=seed, epoch=e) for e in range(positions[0] // n, positions[-1] // n + 1)]
+    return np.concatenate(orders)[positions - positions[0] // n * n]

@@ -1,0 +1,143 @@
+"""Expert trajectories on disk: one JSON object a line, written whole or not at all, read with every field checked."""
+
+import json
+import os
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+from stgrpo.errors import UserError
+
+
+@dataclass(frozen=True)
+class Step:
+    """One state of an expert trajectory: one single-turn problem and its solution.
+
+    Attributes:
+        observation: the state's text as a model sees it.
+        valid_actions: in display order.
+        reasoning: why the expert does what it does.
+        action: the expert's action.
+        optimal_actions: every action that brings the goal one step nearer; the expert's is among them.
+        distance: exact number of steps to the goal, before the action.
+    """
+
+    observation: str
+    valid_actions: tuple[str, ...]
+    reasoning: str
+    action: str
+    optimal_actions: tuple[str, ...]
+    distance: int
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    """The expert's way from the start of one kitchen to its goal."""
+
+    task: str
+    layout: str
+    steps: tuple[Step, ...]
+
+
+def write_trajectories(path: str | os.PathLike[str], trajectories: Iterable[Trajectory]) -> int:
+    """Write trajectories, one a line; the file appears only when all of them are on disk.
+
+    Returns:
+        How many were written.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f"{path.name}.{os.getpid()}.part")
+    count = 0
+    try:
+        with unfinished.open("w", encoding="utf-8") as file:
+            for trajectory in trajectories:
+                file.write(json.dumps(asdict(trajectory), ensure_ascii=False) + "\n")
+                count += 1
+            file.flush()
+            os.fsync(file.fileno())
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+    return count
+
+
+def read_trajectories(path: str | os.PathLike[str]) -> list[Trajectory]:
+    """Read what `write_trajectories` wrote.
+
+    Raises:
+        UserError: if the file is absent or empty, or a line is not a whole trajectory; it names the line.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"{path} does not exist: run `stgrpo collect` with this work directory first")
+    trajectories = []
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            try:
+                trajectories.append(_trajectory(json.loads(line.decode("utf-8"))))
+            except ValueError as error:
+                fix = "delete that line, or delete the file and run `stgrpo collect` again"
+                raise UserError(f"{path}:{number}: not a trajectory ({error}): {fix}") from error
+    if not trajectories:
+        raise UserError(f"{path} holds no trajectory: delete it and run `stgrpo collect` again")
+    return trajectories
+
+
+def _trajectory(value: object) -> Trajectory:
+    entry = _fields(value, Trajectory)
+    steps = entry["steps"]
+    if not isinstance(steps, list) or not steps:
+        raise ValueError("steps must be a list that is not empty")
+    return Trajectory(
+        task=_text(entry, "task"),
+        layout=_text(entry, "layout"),
+        steps=tuple(_step(step, index) for index, step in enumerate(steps)),
+    )
+
+
+def _step(value: object, index: int) -> Step:
+    try:
+        entry = _fields(value, Step)
+        distance = entry["distance"]
+        if not isinstance(distance, int) or isinstance(distance, bool) or distance < 1:
+            raise ValueError(f"distance is {distance!r}, must be a whole number of at least 1")
+        step = Step(
+            observation=_text(entry, "observation"),
+            valid_actions=_texts(entry, "valid_actions"),
+            reasoning=_text(entry, "reasoning"),
+            action=_text(entry, "action"),
+            optimal_actions=_texts(entry, "optimal_actions"),
+            distance=distance,
+        )
+        for name, actions in (("valid_actions", step.valid_actions), ("optimal_actions", step.optimal_actions)):
+            if step.action not in actions:
+                raise ValueError(f"action {step.action!r} is not among the {name}")
+    except ValueError as error:
+        raise ValueError(f"step {index}: {error}") from error
+    return step
+
+
+def _fields(value: object, record: type[Step] | type[Trajectory]) -> dict[str, object]:
+    names = {field.name for field in fields(record)}
+    if not isinstance(value, dict):
+        raise ValueError(f"expected an object with {', '.join(sorted(names))}")
+    if missing := names - value.keys():
+        raise ValueError(f"{', '.join(sorted(missing))} missing")
+    if unknown := value.keys() - names:
+        raise ValueError(f"unknown field {', '.join(sorted(unknown))}")
+    return value
+
+
+def _text(entry: dict[str, object], name: str) -> str:
+    value = entry[name]
+    if not isinstance(value, str):
+        raise ValueError(f"{name} must be text")
+    return value
+
+
+def _texts(entry: dict[str, object], name: str) -> tuple[str, ...]:
+    value = entry[name]
+    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+        raise ValueError(f"{name} must be a list of texts")
+    return tuple(value)
