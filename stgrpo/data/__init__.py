@@ -1,0 +1,1 @@
+"""Trajectories on disk, tokens, and batches that can be resumed."""

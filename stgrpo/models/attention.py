@@ -1,0 +1,120 @@
+"""One attention core for training and for sampling: queries against a shared prefix and against their own past.
+
+A group holds one prompt and G responses. The prompt attends to itself once; each response attends to the prompt's keys and
+values, shared by the group, and to its own. The softmax runs over both parts together: merging two softmaxes by their
+log-sum-exp gives the same output but, with implementations that stop the gradient of the residual, the wrong gradient.
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+
+_MASKED = -1e30  # finite, so that a fully masked row gives numbers and no NaN in the backward pass
+
+
+@dataclasses.dataclass(frozen=True)
+class KeyValues:
+    """Keys and values of one layer, [..., length, K, H]."""
+
+    k: jax.Array
+    v: jax.Array
+
+
+jax.tree_util.register_dataclass(KeyValues, ["k", "v"], [])
+
+
+def rotary(positions: jax.Array, head_dim: int, theta: float) -> tuple[jax.Array, jax.Array]:
+    """Cosines and sines of rotary position embedding (arXiv 2104.09864), float32.
+
+    Args:
+      positions: [B, S] token positions.
+      head_dim: H.
+      theta: the base of the frequencies.
+
+    Returns:
+      Two arrays [B, S, 1, H / 2].
+    """
+    frequency = theta ** (-jnp.arange(0, head_dim, 2, dtype=jnp.float32) / head_dim)
+    angle = positions[..., None, None].astype(jnp.float32) * frequency
+    return jnp.cos(angle), jnp.sin(angle)
+
+
+def rotate(x: jax.Array, rope: tuple[jax.Array, jax.Array]) -> jax.Array:
+    """Turns each pair (x_i, x_{i + H/2}) of x_[..., heads, H] by its position's angle (the rotate-half convention)."""
+    cos, sin = rope
+    low, high = jnp.split(x.astype(jnp.float32), 2, axis=-1)
+    return jnp.concatenate([low * cos - high * sin, high * cos + low * sin], axis=-1).astype(x.dtype)
+
+
+def causal_mask(length: int) -> jax.Array:
+    """[length, length], true where a query may see a key."""
+    return jnp.tril(jnp.ones((length, length), bool))
+
+
+def attend_causal(q_BSNH: jax.Array, own: KeyValues) -> jax.Array:
+    """Plain causal attention over whole rows. Right padding needs no mask: nothing real looks at it. Returns [B, S, N, H]."""
+    S = q_BSNH.shape[1]
+    own = KeyValues(own.k[:, None], own.v[:, None])
+    return attend_prefix(q_BSNH[:, None], own, causal_mask(S), None, None)[:, 0]
+
+
+def attend_group(q_BSNH: jax.Array, own: KeyValues, prompt_len_B: jax.Array, *, P: int, G: int) -> jax.Array:
+    """Attention of rows that hold a prompt and its G responses, S = P + G * R.
+
+    Args:
+      q_BSNH: queries; the first P positions are the prompt's, then R for each response.
+      own: keys and values of the same positions, [B, S, K, H].
+      prompt_len_B: how many of the P prompt positions are real; responses do not see the others.
+      P: padded prompt length.
+      G: responses a prompt.
+
+    Returns:
+      [B, S, N, H].
+    """
+    B, S, N, H = q_BSNH.shape
+    R = (S - P) // G
+    prompt = KeyValues(own.k[:, :P], own.v[:, :P])
+    prompt_out = attend_causal(q_BSNH[:, :P], prompt)
+    responses = jax.tree.map(lambda x: x[:, P:].reshape(B, G, R, *x.shape[2:]), own)
+    q_BGRNH = q_BSNH[:, P:].reshape(B, G, R, N, H)
+    response_out = attend_prefix(q_BGRNH, responses, causal_mask(R), prompt, prompt_len_B)
+    return jnp.concatenate([prompt_out, response_out.reshape(B, G * R, N, H)], axis=1)
+
+
+def attend_prefix(
+    q_BGTNH: jax.Array,
+    own: KeyValues,
+    own_mask_TU: jax.Array,
+    prefix: KeyValues | None,
+    prefix_len_B: jax.Array | None,
+) -> jax.Array:
+    """Softmax attention over [a prefix shared by the group | each sample's own keys], jointly.
+
+    Args:
+      q_BGTNH: T queries for each of the G samples.
+      own: [B, G, U, K, H], keys and values of each sample.
+      own_mask_TU: true where query t may see own key u; broadcast over the batch.
+      prefix: [B, P, K, H], or None.
+      prefix_len_B: real length of each prefix; None with no prefix.
+
+    Returns:
+      [B, G, T, N, H] in the dtype of the queries.
+    """
+    B, G, T, N, H = q_BGTNH.shape
+    K = own.k.shape[-2]
+    q = q_BGTNH.reshape(B, G, T, K, N // K, H) * H**-0.5
+    scores = jnp.einsum("bgtkmh,bgukh->bgkmtu", q, own.k, preferred_element_type=jnp.float32)
+    scores = jnp.where(own_mask_TU, scores, _MASKED)
+    U = scores.shape[-1]
+    if prefix is not None:
+        P = prefix.k.shape[1]
+        prefix_scores = jnp.einsum("bgtkmh,bpkh->bgkmtp", q, prefix.k, preferred_element_type=jnp.float32)
+        seen_BP = jnp.arange(P) < prefix_len_B[:, None]
+        prefix_scores = jnp.where(seen_BP[:, None, None, None, None], prefix_scores, _MASKED)
+        scores = jnp.concatenate([scores, prefix_scores], axis=-1)
+    weights = jax.nn.softmax(scores, axis=-1).astype(q.dtype)
+    out = jnp.einsum("bgkmtu,bgukh->bgtkmh", weights[..., :U], own.v)
+    if prefix is not None:
+        out += jnp.einsum("bgkmtp,bpkh->bgtkmh", weights[..., U:], prefix.v)
+    return out.reshape(B, G, T, N, H)

@@ -1,0 +1,141 @@
+"""The sizes of a decoder, and every one of its parameters declared once: shape, logical axes, initialiser.
+
+Abstract shapes, shardings, initial values and the Hugging Face names are all derived from these tables.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelShape:
+    """The architecture of a decoder with grouped-query attention, RMSNorm and SwiGLU.
+
+    With `qkv_bias` and no more it is Qwen2/2.5 (arXiv 2412.15115); without the bias it is Llama 2/3 without rope scaling.
+    """
+
+    vocab_size: int
+    width: int
+    depth: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    mlp_width: int
+    rope_theta: float = 1_000_000.0
+    norm_eps: float = 1e-6
+    qkv_bias: bool = True
+    tie_embeddings: bool = True
+    max_position: int = 32_768
+
+    def errors(self) -> list[str]:
+        """What is wrong with these sizes, one line each; empty when nothing is."""
+        found = []
+        if self.heads % self.kv_heads:
+            found.append(f"heads={self.heads} is not a multiple of kv_heads={self.kv_heads}: use a divisor of heads")
+        if self.head_dim % 2:
+            found.append(f"head_dim={self.head_dim} is odd, rotary positions need pairs: use {self.head_dim + 1}")
+        for name in ("vocab_size", "width", "depth", "heads", "kv_heads", "head_dim", "mlp_width", "max_position"):
+            if getattr(self, name) < 1:
+                found.append(f"{name}={getattr(self, name)} must be at least 1")
+        return found
+
+    def parameter_count(self) -> int:
+        """Number of parameters, a tied head counted once."""
+        specs = {**top_specs(self), **{f"layers.{k}": v for k, v in layer_specs(self).items()}}
+        return sum(spec.size for spec in specs.values())
+
+
+@dataclasses.dataclass(frozen=True)
+class ParameterSpec:
+    """One parameter: its shape, the logical name of each axis, and how it starts.
+
+    `fan_in` is the number of inputs summed into one output; 0 stands for a constant start.
+    """
+
+    shape: tuple[int, ...]
+    axes: tuple[str, ...]
+    fan_in: int = 0
+    constant: float = 0.0
+
+    @property
+    def size(self) -> int:
+        size = 1
+        for n in self.shape:
+            size *= n
+        return size
+
+    def initial(self, key: jax.Array) -> jax.Array:
+        """A float32 start: truncated normal with variance 1 / fan_in, or the constant."""
+        if not self.fan_in:
+            return jnp.full(self.shape, self.constant, jnp.float32)
+        return jax.nn.initializers.truncated_normal(self.fan_in**-0.5)(key, self.shape, jnp.float32)
+
+
+def layer_specs(shape: ModelShape) -> Mapping[str, ParameterSpec]:
+    """The parameters of all layers, stacked on a leading axis of length L."""
+    c = shape
+    specs = {
+        "attention_norm": ParameterSpec((c.width,), ("norm",), constant=1.0),
+        "q": ParameterSpec((c.width, c.heads, c.head_dim), ("embed", "heads", "head_dim"), c.width),
+        "k": ParameterSpec((c.width, c.kv_heads, c.head_dim), ("embed", "kv_heads", "head_dim"), c.width),
+        "v": ParameterSpec((c.width, c.kv_heads, c.head_dim), ("embed", "kv_heads", "head_dim"), c.width),
+        "o": ParameterSpec((c.heads, c.head_dim, c.width), ("heads", "head_dim", "embed"), c.heads * c.head_dim),
+        "mlp_norm": ParameterSpec((c.width,), ("norm",), constant=1.0),
+        "gate": ParameterSpec((c.width, c.mlp_width), ("embed", "mlp"), c.width),
+        "up": ParameterSpec((c.width, c.mlp_width), ("embed", "mlp"), c.width),
+        "down": ParameterSpec((c.mlp_width, c.width), ("mlp", "embed"), c.mlp_width),
+    }
+    if c.qkv_bias:
+        specs |= {
+            "q_bias": ParameterSpec((c.heads, c.head_dim), ("heads", "head_dim")),
+            "k_bias": ParameterSpec((c.kv_heads, c.head_dim), ("kv_heads", "head_dim")),
+            "v_bias": ParameterSpec((c.kv_heads, c.head_dim), ("kv_heads", "head_dim")),
+        }
+    return {
+        name: dataclasses.replace(spec, shape=(c.depth, *spec.shape), axes=("layers", *spec.axes))
+        for name, spec in specs.items()
+    }
+
+
+def top_specs(shape: ModelShape) -> Mapping[str, ParameterSpec]:
+    """The parameters outside the layers."""
+    specs = {
+        "embedding": ParameterSpec((shape.vocab_size, shape.width), ("vocab", "vocab_width"), shape.width),
+        "final_norm": ParameterSpec((shape.width,), ("norm",), constant=1.0),
+    }
+    if not shape.tie_embeddings:
+        specs["head"] = ParameterSpec((shape.vocab_size, shape.width), ("vocab", "vocab_width"), shape.width)
+    return specs
+
+
+_QWEN2_5 = {
+    # name: width, depth, heads, kv_heads, mlp_width, vocab_size, tied
+    "qwen2.5-0.5b": (896, 24, 14, 2, 4864, 151_936, True),
+    "qwen2.5-1.5b": (1536, 28, 12, 2, 8960, 151_936, True),
+    "qwen2.5-3b": (2048, 36, 16, 2, 11_008, 151_936, True),
+    "qwen2.5-7b": (3584, 28, 28, 4, 18_944, 152_064, False),
+    "qwen2.5-14b": (5120, 48, 40, 8, 13_824, 152_064, False),
+    "qwen2.5-32b": (5120, 64, 40, 8, 27_648, 152_064, False),
+    "qwen2.5-72b": (8192, 80, 64, 8, 29_568, 152_064, False),
+}
+
+
+def named_shapes() -> dict[str, ModelShape]:
+    """The Qwen2.5 family as published, by name."""
+    shapes = {}
+    for name, (width, depth, heads, kv_heads, mlp_width, vocab_size, tied) in _QWEN2_5.items():
+        shapes[name] = ModelShape(
+            vocab_size=vocab_size,
+            width=width,
+            depth=depth,
+            heads=heads,
+            kv_heads=kv_heads,
+            head_dim=width // heads,
+            mlp_width=mlp_width,
+            norm_eps=1e-6 if width != 5120 and width != 8192 else 1e-5,
+            tie_embeddings=tied,
+        )
+    return shapes

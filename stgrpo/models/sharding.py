@@ -1,0 +1,108 @@
+"""Where every array lives: one table from logical axes to mesh axes, and the shardings derived from it.
+
+The mesh has three axes: `data` (replicas of the parameters), `fsdp` (their shards along the width) and `tensor`
+(their shards along heads, MLP and vocabulary). Batches are split over data × fsdp.
+"""
+
+import math
+
+import jax
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from stgrpo.errors import UserError
+from stgrpo.models.shapes import ModelShape, layer_specs, top_specs
+
+MESH_AXES = ("data", "fsdp", "tensor")
+BATCH_AXES = ("data", "fsdp")
+
+# A logical axis stands once. An axis whose size the mesh axis does not divide stays whole (see `_fit`).
+# The embedding is cut along the vocabulary only: a lookup in a table cut along its width makes XLA gather all of it.
+RULES: dict[str, str | tuple[str, ...] | None] = {
+    "layers": None,
+    "vocab": ("fsdp", "tensor"),
+    "vocab_width": None,
+    "embed": "fsdp",
+    "heads": "tensor",
+    "kv_heads": "tensor",
+    "head_dim": None,
+    "mlp": "tensor",
+    "norm": None,
+}
+
+
+def make_mesh(data: int = -1, fsdp: int = 1, tensor: int = 1, devices: list[jax.Device] | None = None) -> Mesh:
+    """A mesh over all devices; one of the sizes may be -1, "what is left".
+
+    Raises:
+      UserError: the sizes do not multiply to the number of devices.
+    """
+    devices = devices if devices is not None else jax.devices()
+    sizes = [data, fsdp, tensor]
+    known = math.prod(s for s in sizes if s != -1)
+    text = f"mesh data={data}, fsdp={fsdp}, tensor={tensor}"
+    if sizes.count(-1) > 1 or known < 1 or len(devices) % known:
+        raise UserError(f"{text} does not fit {len(devices)} devices: use sizes with that product, one may be -1")
+    sizes = [len(devices) // known if s == -1 else s for s in sizes]
+    if math.prod(sizes) != len(devices):
+        raise UserError(f"{text} uses {known} of {len(devices)} devices: set one size to -1 to use all")
+    return jax.make_mesh(sizes, MESH_AXES, axis_types=(AxisType.Auto,) * 3, devices=devices)
+
+
+def batch_shards() -> int:
+    """Over how many devices the batch axis is split in the mesh of the context; 1 without a mesh."""
+    mesh = jax.sharding.get_abstract_mesh()
+    return 1 if mesh.empty else math.prod(mesh.shape[a] for a in BATCH_AXES)
+
+
+def constrain_batch(x: jax.Array) -> jax.Array:
+    """Keeps the leading axis split over the batch axes of the mesh; does nothing without a mesh."""
+    if jax.sharding.get_abstract_mesh().empty:
+        return x
+    return jax.lax.with_sharding_constraint(x, PartitionSpec(BATCH_AXES))
+
+
+def parameter_specs(shape: ModelShape, mesh: Mesh) -> dict:
+    """PartitionSpecs of the parameters, in the nesting of the model's pure dict."""
+    top = {name: _fit(spec.shape, spec.axes, mesh) for name, spec in top_specs(shape).items()}
+    layers = {name: _fit(spec.shape, spec.axes, mesh) for name, spec in layer_specs(shape).items()}
+    return {**top, "layers": layers}
+
+
+def tree_shardings(tree: object, shape: ModelShape, mesh: Mesh) -> object:
+    """Shardings for any pytree that holds copies of the parameters (a model, its gradient, Adam's moments).
+
+    A leaf is known by the last names on its path; a leaf that is no parameter (a step, a count) is replicated.
+    """
+    specs = parameter_specs(shape, mesh)
+
+    def place(path, leaf):
+        names = [k.name for k in path if isinstance(k, jax.tree_util.GetAttrKey)]
+        names = [n for n in names if n in specs or n in specs["layers"]]
+        spec = specs
+        for name in names:
+            spec = spec[name] if isinstance(spec, dict) else spec
+        matches = isinstance(spec, PartitionSpec) and len(spec) <= len(leaf.shape)
+        return NamedSharding(mesh, spec if matches else PartitionSpec())
+
+    return jax.tree_util.tree_map_with_path(place, tree)
+
+
+def batch_sharding(mesh: Mesh) -> NamedSharding:
+    """The leading axis over data × fsdp."""
+    return NamedSharding(mesh, PartitionSpec(BATCH_AXES))
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    """Whole on every device."""
+    return NamedSharding(mesh, PartitionSpec())
+
+
+def _fit(sizes: tuple[int, ...], axes: tuple[str, ...], mesh: Mesh) -> PartitionSpec:
+    def place(size: int, axis: str) -> str | tuple[str, ...] | None:
+        rule = RULES[axis]
+        names = (rule,) if isinstance(rule, str) else rule or ()
+        while names and size % math.prod(mesh.shape[n] for n in names):
+            names = names[:-1]
+        return names or None
+
+    return PartitionSpec(*(place(size, axis) for size, axis in zip(sizes, axes, strict=True)))

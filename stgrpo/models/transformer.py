@@ -1,0 +1,134 @@
+"""The decoder: Qwen2/2.5 in Flax NNX, its layers stacked, scanned and rematerialised.
+
+NNX modules are pytrees, so the model goes straight through `jax.jit`, `jax.grad`, `jax.lax.scan` and optax.
+Parameters are float32; the forward pass computes in the dtype it is asked for.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import TypeVar
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from stgrpo.models.attention import KeyValues, attend_causal, attend_group, rotary, rotate
+from stgrpo.models.shapes import ModelShape, ParameterSpec, layer_specs, top_specs
+from stgrpo.models.sharding import constrain_batch
+
+Carry = TypeVar("Carry")
+Attend = Callable[[jax.Array, KeyValues], tuple[jax.Array, Carry]]
+
+
+def rms_norm(x: jax.Array, scale_D: jax.Array, eps: float) -> jax.Array:
+    """Root-mean-square norm (arXiv 1910.07467), computed in float32."""
+    y = x.astype(jnp.float32)
+    y *= jax.lax.rsqrt(jnp.mean(y * y, axis=-1, keepdims=True) + eps)
+    return (y * scale_D).astype(x.dtype)
+
+
+class Layers(nnx.Module):
+    """The parameters of all layers on one leading axis; inside the scan, those of one layer."""
+
+    def __init__(self, shape: ModelShape, key: jax.Array):
+        _declare(self, layer_specs(shape), key)
+
+    def __call__(self, x_BSD: jax.Array, rope: tuple[jax.Array, jax.Array], attend: Attend, eps: float):
+        """One pre-norm block. `attend` gets queries and the new keys and values, and returns what the scan keeps."""
+        dtype = x_BSD.dtype
+        with jax.named_scope("attention"):
+            h = rms_norm(x_BSD, self.attention_norm[...], eps)
+            q, k, v = (self._project(h, name, dtype) for name in ("q", "k", "v"))
+            out, kept = attend(rotate(q, rope), KeyValues(rotate(k, rope), v))
+            x_BSD += jnp.einsum("bsnh,nhd->bsd", out, self.o[...].astype(dtype))
+        with jax.named_scope("mlp"):
+            h = rms_norm(x_BSD, self.mlp_norm[...], eps)
+            gate = jax.nn.silu(h @ self.gate[...].astype(dtype)) * (h @ self.up[...].astype(dtype))
+            x_BSD += gate @ self.down[...].astype(dtype)
+        return x_BSD, kept
+
+    def _project(self, h_BSD: jax.Array, name: str, dtype: jnp.dtype) -> jax.Array:
+        out = jnp.einsum("bsd,dnh->bsnh", h_BSD, getattr(self, name)[...].astype(dtype))
+        if hasattr(self, name + "_bias"):
+            out += getattr(self, name + "_bias")[...].astype(dtype)
+        return out
+
+
+class Transformer(nnx.Module):
+    """A decoder with its head. Every method is pure; `jax.eval_shape(Transformer, shape, key)` gives the abstract model."""
+
+    def __init__(self, shape: ModelShape, key: jax.Array):
+        top_key, layer_key = jax.random.split(key)
+        self.shape = nnx.static(shape)
+        _declare(self, top_specs(shape), top_key)
+        self.layers = Layers(shape, layer_key)
+
+    @property
+    def head_VD(self) -> jax.Array:
+        """The output embedding: the input's when tied."""
+        return (self.embedding if self.shape.tie_embeddings else self.head)[...]
+
+    def hidden(self, tokens_BS: jax.Array, positions_BS: jax.Array, attend: Attend, layered=None, dtype=jnp.float32):
+        """Final hidden states of rows of tokens.
+
+        Args:
+          tokens_BS: token ids.
+          positions_BS: their positions.
+          attend: called in each layer as `attend(q_BSNH, new KeyValues)`, or with that layer's slice of `layered`
+            as third argument if there is one; returns the attention output and what is to be kept of the layer.
+          layered: a pytree with leading axis L, such as a cache.
+          dtype: of the computation.
+
+        Returns:
+          hidden_BSD after the final norm, and what was kept, stacked over layers.
+        """
+        c = self.shape
+        rope = rotary(positions_BS, c.head_dim, c.rope_theta)
+        x_BSD = jnp.take(self.embedding[...], tokens_BS, axis=0).astype(dtype)
+
+        @jax.checkpoint
+        def body(x, scanned):
+            layer, extra = scanned
+            here = attend if extra is None else lambda q, kv: attend(q, kv, extra)
+            return layer(constrain_batch(x), rope, here, c.norm_eps)
+
+        x_BSD, kept = jax.lax.scan(body, x_BSD, (self.layers, layered))
+        return rms_norm(x_BSD, self.final_norm[...], c.norm_eps), kept
+
+
+def group_hidden(
+    model: Transformer, prompt_BP: jax.Array, prompt_len_B: jax.Array, response_BGR: jax.Array, dtype=jnp.float32
+) -> jax.Array:
+    """Hidden states that predict each response token, from P + G * R tokens a group.
+
+    The first response token is predicted from the prompt's last real token; every response starts at the position
+    after it. Prompts and responses are padded on the right; what padding holds does not matter.
+
+    Returns:
+      [B, G, R, D].
+    """
+    B, G, R = response_BGR.shape
+    P = prompt_BP.shape[1]
+    tokens_BS = jnp.concatenate([prompt_BP, response_BGR.reshape(B, G * R)], axis=1)
+    response_pos_BS = prompt_len_B[:, None] + jnp.tile(jnp.arange(R), G)
+    prompt_pos_BS = jnp.broadcast_to(jnp.arange(P), (B, P))
+    positions_BS = jnp.concatenate([prompt_pos_BS, response_pos_BS], axis=1)
+
+    def attend(q, kv):
+        return attend_group(q, kv, prompt_len_B, P=P, G=G), None
+
+    hidden_BSD, _ = model.hidden(tokens_BS, positions_BS, attend, dtype=dtype)
+    last_B1D = jnp.take_along_axis(hidden_BSD[:, :P], (prompt_len_B - 1)[:, None, None], axis=1)
+    own_BGRD = hidden_BSD[:, P:].reshape(B, G, R, -1)
+    first_BG1D = jnp.broadcast_to(last_B1D[:, None], (B, G, 1, last_B1D.shape[-1]))
+    return jnp.concatenate([first_BG1D, own_BGRD[:, :, :-1]], axis=2)
+
+
+def dense_hidden(model: Transformer, tokens_BS: jax.Array, dtype=jnp.float32) -> jax.Array:
+    """Hidden states of plain rows, each prompt repeated with its response: the reference that `group_hidden` is held to."""
+    positions_BS = jnp.broadcast_to(jnp.arange(tokens_BS.shape[1]), tokens_BS.shape)
+    return model.hidden(tokens_BS, positions_BS, lambda q, kv: (attend_causal(q, kv), None), dtype=dtype)[0]
+
+
+def _declare(module: nnx.Module, specs: Mapping[str, ParameterSpec], key: jax.Array) -> None:
+    for (name, spec), k in zip(specs.items(), jax.random.split(key, len(specs)), strict=True):
+        setattr(module, name, nnx.Param(spec.initial(k)))

@@ -1,0 +1,1 @@
+"""Where responses come from: the sampler protocol and the engines behind it."""

@@ -1,0 +1,63 @@
+"""The sampler protocol: prompts in as token ids; token ids, log-probabilities and finish reasons out."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Protocol
+
+from stgrpo.models.transformer import Transformer
+
+
+@dataclasses.dataclass(frozen=True)
+class SamplingParams:
+    """How to draw a response. Training samples the policy itself: `top_p` 1 and `top_k` 0.
+
+    Attributes:
+      max_tokens: limit of a response, its stop token included.
+      temperature: logits are divided by it; 0 is greedy.
+      top_p: keep the smallest set of tokens with at least this probability; 1 is off.
+      top_k: keep this many tokens; 0 is off.
+    """
+
+    max_tokens: int
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Samples:
+    """What a sampler returned, indexed by prompt, then by sample.
+
+    Attributes:
+      tokens: sampled ids, the stop token included where one was sampled.
+      logprobs: log-probability of each at the sampling temperature (at 1 for greedy), before top-p and top-k.
+      finish: "stop", or "length" where the limit cut the response.
+      version: of the weights that made them.
+    """
+
+    tokens: list[list[list[int]]]
+    logprobs: list[list[list[float]]]
+    finish: list[list[str]]
+    version: int
+
+
+class Sampler(Protocol):
+    """An engine that draws responses from the policy."""
+
+    def generate(
+        self, prompts: Sequence[Sequence[int]], group_size: int, params: SamplingParams, seeds: Sequence[int]
+    ) -> Samples:
+        """Draws `group_size` responses to each prompt.
+
+        Args:
+          prompts: token ids of each.
+          group_size: samples a prompt.
+          params: how to draw.
+          seeds: one a prompt, non-negative and below 2**32. A response depends on its prompt, its seed and its
+            number in the group only, not on the other prompts of the call.
+        """
+        ...
+
+    def update_weights(self, params: Transformer, version: int) -> None:
+        """Makes the next `generate` draw from these parameters."""
+        ...

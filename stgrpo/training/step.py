@@ -1,0 +1,140 @@
+"""The sharded, jitted updates: SFT and GRPO on one path, with exact gradient accumulation and a donated state."""
+
+import dataclasses
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import Mesh
+
+from stgrpo.models.shapes import ModelShape
+from stgrpo.models.sharding import batch_sharding, replicated, tree_shardings
+from stgrpo.models.transformer import Transformer
+from stgrpo.training.grpo import GroupBatch, GrpoLoss, policy_loss
+from stgrpo.training.logprobs import response_logprobs
+from stgrpo.training.masked import masked_sum
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainState:
+    """What training changes: parameters, optimiser state, and the number of updates done."""
+
+    params: Transformer
+    opt_state: optax.OptState
+    step: jax.Array
+
+
+jax.tree_util.register_dataclass(TrainState, ["params", "opt_state", "step"], [])
+
+LossFn = Callable[[Transformer, GroupBatch], tuple[jax.Array, dict[str, jax.Array]]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Steps:
+    """Jitted functions over one mesh.
+
+    Attributes:
+      init: key -> TrainState, born sharded.
+      start: Transformer -> TrainState with a fresh optimiser (the model is donated).
+      update: (TrainState, GroupBatch) -> (TrainState, metrics); the state is donated.
+      logprobs: (Transformer, GroupBatch) -> log-probabilities [B, G, R], for the reference and the old policy.
+      abstract: the TrainState as shapes with shardings.
+      mesh: of all of them.
+    """
+
+    init: Callable[[jax.Array], TrainState]
+    start: Callable[[Transformer], TrainState]
+    update: Callable[[TrainState, GroupBatch], tuple[TrainState, dict[str, jax.Array]]]
+    logprobs: Callable[[Transformer, GroupBatch], jax.Array]
+    abstract: TrainState
+    mesh: Mesh
+
+
+def sft_loss(model: Transformer, batch: GroupBatch, dtype: jnp.dtype) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """Negative log-likelihood of the responses, weighted; the prompt is not in the loss."""
+    logp_BGR, entropy_BGR = response_logprobs(model, batch.prompt_BP, batch.prompt_len_B, batch.response_BGR, dtype=dtype)
+    sums = {"tokens": jnp.sum(batch.mask_BGR), "entropy": masked_sum(entropy_BGR, batch.mask_BGR)}
+    return -masked_sum(logp_BGR, batch.weight_BGR), jax.lax.stop_gradient(sums)
+
+
+def grpo_loss(model: Transformer, batch: GroupBatch, loss: GrpoLoss, dtype: jnp.dtype) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """The GRPO loss of a batch of groups under the model; see `policy_loss`."""
+    logp_BGR, entropy_BGR = response_logprobs(
+        model, batch.prompt_BP, batch.prompt_len_B, batch.response_BGR, temperature=loss.temperature, dtype=dtype
+    )
+    return policy_loss(logp_BGR, entropy_BGR, batch, loss)
+
+
+def accumulate(loss_fn: LossFn, params: Transformer, batch: GroupBatch, micro_batches: int):
+    """Gradient, loss and sums of a batch taken in equal parts: the same numbers as in one piece, up to rounding."""
+    grad_fn = jax.value_and_grad(loss_fn, has_aux=True)
+    if micro_batches == 1:
+        (loss, sums), grads = grad_fn(params, batch)
+        return grads, loss, sums
+
+    def split(x: jax.Array) -> jax.Array:  # strided, so that every part has rows of every device
+        return x.reshape(x.shape[0] // micro_batches, micro_batches, *x.shape[1:]).swapaxes(0, 1)
+
+    parts = jax.tree.map(split, batch)
+    shapes = jax.eval_shape(grad_fn, params, jax.tree.map(lambda x: x[0], parts))
+    zero = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
+
+    def body(total, part):
+        return jax.tree.map(jnp.add, total, grad_fn(params, part)), None
+
+    ((loss, sums), grads), _ = jax.lax.scan(body, zero, parts)
+    return grads, loss, sums
+
+
+def build_steps(
+    shape: ModelShape,
+    mesh: Mesh,
+    optimiser: optax.GradientTransformation,
+    *,
+    loss: GrpoLoss | None = None,
+    micro_batches: int = 1,
+    dtype: jnp.dtype = jnp.float32,
+) -> Steps:
+    """Compiles nothing yet: returns the jitted functions, with shardings from the table of `models.sharding`.
+
+    Args:
+      shape: of the model.
+      mesh: devices.
+      optimiser: optax.
+      loss: of GRPO; None for SFT.
+      micro_batches: parts a batch is taken in.
+      dtype: of the computation; parameters and optimiser state are float32.
+    """
+
+    def start(model: Transformer) -> TrainState:
+        return TrainState(model, optimiser.init(model), jnp.int32(0))
+
+    def loss_fn(model: Transformer, batch: GroupBatch):
+        return sft_loss(model, batch, dtype) if loss is None else grpo_loss(model, batch, loss, dtype)
+
+    def update(state: TrainState, batch: GroupBatch):
+        grads, total, sums = accumulate(loss_fn, state.params, batch, micro_batches)
+        changes, opt_state = optimiser.update(grads, state.opt_state, state.params)
+        tokens = jnp.maximum(sums.pop("tokens"), 1.0)
+        metrics = {"loss": total, "grad_norm": optax.global_norm(grads)} | {k: v / tokens for k, v in sums.items()}
+        return TrainState(optax.apply_updates(state.params, changes), opt_state, state.step + 1), metrics
+
+    def logprobs(model: Transformer, batch: GroupBatch) -> jax.Array:
+        temperature = 1.0 if loss is None else loss.temperature
+        return response_logprobs(
+            model, batch.prompt_BP, batch.prompt_len_B, batch.response_BGR, temperature=temperature, dtype=dtype
+        )[0]
+
+    init = lambda key: start(Transformer(shape, key))  # noqa: E731
+    abstract = jax.eval_shape(init, jax.random.key(0))
+    states = tree_shardings(abstract, shape, mesh)
+    batches, whole = batch_sharding(mesh), replicated(mesh)
+    return Steps(
+        init=jax.jit(init, out_shardings=states),
+        start=jax.jit(start, in_shardings=(states.params,), out_shardings=states, donate_argnums=0),
+        update=jax.jit(update, in_shardings=(states, batches), out_shardings=(states, whole), donate_argnums=0),
+        logprobs=jax.jit(logprobs, in_shardings=(states.params, batches), out_shardings=batches),
+        abstract=jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), abstract, states),
+        mesh=mesh,
+    )
