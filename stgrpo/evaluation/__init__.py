@@ -1,0 +1,1 @@
+"""Whole episodes in unseen kitchens: playing them, measuring them, keeping them on disk."""

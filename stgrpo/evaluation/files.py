@@ -1,0 +1,133 @@
+"""An evaluation on disk: NAME.json, summary and settings; NAME.episodes.jsonl, a line an episode and a response."""
+
+import dataclasses
+import json
+import os
+import pathlib
+from collections.abc import Iterable, Mapping, Sequence
+
+from stgrpo.errors import UserError
+from stgrpo.evaluation import metrics, records
+
+EPISODES_SUFFIX = ".episodes.jsonl"
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """What `write_evaluation` wrote.
+
+    Attributes:
+        name: such as "grpo_small": the policy, an underscore, the set of kitchens.
+        summary: `metrics.summarise` over all episodes.
+        tasks: the same for each task by itself.
+        settings: how the episodes were played, as the caller gave it.
+        episodes: the episodes, with every response.
+    """
+
+    name: str
+    summary: Mapping[str, object]
+    tasks: Mapping[str, Mapping[str, object]]
+    settings: Mapping[str, object]
+    episodes: tuple[records.Episode, ...]
+
+
+def _write_atomically(path: pathlib.Path, lines: Iterable[str]) -> None:
+    """A reader sees the old file or the whole new one, also when the writer is killed."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("w", encoding="utf-8") as file:
+            file.writelines(lines)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _episode_lines(episodes: Iterable[records.Episode]) -> Iterable[str]:
+    for index, episode in enumerate(episodes):
+        head = {"kind": "episode", "episode": index, **records.episode_facts(episode)}
+        yield json.dumps(head) + "\n"
+        for turn in episode.turns:
+            yield json.dumps({"kind": "step", "episode": index, **dataclasses.asdict(turn)}) + "\n"
+
+
+def write_evaluation(
+    directory: pathlib.Path, name: str, episodes: Sequence[records.Episode], *, settings: Mapping[str, object]
+) -> Evaluation:
+    """Writes both files; the summary goes first away and last in, so that where it stands it fits the episodes.
+
+    Args:
+        settings: JSON-able facts on how the episodes were played (policy, seed, temperature, kitchens, ...).
+
+    Returns:
+        What a later `read_evaluation` gives.
+    """
+    tasks = sorted({episode.task for episode in episodes})
+    by_task = {task: metrics.summarise([e for e in episodes if e.task == task]) for task in tasks}
+    evaluation = Evaluation(name, metrics.summarise(episodes), by_task, dict(settings), tuple(episodes))
+    head = {"name": name, "summary": evaluation.summary, "tasks": by_task, "settings": evaluation.settings}
+    text = json.dumps(head, indent=2) + "\n"  # before any file is touched: the settings may not be JSON
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / f"{name}.json").unlink(missing_ok=True)
+    _write_atomically(directory / f"{name}{EPISODES_SUFFIX}", _episode_lines(episodes))
+    _write_atomically(directory / f"{name}.json", [text])
+    return evaluation
+
+
+def read_episodes(path: pathlib.Path) -> list[records.Episode]:
+    """The episodes of one NAME.episodes.jsonl.
+
+    Raises:
+        UserError: the file does not exist, or a line is damaged; names file and line.
+    """
+    if not path.is_file():
+        raise UserError(f"{path} does not exist: run the evaluate stage to write it")
+    heads: list[dict[str, object]] = []
+    turns: list[list[Mapping[str, object]]] = []
+    with path.open(encoding="utf-8") as file:
+        for number, line in enumerate(file, start=1):
+            try:
+                _collect_line(json.loads(line), heads, turns)
+            except (ValueError, KeyError, TypeError, AttributeError) as error:
+                raise UserError(f"{path}:{number} is not an episode or a step ({error}): evaluate again") from error
+    try:
+        return [records.episode_from_facts(head, steps) for head, steps in zip(heads, turns, strict=True)]
+    except TypeError as error:
+        raise UserError(f"{path} was written by another version ({error}): evaluate again") from error
+
+
+def _collect_line(
+    row: dict[str, object], heads: list[dict[str, object]], turns: list[list[Mapping[str, object]]]
+) -> None:
+    kind, index = row.pop("kind"), row.pop("episode")
+    if kind == "episode" and index == len(heads):
+        heads.append(row)
+        turns.append([])
+    elif kind == "step" and index == len(heads) - 1:
+        turns[-1].append(row)
+    else:
+        raise ValueError(f"kind {kind!r} of episode {index!r} is out of place")
+
+
+def read_evaluation(directory: pathlib.Path, name: str) -> Evaluation:
+    """Reads NAME.json and NAME.episodes.jsonl.
+
+    Raises:
+        UserError: a file is missing or damaged.
+    """
+    path = directory / f"{name}.json"
+    if not path.is_file():
+        raise UserError(f"{path} does not exist: run the evaluate stage to write it")
+    try:
+        head = json.loads(path.read_text(encoding="utf-8"))
+        parts = head["name"], head["summary"], head["tasks"], head["settings"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path} is not the summary of an evaluation ({error}): evaluate again") from error
+    return Evaluation(*parts, tuple(read_episodes(directory / f"{name}{EPISODES_SUFFIX}")))
+
+
+def list_evaluations(directory: pathlib.Path) -> list[str]:
+    """Names of the complete evaluations in a directory, sorted; none where it does not exist."""
+    names = [path.stem for path in directory.glob("*.json")]
+    return sorted(name for name in names if (directory / f"{name}{EPISODES_SUFFIX}").is_file())

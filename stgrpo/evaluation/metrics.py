@@ -1,0 +1,143 @@
+"""The numbers of an evaluation: SR, ASAT and ASST as the paper defines them (section V), their intervals and tests.
+
+Pure functions of plain values.
+"""
+
+import dataclasses
+import math
+import statistics
+from collections.abc import Callable, Iterable, Sequence
+
+from stgrpo.evaluation.records import FAILURES, MALFORMED, Episode, TurnRecord
+
+
+def _z(confidence: float) -> float:
+    if not 0.0 < confidence < 1.0:
+        raise ValueError(f"confidence is {confidence}, it must lie between 0 and 1: give 0.95 for 95 %")
+    return statistics.NormalDist().inv_cdf(0.5 + confidence / 2)
+
+
+def wilson_interval(k: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Wilson's score interval for a success rate of `k` out of `n` (Wilson 1927).
+
+    It stays inside [0, 1] and keeps its coverage at rates near 0 and 1, where the normal interval has zero width: 0 of
+    10 gives [0, 0.28]. Without any trial every rate is possible: (0, 1).
+
+    Raises:
+        ValueError: `k` is not between 0 and `n`.
+    """
+    if not 0 <= k <= n:
+        raise ValueError(f"{k} successes out of {n}: the first must lie between 0 and the second")
+    if n == 0:
+        return 0.0, 1.0
+    z = _z(confidence)
+    rate, shrink = k / n, 1 + z * z / n
+    centre = (rate + z * z / (2 * n)) / shrink
+    half = z / shrink * math.sqrt(rate * (1 - rate) / n + z * z / (4 * n * n))
+    # At the ends the exact bound is 0 or 1; rounding may miss it by 1e-17.
+    return (0.0 if k == 0 else centre - half), (1.0 if k == n else centre + half)
+
+
+def two_proportions(k_a: int, n_a: int, k_b: int, n_b: int) -> float:
+    """Two-sided p-value of the pooled z-test that two independent samples share one success rate.
+
+    For results whose episodes are not paired, such as the paper's: its 20 of 40 against 9 of 40 give 0.011.
+    """
+    pooled = (k_a + k_b) / (n_a + n_b)
+    if pooled in (0.0, 1.0):
+        return 1.0
+    error = math.sqrt(pooled * (1 - pooled) * (1 / n_a + 1 / n_b))
+    return math.erfc(abs(k_a / n_a - k_b / n_b) / error / math.sqrt(2))
+
+
+@dataclasses.dataclass(frozen=True)
+class McNemar:
+    """Exact McNemar test of two policies on the same kitchens.
+
+    Attributes:
+        both, only_a, only_b, neither: kitchens solved by both, by the first alone, by the second alone, by none.
+        p_value: two-sided, from the binomial distribution of the discordant pairs.
+    """
+
+    both: int
+    only_a: int
+    only_b: int
+    neither: int
+    p_value: float
+
+
+def mcnemar(successes_a: Sequence[bool], successes_b: Sequence[bool]) -> McNemar:
+    """Tests whether two policies differ on the same kitchens, listed in the same order (McNemar 1947, exact form).
+
+    Under the null hypothesis each discordant pair falls to either side with probability 1/2, so
+    p = min(1, 2 P[Binomial(only_a + only_b, 1/2) <= min(only_a, only_b)]).
+
+    Raises:
+        ValueError: the two lists differ in length.
+    """
+    if len(successes_a) != len(successes_b):
+        raise ValueError(f"{len(successes_a)} episodes against {len(successes_b)}: a pair needs the same kitchen")
+    pairs = list(zip(map(bool, successes_a), map(bool, successes_b), strict=True))
+    only_a, only_b = pairs.count((True, False)), pairs.count((False, True))
+    discordant, smaller = only_a + only_b, min(only_a, only_b)
+    # The ratio of integers is exact, where a sum of floats would underflow beyond a thousand pairs.
+    tail = sum(math.comb(discordant, i) for i in range(smaller + 1))
+    p_value = min(1.0, 2 * tail / 2**discordant)
+    return McNemar(pairs.count((True, True)), only_a, only_b, pairs.count((False, False)), p_value)
+
+
+def pair_episodes(a: Iterable[Episode], b: Iterable[Episode]) -> list[tuple[Episode, Episode]]:
+    """Episodes of two evaluations in the same kitchen, matched by task and layout (and by order where one repeats)."""
+    waiting: dict[tuple[str, str], list[Episode]] = {}
+    for episode in b:
+        waiting.setdefault((episode.task, episode.layout), []).append(episode)
+    pairs = []
+    for episode in a:
+        partners = waiting.get((episode.task, episode.layout))
+        if partners:
+            pairs.append((episode, partners.pop(0)))
+    return pairs
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return sum(values) / len(values) if values else None
+
+
+def _rate(turns: Sequence[TurnRecord], is_hit: Callable[[TurnRecord], bool | None]) -> float | None:
+    """The share of hits among the turns for which a hit is defined."""
+    return _mean([float(hit) for hit in map(is_hit, turns) if hit is not None])
+
+
+def summarise(episodes: Sequence[Episode], confidence: float = 0.95) -> dict[str, object]:
+    """The paper's three figures, and per-response rates that say where the failures come from.
+
+    Rates count every response, refused and repeated ones too; a response that was refused is neither exact nor optimal.
+
+    Returns:
+        n, successes; sr with sr_low and sr_high (Wilson), all None without an episode;
+        asat: mean steps of all episodes, a failure counted at its cap; asst: mean steps of the successful ones;
+        excess_steps: mean steps above the optimum of the successful ones;
+        responses; format_rate, valid_rate, exact_rate, optimal_rate, truncated_rate, mean_tokens over the responses;
+        failures: how many episodes failed in each way. What has nothing to average is None.
+    """
+    solved = [episode for episode in episodes if episode.success]
+    turns = [turn for episode in episodes for turn in episode.turns]
+    low, high = wilson_interval(len(solved), len(episodes), confidence) if episodes else (None, None)
+    return {
+        "n": len(episodes),
+        "successes": len(solved),
+        "sr": _mean([float(episode.success) for episode in episodes]),
+        "sr_low": low,
+        "sr_high": high,
+        "asat": _mean([episode.counted_steps for episode in episodes]),
+        "asst": _mean([episode.steps for episode in solved]),
+        "excess_steps": _mean([e.steps - e.optimal_steps for e in solved if e.optimal_steps is not None]),
+        "responses": len(turns),
+        "format_rate": _rate(turns, lambda turn: turn.failure not in MALFORMED),
+        "valid_rate": _rate(turns, lambda turn: turn.failure == ""),
+        "exact_rate": _rate(turns, lambda turn: turn.exact),
+        "optimal_rate": _rate(turns, lambda turn: turn.optimal),
+        "truncated_rate": _rate(turns, lambda turn: turn.finish == "length"),
+        "mean_tokens": _mean([turn.n_tokens for turn in turns]),
+        "failures": {kind: sum(e.failure == kind for e in episodes) for kind in FAILURES},
+    }

@@ -1,0 +1,85 @@
+"""What an evaluated episode leaves behind: plain values that go to JSON and back unchanged."""
+
+import dataclasses
+from collections.abc import Mapping
+
+# How an episode can fail, in the order in which reports list them.
+FAILURES = ("timeout", "loop", "invalid", "format", "finish", "prompt_too_long")
+# Parse failures (stgrpo.react.response) that mean the text did not have the ReAct form.
+MALFORMED = ("reasoning", "action")
+
+
+@dataclasses.dataclass(frozen=True)
+class TurnRecord:
+    """One response of the model and what became of it.
+
+    Attributes:
+        step: environment steps taken before this response.
+        attempt: 0 for the first try at this decision, then 1, 2, ... while the benchmark's feedback asks again.
+        observation: what the model was shown, valid actions and goal included.
+        response: the decoded text, exactly as sampled.
+        action: the action as parsed, valid or not; None when no action could be read.
+        failure: why it was refused, "" when the action was taken: "reasoning", "action", "invalid" or "finish".
+        expert: the expert's action, None without a planner.
+        exact: whether the action was taken and is the expert's; None without a planner.
+        optimal: whether the action was taken and shortens the way to the goal; None without a planner.
+        distance: fewest steps to the goal before this response; None without a planner.
+        finish: why decoding ended, "stop" or "length".
+        n_prompt_tokens: length of the prompt.
+        n_tokens: length of the response, its stop token included.
+    """
+
+    step: int
+    attempt: int
+    observation: str
+    response: str
+    action: str | None
+    failure: str
+    expert: str | None
+    exact: bool | None
+    optimal: bool | None
+    distance: int | None
+    finish: str
+    n_prompt_tokens: int
+    n_tokens: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Episode:
+    """One kitchen, played from its start until the goal, the cap or a failure.
+
+    Attributes:
+        steps: environment steps taken, also by a failed episode; `counted_steps` is what ASAT averages.
+        cap: the most steps the task allows.
+        failure: "" after a success, else one of `FAILURES`.
+        optimal_steps: fewest steps from the start; None without a planner.
+        turns: every response in order, refused ones included.
+    """
+
+    task: str
+    layout: str
+    success: bool
+    steps: int
+    cap: int
+    failure: str
+    optimal_steps: int | None
+    turns: tuple[TurnRecord, ...]
+
+    @property
+    def counted_steps(self) -> int:
+        """Steps as ASAT counts them: a failure costs the cap, however early it came."""
+        return self.steps if self.success else self.cap
+
+
+def episode_facts(episode: Episode) -> dict[str, object]:
+    """All of an episode but its turns, for its own line of a file."""
+    return {field.name: getattr(episode, field.name) for field in dataclasses.fields(episode) if field.name != "turns"}
+
+
+def episode_from_facts(facts: Mapping[str, object], turns: list[Mapping[str, object]]) -> Episode:
+    """The inverse of `episode_facts` and `dataclasses.asdict` of the turns.
+
+    Raises:
+        TypeError: a field is missing or unknown.
+    """
+    return Episode(**facts, turns=tuple(TurnRecord(**turn) for turn in turns))  # type: ignore[arg-type]
