@@ -1,0 +1,280 @@
+"""Playing whole episodes in lockstep: every unfinished episode is one prompt of one sampler call.
+
+How an episode goes (the paper does not say what happens on an unusable response, so it is a setting):
+
+- A prompt is the state's observation, with the history that the style asks for. A response is parsed strictly; one that
+  cannot be used never steps the environment.
+- `on_invalid="end"` ends the episode there, as a failure. `on_invalid="retry"` is the benchmark's rule: its feedback is
+  put before the observation and the model tries again, up to `retries` responses a decision; a decision that used them
+  up starts afresh, and the third such decision of an episode (`max_exhausted`, cumulative) ends it.
+- `Finish`, the benchmark's word for giving up, always ends the episode as a failure.
+- At the cap the failure is "loop" if some state was visited three times or more, else "timeout".
+
+Results do not depend on which episodes are played together: each response has a seed of its own, mixed from the
+configuration's seed, the kitchen, the step and the try. Greedy decoding has no seeds to differ by, so identical prompts
+are answered once per call of `run_episodes` and remembered: a policy that runs in circles costs nothing after its
+first round.
+"""
+
+import collections
+import dataclasses
+import hashlib
+from collections.abc import Callable, Hashable, Iterable, Sequence
+
+from stgrpo.data.tokenizer import Tokenizer
+from stgrpo.envs.base import Planner, Problem
+from stgrpo.evaluation.records import MALFORMED, Episode, TurnRecord
+from stgrpo.react.prompt import PromptStyle, Turn, render_messages
+from stgrpo.react.response import ParsedResponse, feedback, parse_response
+from stgrpo.rollout.base import Sampler, SamplingParams
+
+LOOP_VISITS = 3
+
+
+@dataclasses.dataclass(frozen=True)
+class Progress:
+    """How far `run_episodes` is: episodes finished and solved, of how many, and sampler turns so far."""
+
+    finished: int
+    solved: int
+    total: int
+    turn: int
+
+
+@dataclasses.dataclass(frozen=True)
+class EpisodeConfig:
+    """How episodes are played.
+
+    Attributes:
+        params: decoding; temperature 0 is greedy.
+        style: instructions and history of the prompts; the one the policy was trained with.
+        on_invalid: "end" or "retry".
+        retries: responses a decision may take under "retry" (the benchmark: 5).
+        max_exhausted: decisions without a usable response that end an episode under "retry" (the benchmark: 3).
+        max_prompt_len: the longest prompt the sampler takes, in tokens; a longer one fails its episode
+            ("prompt_too_long") and no other.
+        seed: of the whole evaluation.
+    """
+
+    params: SamplingParams
+    style: PromptStyle = PromptStyle()
+    on_invalid: str = "end"
+    retries: int = 5
+    max_exhausted: int = 3
+    max_prompt_len: int | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.on_invalid not in ("end", "retry"):
+            raise ValueError(f"on_invalid is {self.on_invalid!r}: it must be 'end' or 'retry'")
+        if self.retries < 1 or self.max_exhausted < 1:
+            raise ValueError(f"retries {self.retries} and max_exhausted {self.max_exhausted} must be at least 1")
+
+
+def mix_seed(*parts: int) -> int:
+    """A seed in [0, 2**31) from integers, the same on every machine and in every process (SplitMix64's finaliser)."""
+    mask, state = (1 << 64) - 1, 0
+    for part in parts:
+        state = (state + (part & mask) + 0x9E3779B97F4A7C15) & mask
+        state = ((state ^ (state >> 30)) * 0xBF58476D1CE4E5B9) & mask
+        state = ((state ^ (state >> 27)) * 0x94D049BB133111EB) & mask
+        state ^= state >> 31
+    return state >> 33
+
+
+@dataclasses.dataclass(frozen=True)
+class _Response:
+    text: str
+    finish: str
+    n_tokens: int
+
+
+@dataclasses.dataclass(frozen=True)
+class _Advice:
+    """What the planner says about a state; all None without a planner."""
+
+    distance: int | None = None
+    expert: str | None = None
+    optimal: tuple[str, ...] = ()
+
+
+class _Game:
+    """One episode under way."""
+
+    def __init__(self, problem: Problem, planner: Planner | None, key: int) -> None:
+        self.problem, self.planner, self.key = problem, planner, key
+        self.state = problem.initial_state()
+        self.visits: collections.Counter[Hashable] = collections.Counter([self.state])
+        self.advice: dict[Hashable, _Advice] = {}
+        self.optimal_steps = self.advise().distance
+        self.steps = self.attempt = self.exhausted = 0
+        self.last: Turn | None = None
+        self.feedback = ""
+        self.turns: list[TurnRecord] = []
+        self.failure = ""
+        self.success = self.done = problem.is_goal(self.state)
+
+    def advise(self) -> _Advice:
+        """The planner on the present state; each state of an episode is planned for once."""
+        if self.planner is None:
+            return _Advice()
+        if self.state not in self.advice:
+            optimal = self.planner.optimal_actions(self.state)
+            expert = optimal[0] if optimal else None
+            self.advice[self.state] = _Advice(self.planner.distance(self.state), expert, optimal)
+        return self.advice[self.state]
+
+    def prompt(self, style: PromptStyle, tokenizer: Tokenizer) -> tuple[int, ...]:
+        observation = self.problem.observation(self.state)
+        messages = render_messages(observation, style=style, last=self.last, feedback=self.feedback)
+        return tuple(tokenizer.encode_prompt(messages))
+
+    def fail(self, failure: str) -> None:
+        self.failure, self.done = failure, True
+
+    def take(self, prompt: Sequence[int], response: _Response, config: EpisodeConfig) -> None:
+        """Records a response and does what it says."""
+        parsed = parse_response(response.text, self.problem.valid_actions(self.state))
+        self.turns.append(self._record(prompt, response, parsed))
+        if parsed.failure:
+            self._refuse(parsed, config)
+        else:
+            self._step(parsed)
+
+    def _record(self, prompt: Sequence[int], response: _Response, parsed: ParsedResponse) -> TurnRecord:
+        advice, taken = self.advise(), not parsed.failure
+        planned = self.planner is not None
+        return TurnRecord(
+            step=self.steps,
+            attempt=self.attempt,
+            observation=self.problem.observation(self.state),
+            response=response.text,
+            action=parsed.action,
+            failure=parsed.failure,
+            expert=advice.expert,
+            exact=taken and parsed.action == advice.expert if planned else None,
+            optimal=taken and parsed.action in advice.optimal if planned else None,
+            distance=advice.distance,
+            finish=response.finish,
+            n_prompt_tokens=len(prompt),
+            n_tokens=response.n_tokens,
+        )
+
+    def _refuse(self, parsed: ParsedResponse, config: EpisodeConfig) -> None:
+        kind = "format" if parsed.failure in MALFORMED else parsed.failure
+        if kind == "finish" or config.on_invalid == "end":
+            return self.fail(kind)
+        self.attempt, self.feedback = self.attempt + 1, feedback(parsed)
+        if self.attempt == config.retries:
+            self.attempt, self.feedback, self.exhausted = 0, "", self.exhausted + 1
+            if self.exhausted == config.max_exhausted:
+                self.fail(kind)
+
+    def _step(self, parsed: ParsedResponse) -> None:
+        assert parsed.reasoning is not None and parsed.action is not None  # else it had failed to parse
+        self.state = self.problem.step(self.state, parsed.action)
+        self.visits[self.state] += 1
+        self.steps, self.attempt, self.feedback = self.steps + 1, 0, ""
+        self.last = Turn(parsed.reasoning, parsed.action)
+        if self.problem.is_goal(self.state):
+            self.success = self.done = True
+        elif self.steps >= self.problem.max_steps:
+            self.fail("loop" if max(self.visits.values()) >= LOOP_VISITS else "timeout")
+
+    def seed(self, config: EpisodeConfig) -> int:
+        """Of the next response. A decision that starts afresh counts its tries on, so as not to repeat itself."""
+        return mix_seed(config.seed, self.key, self.steps, self.exhausted * config.retries + self.attempt)
+
+    def episode(self) -> Episode:
+        return Episode(
+            task=self.problem.task,
+            layout=self.problem.layout,
+            success=self.success,
+            steps=self.steps,
+            cap=self.problem.max_steps,
+            failure=self.failure,
+            optimal_steps=self.optimal_steps,
+            turns=tuple(self.turns),
+        )
+
+
+def _keys(problems: Iterable[Problem]) -> list[int]:
+    """A number for each kitchen, by its name and not its place in the list; repeats of one are numbered."""
+    seen: collections.Counter[str] = collections.Counter()
+    keys = []
+    for problem in problems:
+        name = f"{problem.task}/{problem.layout}"
+        digest = hashlib.sha256(f"{name}#{seen[name]}".encode()).digest()
+        keys.append(int.from_bytes(digest[:8], "big"))
+        seen[name] += 1
+    return keys
+
+
+class _Answers:
+    """Responses of the sampler; under greedy decoding a prompt is answered once."""
+
+    def __init__(self, sampler: Sampler, tokenizer: Tokenizer, params: SamplingParams) -> None:
+        self.sampler, self.tokenizer, self.params = sampler, tokenizer, params
+        self.known: dict[tuple[int, ...], _Response] = {}
+
+    def to(self, prompts: Sequence[tuple[int, ...]], seeds: Sequence[int]) -> list[_Response]:
+        if self.params.temperature > 0:
+            return self._sample(prompts, seeds)
+        fresh = {p: seed for p, seed in zip(prompts, seeds, strict=True) if p not in self.known}
+        self.known.update(zip(fresh, self._sample(list(fresh), list(fresh.values())), strict=True))
+        return [self.known[prompt] for prompt in prompts]
+
+    def _sample(self, prompts: Sequence[tuple[int, ...]], seeds: Sequence[int]) -> list[_Response]:
+        if not prompts:
+            return []
+        samples = self.sampler.generate(prompts, 1, self.params, seeds)
+        groups = zip(samples.tokens, samples.finish, strict=True)
+        return [_Response(self.tokenizer.decode(ids), finish, len(ids)) for (ids,), (finish,) in groups]
+
+
+def run_episodes(
+    problems: Sequence[Problem],
+    planners: Sequence[Planner | None] | None,
+    sampler: Sampler,
+    tokenizer: Tokenizer,
+    *,
+    config: EpisodeConfig,
+    progress: Callable[[Progress], None] | None = None,
+) -> list[Episode]:
+    """Plays one episode in each kitchen, all together; see the module's docstring for the rules.
+
+    Args:
+        problems: the kitchens.
+        planners: one each, for the expert's action and the distance; None where these are not wanted.
+        sampler: the policy.
+        tokenizer: the policy's.
+        config: how to play.
+        progress: called once before the first turn and after each.
+
+    Returns:
+        The episodes, in the order of `problems`.
+    """
+    planners = [None] * len(problems) if planners is None else planners
+    triples = zip(problems, planners, _keys(problems), strict=True)
+    games = [_Game(problem, planner, key) for problem, planner, key in triples]
+    answers, turn = _Answers(sampler, tokenizer, config.params), 0
+    while True:
+        if progress is not None:
+            progress(Progress(sum(g.done for g in games), sum(g.success for g in games), len(games), turn))
+        if all(game.done for game in games):
+            return [game.episode() for game in games]
+        _play_turn([game for game in games if not game.done], answers, tokenizer, config)
+        turn += 1
+
+
+def _play_turn(games: Sequence[_Game], answers: _Answers, tokenizer: Tokenizer, config: EpisodeConfig) -> None:
+    ready = []
+    for game in games:
+        prompt = game.prompt(config.style, tokenizer)
+        if config.max_prompt_len is not None and len(prompt) > config.max_prompt_len:
+            game.fail("prompt_too_long")
+        else:
+            ready.append((game, prompt))
+    responses = answers.to([prompt for _, prompt in ready], [game.seed(config) for game, _ in ready])
+    for (game, prompt), response in zip(ready, responses, strict=True):
+        game.take(prompt, response, config)
