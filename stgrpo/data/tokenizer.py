@@ -118,7 +118,8 @@ class Tokenizer:
         try:
             base = AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
         except (OSError, ValueError, KeyError) as error:
-            raise UserError(f"the tokenizer in {folder} cannot be read ({' '.join(str(error).split())}): {fix}") from error
+            reason = " ".join(str(error).split())
+            raise UserError(f"the tokenizer in {folder} cannot be read ({reason}): {fix}") from error
         if not base.chat_template:
             raise UserError(f"the tokenizer in {folder} has no chat template: use that of an instruction-tuned model")
         return cls(base)

@@ -23,7 +23,8 @@ your last answer could not be used, an "Error Feedback:" line comes first and sa
 Rules:
 1. The robot holds one thing at a time. To pick something up it must hold nothing.
 2. The robot only reaches things at the station it is at. Move it first; every other station is one move away.
-3. Only the uppermost item of a stack can be taken: "Unstack" takes it off another item, "Pick up" takes it off a station.
+3. Only the uppermost item of a stack can be taken: "Unstack" takes it off another item, "Pick up" takes it off a \
+station.
 4. "Place" needs an empty station. "Stack" puts the held item on top of an item that has nothing above it.
 5. An item that blocks what you need must be set aside somewhere else first.
 6. Cutting takes three cut actions on a cutting board. Cooking on a stove, frying in a fryer, filling a pot at a sink \
