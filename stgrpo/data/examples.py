@@ -9,7 +9,7 @@ import numpy as np
 from stgrpo.data.records import Step, Trajectory
 from stgrpo.errors import UserError
 from stgrpo.react.prompt import Message, PromptStyle, Turn, render_messages
-from stgrpo.react.response import format_response
+from stgrpo.react.response import ParsedResponse, feedback, format_response
 
 
 class Encoder(Protocol):
@@ -54,6 +54,23 @@ def build_examples(
                 f"set max_{part}_len to at least {length}"
             )
     return examples
+
+
+def tokenizer_texts(trajectories: Iterable[Trajectory], style: PromptStyle) -> Iterator[str]:
+    """The texts to train a tokenizer on: all that prompts and responses of these trajectories can consist of.
+
+    With each trajectory come the messages of error feedback, which the expert never causes but a model does.
+    """
+    for trajectory in trajectories:
+        last: Turn | None = None
+        for step in trajectory.steps:
+            for message in render_messages(step.observation, style=style, last=last):
+                yield message["content"]
+            yield format_response(step.reasoning, step.action)
+            last = Turn(reasoning=step.reasoning, action=step.action)
+        for failure in ("reasoning", "action", "invalid"):
+            refused = feedback(ParsedResponse(reasoning="", action="Do nothing", failure=failure))
+            yield render_messages(trajectory.steps[0].observation, style=style, feedback=refused)[-1]["content"]
 
 
 def _examples(trajectory: Trajectory, tokenizer: Encoder, style: PromptStyle) -> Iterator[Example]:

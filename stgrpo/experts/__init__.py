@@ -1,0 +1,1 @@
+"""Experts: who shows the model what to do, and why."""

@@ -1,0 +1,63 @@
+"""The expert that knows: an optimal planner whose choices are made unique, with its reasons."""
+
+from stgrpo.data.records import Step, Trajectory
+from stgrpo.envs.base import Planner, Problem, State
+from stgrpo.experts.reasoning import Scene, explain
+
+
+class PlannerExpert:
+    """The paper's π_GT: a policy that reaches the goal in the fewest steps and always takes the same way.
+
+    Where several actions are optimal it takes the one the kitchen displays first. The order of display depends on the
+    kitchen alone, so the choice is the same in every run, and a model can see it in its prompt: of several free tables,
+    say, the one that is listed first.
+    """
+
+    def __init__(self, problem: Problem, planner: Planner) -> None:
+        self._problem = problem
+        self._planner = planner
+        self._choices: dict[State, str] = {}
+
+    def action(self, state: State) -> str:
+        """The expert's action.
+
+        Raises:
+            ValueError: if there is none: the state is a goal, or none can be reached from it.
+        """
+        if state not in self._choices:
+            optimal = self._planner.optimal_actions(state)
+            if not optimal:
+                kitchen = f"{self._problem.task} {self._problem.layout}"
+                raise ValueError(f"no action leads to the goal of {kitchen} from here")
+            self._choices[state] = optimal[0]
+        return self._choices[state]
+
+    def plan(self, state: State) -> tuple[str, ...]:
+        """The expert's actions from a state to the goal."""
+        actions = []
+        while not self._problem.is_goal(state):
+            actions.append(self.action(state))
+            state = self._problem.step(state, actions[-1])
+        return tuple(actions)
+
+    def reasoning(self, state: State) -> str:
+        """Why the expert does what it does in a state that is not a goal."""
+        return explain(Scene.of(self._problem, state), self.plan(state))
+
+    def trajectory(self) -> Trajectory:
+        """The expert's way through the kitchen from its start; without steps if the start is a goal."""
+        problem, state, steps = self._problem, self._problem.initial_state(), []
+        while not problem.is_goal(state):
+            action = self.action(state)
+            steps.append(
+                Step(
+                    observation=problem.observation(state),
+                    valid_actions=tuple(problem.valid_actions(state)),
+                    reasoning=self.reasoning(state),
+                    action=action,
+                    optimal_actions=tuple(self._planner.optimal_actions(state)),
+                    distance=self._planner.distance(state),
+                )
+            )
+            state = problem.step(state, action)
+        return Trajectory(task=problem.task, layout=problem.layout, steps=tuple(steps))
