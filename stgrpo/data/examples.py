@@ -106,17 +106,25 @@ def epoch_order(n: int, *, seed: int, epoch: int) -> np.ndarray:
     return np.argsort(keys, kind="stable")
 
 
-def batch_indices(n: int, batch: int, step: int, seed: int) -> np.ndarray:
-    """[batch] int64, the examples of the global batch `step`: a pure function, so a resumed run needs only its step.
+def stream_indices(n: int, start: int, count: int, seed: int) -> np.ndarray:
+    """[count] int64, examples `start` to `start + count` of all epochs laid end to end.
 
-    Epochs are laid end to end and cut into batches, so a batch may take the end of one and the beginning of the next,
-    and every example is met once an epoch.
+    A pure function of its arguments.
 
     Raises:
         ValueError: if there is no example to take.
     """
     if n < 1:
         raise ValueError("there are no examples to make a batch of")
-    positions = np.arange(step * batch, (step + 1) * batch)
+    positions = np.arange(start, start + count)
     orders = [epoch_order(n, seed=seed, epoch=e) for e in range(positions[0] // n, positions[-1] // n + 1)]
     return np.concatenate(orders)[positions - positions[0] // n * n]
+
+
+def batch_indices(n: int, batch: int, step: int, seed: int) -> np.ndarray:
+    """[batch] int64, the examples of the global batch `step`: a resumed run needs only its step.
+
+    Epochs are laid end to end and cut into batches, so a batch may take the end of one and the beginning of the next,
+    and every example is met once an epoch.
+    """
+    return stream_indices(n, step * batch, batch, seed)

@@ -75,10 +75,11 @@ def read_trajectories(path: str | os.PathLike[str]) -> list[Trajectory]:
     with path.open("rb") as file:
         for number, line in enumerate(file, start=1):
             try:
-                trajectories.append(_trajectory(json.loads(line.decode("utf-8"))))
+                trajectories.append(_trajectory(json.loads(line.decode("utf-8").rstrip("\n"))))
             except ValueError as error:
                 fix = "delete that line, or delete the file and run `stgrpo collect` again"
-                raise UserError(f"{path}:{number}: not a trajectory ({error}): {fix}") from error
+                what = error.msg if isinstance(error, json.JSONDecodeError) else error
+                raise UserError(f"{path}:{number}: not a trajectory ({what}): {fix}") from error
     if not trajectories:
         raise UserError(f"{path} holds no trajectory: delete it and run `stgrpo collect` again")
     return trajectories
