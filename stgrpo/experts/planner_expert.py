@@ -1,8 +1,10 @@
 """The expert that knows: an optimal planner whose choices are made unique, with its reasons."""
 
+from collections.abc import Hashable
+
 from stgrpo.data.records import Step, Trajectory
-from stgrpo.envs.base import Planner, Problem, State
-from stgrpo.experts.reasoning import Scene, explain
+from stgrpo.envs.base import Planner, Problem
+from stgrpo.experts.reasoning import KitchenProblem, Scene, explain, outline
 
 
 class PlannerExpert:
@@ -16,9 +18,9 @@ class PlannerExpert:
     def __init__(self, problem: Problem, planner: Planner) -> None:
         self._problem = problem
         self._planner = planner
-        self._choices: dict[State, str] = {}
+        self._choices: dict[Hashable, str] = {}
 
-    def action(self, state: State) -> str:
+    def action(self, state: Hashable) -> str:
         """The expert's action.
 
         Raises:
@@ -32,7 +34,7 @@ class PlannerExpert:
             self._choices[state] = optimal[0]
         return self._choices[state]
 
-    def plan(self, state: State) -> tuple[str, ...]:
+    def plan(self, state: Hashable) -> tuple[str, ...]:
         """The expert's actions from a state to the goal."""
         actions = []
         while not self._problem.is_goal(state):
@@ -40,9 +42,14 @@ class PlannerExpert:
             state = self._problem.step(state, actions[-1])
         return tuple(actions)
 
-    def reasoning(self, state: State) -> str:
-        """Why the expert does what it does in a state that is not a goal."""
-        return explain(Scene.of(self._problem, state), self.plan(state))
+    def reasoning(self, state: Hashable) -> str:
+        """Why the expert does what it does in a state that is not a goal.
+
+        A kitchen is explained by its facts; of another environment's problems only the plan is known.
+        """
+        if isinstance(self._problem, KitchenProblem):
+            return explain(Scene.of(self._problem, state), self.plan(state))
+        return outline(self.plan(state))
 
     def trajectory(self) -> Trajectory:
         """The expert's way through the kitchen from its start; without steps if the start is a goal."""

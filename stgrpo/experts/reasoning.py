@@ -12,10 +12,9 @@ The sub-goal comes from the plan: the next thing that is put down for good in th
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
-
-from stgrpo.envs.base import Problem, State
+from typing import Protocol, runtime_checkable
 
 ROBOT = "robot1"
 MOVE = re.compile(rf"Move {ROBOT} from (\S+) to (\S+)")
@@ -26,6 +25,27 @@ DEEDS = {
     "stack": re.compile(rf"Stack (\S+) on top of (\S+) using {ROBOT}"),
 }
 CONCLUSIONS = {"pick up": "pick it up", "unstack": "unstack it", "place": "place it", "stack": "stack it"}
+
+
+@runtime_checkable
+class KitchenProblem(Protocol):
+    """What a reasoning asks of a problem beyond what every environment has."""
+
+    def observation(self, state: Hashable) -> str:
+        """The text of a state."""
+        ...
+
+    def holding(self, state: Hashable) -> str | None:
+        """What the robot holds, None for nothing."""
+        ...
+
+    def robot_station(self, state: Hashable) -> str:
+        """Where the robot is."""
+        ...
+
+    def stacks(self, state: Hashable) -> Mapping[str, Sequence[str]]:
+        """The items at each station from the bottom to the top."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -45,13 +65,13 @@ class Scene:
     lines: frozenset[str]
 
     @classmethod
-    def of(cls, problem: Problem, state: State) -> "Scene":
+    def of(cls, kitchen: KitchenProblem, state: Hashable) -> "Scene":
         """The scene of one state of a kitchen."""
         return cls(
-            station=problem.robot_station(state),
-            held=problem.holding(state),
-            stacks=problem.stacks(state),
-            lines=frozenset(problem.observation(state).splitlines()),
+            station=kitchen.robot_station(state),
+            held=kitchen.holding(state),
+            stacks=kitchen.stacks(state),
+            lines=frozenset(kitchen.observation(state).splitlines()),
         )
 
     def above(self, thing: str) -> Sequence[str]:
@@ -99,6 +119,12 @@ def explain(scene: Scene, plan: Sequence[str]) -> str:
     else:
         aim, spot = _aim(scene, deeds), _spot(scene, now)
     return " ".join(f"{sentence}." for sentence in [*_quote(scene, where), *aim, *spot, _conclusion(scene, now)])
+
+
+def outline(plan: Sequence[str]) -> str:
+    """The reasoning where nothing is known but the plan: how far the goal is, and what comes next."""
+    then = f", then {plan[1]}" if len(plan) > 1 else ""
+    return f"The goal is {len(plan)} actions away. Next: {plan[0]}{then}."
 
 
 def _deeds(station: str, plan: Sequence[str]) -> list[Deed]:
