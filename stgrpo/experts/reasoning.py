@@ -124,7 +124,7 @@ def explain(scene: Scene, plan: Sequence[str]) -> str:
 def outline(plan: Sequence[str]) -> str:
     """The reasoning where nothing is known but the plan: how far the goal is, and what comes next."""
     then = f", then {plan[1]}" if len(plan) > 1 else ""
-    return f"The goal is {len(plan)} actions away. Next: {plan[0]}{then}."
+    return f"Steps to the goal: {len(plan)}. Next: {plan[0]}{then}."
 
 
 def _deeds(station: str, plan: Sequence[str]) -> list[Deed]:
