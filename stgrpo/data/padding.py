@@ -6,37 +6,36 @@ import numpy as np
 
 
 def bucket(n: int, *, smallest: int) -> int:
-    """The least size ≥ n among smallest × {1, 1.25, 1.5, 1.75} × 2^k (rounded up), so that padding stays under a fifth.
+    """The least size ≥ n among smallest × 2^k × {1, 1.25, 1.5, 1.75}; under 8 only powers of two.
 
-    Sizes under 8 × smallest and every small count grow by powers of two alone, to keep the number of shapes low.
+    Four sizes an octave: padding stays under a fifth, and few programs are compiled.
     """
     size = smallest
     while size < n:
         size *= 2
-    if size >= 8:
-        for quarter in (5, 6, 7):
-            if n <= (size // 2) * quarter // 4:
-                return (size // 2) * quarter // 4
-    return size
+    half = size // 2
+    quarters = [half * q // 4 for q in (5, 6, 7)] if size > smallest and half >= 8 else []
+    return next((q for q in quarters if n <= q), size)
 
 
-def pad_rows(rows: Sequence[Sequence[int]], *, rows_to: int = 0, smallest: int = 1, length: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Rows padded on the right with 0 to one length, and the real length of each (at least 1).
+def pad_rows(
+    rows: Sequence[Sequence[int]], *, rows_to: int = 0, smallest: int = 1, length: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
+    """Rows padded on the right with 0 to one length, and the real length of each.
 
     Args:
       rows: token ids.
-      rows_to: rows of the result, 0 for as many as given; added rows are one 0 long.
+      rows_to: rows of the result, 0 for as many as given; added rows have length 0.
       smallest: the smallest bucket of lengths.
       length: a fixed length instead of a bucket; 0 for the bucket.
 
     Returns:
       [rows, length] int32 and [rows] int32.
     """
-    count = rows_to or len(rows)
-    longest = max((len(r) for r in rows), default=1)
-    out = np.zeros((count, length or bucket(longest, smallest=smallest)), np.int32)
-    lengths = np.ones(count, np.int32)
+    longest = max((len(row) for row in rows), default=1)
+    out = np.zeros((rows_to or len(rows), length or bucket(longest, smallest=smallest)), np.int32)
+    lengths = np.zeros(len(out), np.int32)
     for i, row in enumerate(rows):
         out[i, : len(row)] = row
-        lengths[i] = max(1, len(row))
+        lengths[i] = len(row)
     return out, lengths

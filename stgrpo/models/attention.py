@@ -1,8 +1,9 @@
 """One attention core for training and for sampling: queries against a shared prefix and against their own past.
 
-A group holds one prompt and G responses. The prompt attends to itself once; each response attends to the prompt's keys and
-values, shared by the group, and to its own. The softmax runs over both parts together: merging two softmaxes by their
-log-sum-exp gives the same output but, with implementations that stop the gradient of the residual, the wrong gradient.
+A group holds one prompt and G responses. The prompt attends to itself once; each response attends to the prompt's keys
+and values, shared by the group, and to its own. The softmax runs over both parts together: merging two softmaxes by
+their log-sum-exp gives the same output but, where an implementation stops the gradient of the residual, the wrong
+gradient.
 """
 
 import dataclasses
@@ -53,7 +54,7 @@ def causal_mask(length: int) -> jax.Array:
 
 
 def attend_causal(q_BSNH: jax.Array, own: KeyValues) -> jax.Array:
-    """Plain causal attention over whole rows. Right padding needs no mask: nothing real looks at it. Returns [B, S, N, H]."""
+    """Causal attention over whole rows, [B, S, N, H]. Right padding needs no mask: nothing real looks at it."""
     S = q_BSNH.shape[1]
     own = KeyValues(own.k[:, None], own.v[:, None])
     return attend_prefix(q_BSNH[:, None], own, causal_mask(S), None, None)[:, 0]

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 class ModelShape:
     """The architecture of a decoder with grouped-query attention, RMSNorm and SwiGLU.
 
-    With `qkv_bias` and no more it is Qwen2/2.5 (arXiv 2412.15115); without the bias it is Llama 2/3 without rope scaling.
+    With `qkv_bias` it is Qwen2/2.5 (arXiv 2412.15115); without, Llama 2/3 without rope scaling.
     """
 
     vocab_size: int

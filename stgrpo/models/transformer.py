@@ -54,7 +54,7 @@ class Layers(nnx.Module):
 
 
 class Transformer(nnx.Module):
-    """A decoder with its head. Every method is pure; `jax.eval_shape(Transformer, shape, key)` gives the abstract model."""
+    """A decoder with its head. Every method is pure; under `jax.eval_shape` it is an abstract model."""
 
     def __init__(self, shape: ModelShape, key: jax.Array):
         top_key, layer_key = jax.random.split(key)
@@ -124,7 +124,7 @@ def group_hidden(
 
 
 def dense_hidden(model: Transformer, tokens_BS: jax.Array, dtype=jnp.float32) -> jax.Array:
-    """Hidden states of plain rows, each prompt repeated with its response: the reference that `group_hidden` is held to."""
+    """Hidden states of plain rows, the prompt repeated with each response: what `group_hidden` is held to."""
     positions_BS = jnp.broadcast_to(jnp.arange(tokens_BS.shape[1]), tokens_BS.shape)
     return model.hidden(tokens_BS, positions_BS, lambda q, kv: (attend_causal(q, kv), None), dtype=dtype)[0]
 

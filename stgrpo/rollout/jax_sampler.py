@@ -2,16 +2,21 @@
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
 from stgrpo.data.padding import bucket, pad_rows
 from stgrpo.models.attention import KeyValues, attend_causal, attend_prefix
+from stgrpo.models.sharding import BATCH_AXES, batch_sharding
 from stgrpo.models.transformer import Transformer
 from stgrpo.rollout.base import Samples, SamplingParams
+
+Row = tuple[list[list[int]], list[list[float]], list[str]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,11 +59,19 @@ class JaxSampler:
         *,
         dtype: jnp.dtype = jnp.float32,
         batch: int = 256,
-        version: int = 0,
+        mesh: Mesh | None = None,
     ):
-        """`batch` is the most responses that are decoded at one time; more prompts are taken in several loops."""
-        self._model, self._version = model, version
-        self._stop_ids, self._dtype, self._batch = stop_ids, dtype, batch
+        """Wraps a model.
+
+        Args:
+          model: the policy.
+          stop_ids: tokens that end a response.
+          dtype: of the computation.
+          batch: the most responses that are decoded at one time; more prompts are taken in several loops.
+          mesh: prompts are split over its data and fsdp axes; None for one device.
+        """
+        self._model, self._version = model, 0
+        self._stop_ids, self._dtype, self._batch, self.mesh = stop_ids, dtype, batch, mesh
 
     def update_weights(self, params: Transformer, version: int) -> None:
         """The trainer's own arrays are used; nothing is copied."""
@@ -79,19 +92,20 @@ class JaxSampler:
                 tokens[i], logprobs[i], finish[i] = row
         return Samples(tokens, logprobs, finish, self._version)
 
-    def _generate(self, prompts: list[Sequence[int]], seeds: list[int], shape: DecodeShape):
-        B = bucket(len(prompts), smallest=1)
+    def _generate(self, prompts: list[Sequence[int]], seeds: list[int], shape: DecodeShape) -> Iterator[Row]:
+        shards = math.prod(self.mesh.shape[a] for a in BATCH_AXES) if self.mesh else 1
+        B = -(-bucket(len(prompts), smallest=1) // shards) * shards
         prompt_BP, length_B = pad_rows(prompts, rows_to=B, smallest=32)
         seed_B = np.zeros(B, np.uint32)
         seed_B[: len(seeds)] = seeds
-        real_B = np.arange(B) < len(prompts)
-        out = _generate_groups(self._model, prompt_BP, length_B, seed_B, real_B, shape)
-        tokens, logp, length, done = jax.device_get(out)
+        arrays = (prompt_BP, np.maximum(length_B, 1), seed_B, length_B > 0)
+        if self.mesh:
+            arrays = jax.device_put(arrays, batch_sharding(self.mesh))
+        tokens, logp, length, done = jax.device_get(_generate_groups(self._model, *arrays, shape))
         for b in range(len(prompts)):
-            spans = [slice(0, n) for n in length[b]]
             yield (
-                [tokens[b, g, s].tolist() for g, s in enumerate(spans)],
-                [logp[b, g, s].tolist() for g, s in enumerate(spans)],
+                [ids[:n].tolist() for ids, n in zip(tokens[b], length[b], strict=True)],
+                [values[:n].tolist() for values, n in zip(logp[b], length[b], strict=True)],
                 ["stop" if d else "length" for d in done[b]],
             )
 
@@ -130,7 +144,12 @@ def _truncate(logp_BGV: jax.Array, params: SamplingParams) -> jax.Array:
 
 @functools.partial(jax.jit, static_argnames="shape")
 def _generate_groups(
-    model: Transformer, prompt_BP: jax.Array, length_B: jax.Array, seed_B: jax.Array, real_B: jax.Array, shape: DecodeShape
+    model: Transformer,
+    prompt_BP: jax.Array,
+    length_B: jax.Array,
+    seed_B: jax.Array,
+    real_B: jax.Array,
+    shape: DecodeShape,
 ):
     prefix, last_BD = prefill(model, prompt_BP, length_B, shape.dtype)
     key_BG = jax.vmap(
@@ -142,7 +161,9 @@ def _generate_groups(
     return state.tokens_BGR, state.logp_BGR, state.length_BG, state.done_BG
 
 
-def prefill(model: Transformer, prompt_BP: jax.Array, length_B: jax.Array, dtype: jnp.dtype) -> tuple[KeyValues, jax.Array]:
+def prefill(
+    model: Transformer, prompt_BP: jax.Array, length_B: jax.Array, dtype: jnp.dtype
+) -> tuple[KeyValues, jax.Array]:
     """Runs each prompt once: its keys and values [L, B, P, K, H] and the last real token's hidden state [B, D]."""
     positions = jnp.broadcast_to(jnp.arange(prompt_BP.shape[1]), prompt_BP.shape)
     hidden_BPD, prefix = model.hidden(prompt_BP, positions, lambda q, kv: (attend_causal(q, kv), kv), dtype=dtype)
@@ -170,7 +191,12 @@ def _initial_state(model: Transformer, last_BD: jax.Array, real_B: jax.Array, sh
 
 
 def _decode_step(
-    model: Transformer, prefix: KeyValues, length_B: jax.Array, key_BG: jax.Array, shape: DecodeShape, state: DecodeState
+    model: Transformer,
+    prefix: KeyValues,
+    length_B: jax.Array,
+    key_BG: jax.Array,
+    shape: DecodeShape,
+    state: DecodeState,
 ) -> DecodeState:
     r, (B, G) = state.next, state.done_BG.shape
     keys = jax.vmap(jax.vmap(lambda k: jax.random.fold_in(k, r)))(key_BG)
@@ -182,7 +208,9 @@ def _decode_step(
     def attend(q_BSNH, kv, layer):
         own, prefix_kv = layer
         own = jax.tree.map(
-            lambda cache, new: jax.lax.dynamic_update_slice_in_dim(cache, new.reshape(B, G, 1, *new.shape[2:]), r, axis=2),
+            lambda cache, new: jax.lax.dynamic_update_slice_in_dim(
+                cache, new.reshape(B, G, 1, *new.shape[2:]), r, axis=2
+            ),
             own,
             kv,
         )

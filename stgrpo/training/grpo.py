@@ -1,7 +1,7 @@
 """GRPO as pure functions: advantages over a group, the policy loss and its KL to the frozen reference.
 
-Eqs. 4-6 of arXiv 2509.20616: maximise E[ratio * A] - beta * KL(policy || reference) with A = (r - mean r) / std r over the
-group of responses to one prompt. The paper's analysis has no clipping; it is an option here.
+Eqs. 4-6 of arXiv 2509.20616: maximise E[ratio * A] - beta * KL(policy || reference) with A = (r - mean r) / std r over
+the group of responses to one prompt. The paper's analysis has no clipping; it is an option here.
 """
 
 import dataclasses
@@ -52,7 +52,7 @@ class GrpoLoss:
     Attributes:
       kl_coef: beta, the weight of the KL to the reference.
       kl_estimator: "k1" log(p/q), "k2" its square / 2, "k3" q/p - 1 - log(q/p) (http://joschu.net/blog/kl-approx.html),
-        all over sampled tokens. k1 as a loss term has no expected gradient on-policy: it measures, it does not hold back.
+        all over sampled tokens. k1 in a loss has no expected gradient on-policy: it measures, it holds nothing back.
       clip_low: the ratio is clipped from below at 1 - clip_low; None for no clipping (the paper).
       clip_high: and from above at 1 + clip_high.
       temperature: of sampling; log-probabilities are taken at the same.
@@ -76,17 +76,18 @@ def group_advantages(reward_BG: jax.Array, *, scale_by_std: bool = True, epsilon
     return centred / (jnp.std(reward_BG, axis=-1, keepdims=True) + epsilon) if scale_by_std else centred
 
 
-def loss_weights(length: jax.Array, size: int, aggregation: str) -> jax.Array:
+def loss_weights(length: jax.Array, size: int, aggregation: str, *, limit: int = 0) -> jax.Array:
     """The share of each token in the loss, over the whole batch: weights sum to 1 ("dr_grpo": to at most 1).
 
-    The denominator is in the weights, so a sum over any split of the batch, in micro-batches or over devices, adds up to
-    the same loss.
+    The denominator is in the weights, so a sum over any split of the batch, in micro-batches or over devices, adds up
+    to the same loss.
 
     Args:
       length: [..., ] real response lengths of the whole batch; 0 for a row that is padding.
-      size: R, which is also Dr. GRPO's constant denominator: give the limit of a response, not the longest.
+      size: R, the padded length.
       aggregation: "token_mean" (every token the same), "sequence_mean" (every response the same, its tokens sharing),
-        "dr_grpo" (every token 1 / (responses * size), arXiv 2503.20783).
+        "dr_grpo" (every token 1 / (responses * limit), arXiv 2503.20783).
+      limit: the longest a response may be, Dr. GRPO's constant; 0 for `size`.
 
     Returns:
       [..., R] float32.
@@ -98,7 +99,7 @@ def loss_weights(length: jax.Array, size: int, aggregation: str) -> jax.Array:
     if aggregation == "sequence_mean":
         return mask / jnp.maximum(length, 1)[..., None] / responses
     if aggregation == "dr_grpo":
-        return mask / (responses * size)
+        return mask / (responses * (limit or size))
     raise ValueError(f"aggregation {aggregation!r} is none of {AGGREGATIONS}")
 
 

@@ -55,7 +55,7 @@ def response_logprobs(
     temperature: float = 1.0,
     dtype: jnp.dtype = jnp.float32,
 ) -> tuple[jax.Array, jax.Array]:
-    """Log-probabilities and entropies of the response tokens of groups, both [B, G, R] float32, from P + G * R tokens a group."""
+    """Log-probabilities and entropies of response tokens, both [B, G, R] float32, from P + G * R tokens a group."""
     B, G, R = response_BGR.shape
     hidden_BGRD = group_hidden(model, prompt_BP, prompt_len_B, response_BGR, dtype)
     both = token_logprobs(

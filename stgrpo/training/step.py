@@ -53,12 +53,16 @@ class Steps:
 
 def sft_loss(model: Transformer, batch: GroupBatch, dtype: jnp.dtype) -> tuple[jax.Array, dict[str, jax.Array]]:
     """Negative log-likelihood of the responses, weighted; the prompt is not in the loss."""
-    logp_BGR, entropy_BGR = response_logprobs(model, batch.prompt_BP, batch.prompt_len_B, batch.response_BGR, dtype=dtype)
+    logp_BGR, entropy_BGR = response_logprobs(
+        model, batch.prompt_BP, batch.prompt_len_B, batch.response_BGR, dtype=dtype
+    )
     sums = {"tokens": jnp.sum(batch.mask_BGR), "entropy": masked_sum(entropy_BGR, batch.mask_BGR)}
     return -masked_sum(logp_BGR, batch.weight_BGR), jax.lax.stop_gradient(sums)
 
 
-def grpo_loss(model: Transformer, batch: GroupBatch, loss: GrpoLoss, dtype: jnp.dtype) -> tuple[jax.Array, dict[str, jax.Array]]:
+def grpo_loss(
+    model: Transformer, batch: GroupBatch, loss: GrpoLoss, dtype: jnp.dtype
+) -> tuple[jax.Array, dict[str, jax.Array]]:
     """The GRPO loss of a batch of groups under the model; see `policy_loss`."""
     logp_BGR, entropy_BGR = response_logprobs(
         model, batch.prompt_BP, batch.prompt_len_B, batch.response_BGR, temperature=loss.temperature, dtype=dtype

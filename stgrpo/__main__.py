@@ -1,0 +1,5 @@
+"""`python -m stgrpo`."""
+
+from stgrpo.cli import main
+
+main()

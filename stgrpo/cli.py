@@ -1,0 +1,248 @@
+"""The command line: `stgrpo STAGE --config=FILE.py[:ARG] --workdir=DIR [--config.path.to.field=VALUE ...]`."""
+
+import dataclasses
+import logging
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from stgrpo.errors import UserError
+
+USAGE = """\
+stgrpo - teach a small language model to plan long tasks, one turn at a time (arXiv 2509.20616)
+
+usage: stgrpo STAGE --config=FILE.py[:ARG] --workdir=DIR [--config.path.to.field=VALUE ...] [--dry_run]
+
+Stages, in the order in which `run` does them (each is skipped where its output is complete, and goes on where it was):
+  collect    the expert solves kitchens; every state becomes a single-turn problem  -> data/TASK/*.jsonl, tokenizer/
+  sft        the model learns the expert's answers                                  -> checkpoints/sft
+  grpo       it draws groups of answers and learns from their rewards               -> checkpoints/grpo, samples.jsonl
+  evaluate   it plays whole episodes in kitchens it has never seen                  -> evaluation/
+  report     one self-contained page                                                -> report.html
+  run        all of the above
+
+Options:
+  --config=FILE.py[:ARG]     an experiment; configs/ has them
+  --workdir=DIR              where everything of this run is; it belongs to one config
+  --config.FIELD=VALUE       change one field, e.g. --config.grpo.kl_coef=0.01
+  --dry_run                  check everything, print the resolved config and what would be done, and stop
+  --checkpoint=DIR           evaluate: one step folder, such as RUN/checkpoints/grpo/300; it needs nothing else
+
+First steps:
+  stgrpo run --config=configs/tiny.py --workdir=runs/tiny          the whole method on a laptop's CPU
+  stgrpo evaluate --checkpoint=runs/tiny/checkpoints/grpo/300      any checkpoint, by itself
+
+Exit status: 0 done; 2 a mistake in what was given (one line: what, where, the fix); 1 a failure of ours.
+"""
+STAGES = ("collect", "sft", "grpo", "evaluate", "report", "run")
+
+
+@dataclasses.dataclass(frozen=True)
+class Command:
+    """A parsed command line, its config complete and locked."""
+
+    stage: str
+    config: "ConfigDict"  # noqa: F821 - imported where it is needed, to keep --help fast
+    workdir: str
+    checkpoint: str
+    dry_run: bool
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Entry point of the `stgrpo` command; exits with 0, 1 or 2."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if not arguments or arguments[0] in ("-h", "--help", "help") or "--help" in arguments:
+        print(USAGE)
+        sys.exit(0)
+    logging.basicConfig(format="stgrpo: %(levelname)s: %(message)s", level=logging.WARNING)
+    logging.getLogger("absl").setLevel(logging.ERROR)
+    try:
+        run(arguments)
+    except UserError as error:
+        sys.exit(_fail(error))
+    except KeyboardInterrupt:
+        print("stgrpo: interrupted; the same command goes on where it was", file=sys.stderr)
+        sys.exit(130)
+    except Exception as error:
+        cause = error.__cause__
+        if isinstance(cause, UserError):  # raised inside a traced or mapped function
+            sys.exit(_fail(cause))
+        raise
+
+
+def _fail(error: UserError) -> int:
+    print(f"stgrpo: {error}", file=sys.stderr)
+    return 2
+
+
+def run(arguments: Sequence[str]) -> None:
+    """Parses and does one command.
+
+    Raises:
+      UserError: anything wrong with what was given.
+    """
+    command = parse(arguments)
+    check(command.config)
+    if command.dry_run:
+        from stgrpo.stages.dry_run import describe
+
+        print(describe(command.stage, command.config))
+        return
+    _use_compilation_cache()
+    if command.checkpoint:
+        _evaluate_one(command)
+        return
+    from stgrpo.workdir import WorkDir
+
+    workdir = WorkDir(command.workdir)
+    workdir.claim(command.config)
+    workdir.record_environment()
+    for stage in STAGES[:-1] if command.stage == "run" else (command.stage,):
+        _stage(stage)(command.config, workdir)
+
+
+def parse(arguments: Sequence[str]) -> Command:
+    """Reads the command line with absl and ml_collections.
+
+    Raises:
+      UserError: an unknown stage, flag or field, a value of the wrong type, a config that cannot be loaded.
+    """
+    from absl import flags
+
+    from stgrpo.config import nearest
+
+    stage, *rest = arguments
+    if stage not in STAGES:
+        raise UserError(f"stage {stage!r} is unknown: {nearest(stage, STAGES)} (stgrpo --help)")
+    values = flags.FlagValues()
+    flags.DEFINE_string("workdir", "", "", flag_values=values)
+    flags.DEFINE_string("checkpoint", "", "", flag_values=values)
+    flags.DEFINE_bool("dry_run", False, "", flag_values=values)
+    _define_config(values, rest)
+    try:
+        extra = values([stage, *rest])[1:]
+    except flags.Error as error:
+        raise UserError(f"{_one_line(error)} (stgrpo --help)") from error
+    if extra:
+        raise UserError(f"argument {extra[0]!r} is not understood: options begin with --, stages come first")
+    if not values.workdir and not values.checkpoint and not values.dry_run:
+        raise UserError("--workdir is missing: give a folder for this run, such as --workdir=runs/tiny")
+    if values.checkpoint and stage != "evaluate":
+        raise UserError(f"--checkpoint is for evaluate, not for {stage}: use --config and --workdir")
+    return Command(stage, values.config, values.workdir, values.checkpoint, values.dry_run)
+
+
+def _define_config(values: "FlagValues", rest: Sequence[str]) -> None:  # noqa: F821
+    """Defines --config on the flags: from the file given, or from the checkpoint where only that is given."""
+    from ml_collections import config_flags
+
+    given = dict(a.removeprefix("--").partition("=")[::2] for a in rest if a.startswith("--"))
+    if "config" in given:
+        config = _load(given["config"])
+    elif "checkpoint" in given:
+        config = _config_of(Path(given["checkpoint"]))
+    else:
+        raise UserError("--config is missing: give an experiment, such as --config=configs/tiny.py")
+    _check_fields(config, [name.removeprefix("config.") for name in given if name.startswith("config.")])
+    arguments = [a for a in rest if not a.startswith("--config=")]
+    config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=["stgrpo", *arguments])
+
+
+def _load(spec: str) -> "ConfigDict":  # noqa: F821
+    """Runs get_config(ARG) of a file, given as FILE.py or FILE.py:ARG."""
+    import importlib.util
+
+    name, _, argument = spec.partition(":")
+    path = Path(name)
+    if not path.is_file():
+        raise UserError(f"--config={name} does not exist: give a file such as configs/tiny.py")
+    module_spec = importlib.util.spec_from_file_location(f"_config_{path.stem}", path)
+    module = importlib.util.module_from_spec(module_spec)
+    sys.path.insert(0, str(path.absolute().parent))  # a config may import its neighbours
+    try:
+        module_spec.loader.exec_module(module)
+        return module.get_config(argument) if argument else module.get_config()
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(f"--config={spec} cannot be loaded ({type(error).__name__}: {_one_line(error)})") from error
+    finally:
+        sys.path.pop(0)
+
+
+def _config_of(folder: Path) -> "ConfigDict":  # noqa: F821
+    from ml_collections import ConfigDict
+
+    from stgrpo.config import base
+    from stgrpo.training.checkpointing import load_record
+
+    config = base()
+    with config.unlocked():
+        config.update(ConfigDict(load_record(folder).config, convert_dict=True))
+    return config.lock()
+
+
+def _check_fields(config: "ConfigDict", names: Sequence[str]) -> None:  # noqa: F821
+    from stgrpo.config import nearest
+
+    known = list(_field_names(config.to_dict()))
+    for name in names:
+        if name not in known:
+            raise UserError(f"--config.{name} is not a field of the config: {nearest(name, known)}")
+
+
+def _field_names(values: dict, at: str = ""):
+    for key, value in values.items():
+        if isinstance(value, dict):
+            yield from _field_names(value, f"{at}{key}.")
+        else:
+            yield f"{at}{key}"
+
+
+def check(config: "ConfigDict") -> None:  # noqa: F821
+    """Raises a UserError that holds every error of the config."""
+    from stgrpo.config import validate
+
+    errors = validate(config)
+    if errors:
+        raise UserError("; ".join(errors))
+
+
+def _stage(name: str) -> Callable[["ConfigDict", "WorkDir"], None]:  # noqa: F821
+    if name == "collect":
+        from stgrpo.stages.collect import run_collect as stage
+    elif name == "sft":
+        from stgrpo.stages.sft import run_sft as stage
+    elif name == "grpo":
+        from stgrpo.stages.grpo import run_grpo as stage
+    elif name == "evaluate":
+        from stgrpo.stages.evaluate import run_evaluate as stage
+    else:
+        from stgrpo.stages.report import run_report as stage
+    return stage
+
+
+def _evaluate_one(command: Command) -> None:
+    from stgrpo.stages.evaluate import evaluate_checkpoint, show
+    from stgrpo.training.checkpointing import load_record
+
+    folder = Path(command.checkpoint)
+    record = load_record(folder)
+    directory = Path(command.workdir or f"runs/evaluate-{record.stage}-{record.step}") / "evaluation"
+    show(evaluate_checkpoint(command.config, folder, directory))
+    print(f"evaluate: every episode is in {directory}")
+
+
+def _use_compilation_cache() -> None:
+    """Keeps compiled programs between commands, unless the environment says where or not to."""
+    import jax
+
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "stgrpo" / "jax"
+        jax.config.update("jax_compilation_cache_dir", str(cache))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())

@@ -1,0 +1,241 @@
+"""The configuration: every field with its meaning, and the checks that no run starts without.
+
+A config file has one function `get_config(arg)` that calls `base()` and changes what its experiment needs.
+Defaults are the paper's where it states a number; `# not in paper` marks the rest.
+"""
+
+import difflib
+from collections.abc import Callable, Iterable, Iterator
+
+from ml_collections import ConfigDict
+
+from stgrpo import envs
+from stgrpo.models.shapes import ModelShape, named_shapes
+from stgrpo.react.prompt import HISTORY_POLICIES, INSTRUCTION_STYLES
+from stgrpo.react.reward import TARGETS
+from stgrpo.training.grpo import AGGREGATIONS, KL_ESTIMATORS
+
+DTYPES = ("float32", "bfloat16")
+FAMILIES = ("small", "random")
+SUITES = ("unseen", "benchmark")
+
+
+def base() -> ConfigDict:
+    """The paper's experiment on one task; experiments change it. Locked: a key that does not exist is an error."""
+    c = ConfigDict()
+    c.seed = 0  # not in paper
+    c.init_from = (
+        ""  # a checkpoint (checkpoints/STAGE/STEP) to start the first stage from: a new run, not a resumed one
+    )
+
+    c.env = ConfigDict()
+    c.env.name = "robotouille"
+    c.env.tasks = ("burger",)
+    c.env.family = "random"  # unseen layouts: "random" like the benchmark's, "small" 3-5 stations
+
+    c.expert = ConfigDict()
+    c.expert.kind = "planner"  # A*; the paper's is Llama-3.3-70B by rejection sampling
+    c.expert.trajectories = 100  # a task
+    c.expert.validation = 20  # a task, to watch training with; not in paper
+
+    c.prompt = ConfigDict()
+    c.prompt.instructions = "full"  # "full" explains the task, "none" shows the observation alone
+    c.prompt.history = "none"  # "none", "last_action", "last_reasoning_action"; not in paper
+
+    c.tokenizer = ConfigDict()
+    c.tokenizer.path = ""  # Hugging Face folder; empty: that of model.path, or one trained on the collected data
+    c.tokenizer.vocab_size = 1024  # at most, when trained
+
+    c.model = ConfigDict()
+    c.model.path = ""  # Hugging Face folder with the weights; empty: random weights in the shape below
+    c.model.name = "qwen2.5-1.5b"  # a published shape, or "custom" for the sizes below
+    c.model.width = 128
+    c.model.depth = 2
+    c.model.heads = 4
+    c.model.kv_heads = 2
+    c.model.head_dim = 32
+    c.model.mlp_width = 384
+    c.model.rope_theta = 10_000.0
+    c.model.dtype = "float32"  # of the computation; parameters and optimiser state are float32
+
+    c.limits = ConfigDict()
+    c.limits.prompt = 1536  # tokens; a longer prompt is refused, never cut; not in paper
+    c.limits.response = 256  # tokens, the stop token included; not in paper
+
+    c.mesh = ConfigDict()
+    c.mesh.data = -1  # replicas; -1: all devices that are left
+    c.mesh.fsdp = 1  # shards of the parameters along the width
+    c.mesh.tensor = 1  # shards along heads, MLP and vocabulary
+
+    c.sft = _optimisation(learning_rate=1e-5)  # not in paper
+    c.sft.epochs = 8.0
+    c.sft.steps = 0  # updates; 0: as many as the epochs give
+    c.sft.batch = 8
+
+    c.grpo = _optimisation(learning_rate=1e-6)
+    c.grpo.schedule = "constant"  # not in paper
+    c.grpo.epochs = 50.0
+    c.grpo.steps = 0  # rollouts; 0: as many as the epochs give
+    c.grpo.prompts = 256  # a rollout
+    c.grpo.group_size = 5  # responses a prompt; not in paper (VeRL's examples with the same beta)
+    c.grpo.minibatches = 1  # updates a pass over a rollout; not in paper
+    c.grpo.passes = 1  # over each rollout; not in paper
+    c.grpo.temperature = 1.0  # not in paper
+    c.grpo.top_p = 1.0  # anything else would train on another distribution than it samples: refused
+    c.grpo.top_k = 0
+    c.grpo.kl_coef = 0.001
+    c.grpo.kl_estimator = "k3"  # "k1", "k2", "k3"; k1 as a loss has no expected gradient on-policy; not in paper
+    c.grpo.clip_low = 0.2  # ratio ≥ 1 - this; 0: no clipping, as the paper's analysis has it; not in paper
+    c.grpo.clip_high = 0.2  # ratio ≤ 1 + this; 0: no clipping; not in paper
+    c.grpo.aggregation = "token_mean"  # "token_mean", "sequence_mean", "dr_grpo"; not in paper
+    c.grpo.scale_by_std = True  # advantage divided by the group's standard deviation (Eq. 5)
+    c.grpo.resample = 0  # times that groups without signal are replaced by new prompts; not in paper
+    c.grpo.validate_every = 0  # steps between multi-turn evaluations on validation layouts; 0: never
+    c.grpo.validation_layouts = 20
+
+    c.reward = ConfigDict()
+    c.reward.format = 0.1
+    c.reward.action = 0.9
+    c.reward.target = "expert"  # "expert": the expert's action (Eq. 3); "optimal": any equally good one
+
+    c.rollout = ConfigDict()
+    c.rollout.backend = "jax"
+    c.rollout.batch = 256  # responses decoded at one time
+
+    c.evaluation = ConfigDict()
+    c.evaluation.suites = SUITES  # "unseen": new layouts of the family; "benchmark": the ten test layouts (the paper's)
+    c.evaluation.tasks = ()  # empty: those trained on; others show generalisation
+    c.evaluation.layouts = 100  # unseen ones a task
+    c.evaluation.temperature = 0.0  # 0: greedy; not in paper
+    c.evaluation.top_p = 1.0
+    c.evaluation.top_k = 0
+    c.evaluation.on_invalid = "end"  # "end": an unusable answer ends the episode; "retry": the benchmark's feedback
+    c.evaluation.retries = 5  # tries a decision with "retry", as in the benchmark
+    return c.lock()
+
+
+def _optimisation(learning_rate: float) -> ConfigDict:
+    c = ConfigDict()
+    c.learning_rate = learning_rate
+    c.schedule = "cosine"  # "cosine" or "constant", after the warm-up; not in paper
+    c.warmup = 0.03  # fraction of the updates; not in paper
+    c.weight_decay = 0.0  # not in paper
+    c.clip_norm = 1.0  # of the gradient; 0: no limit; not in paper
+    c.micro_batches = 1  # parts a batch is taken in, to save memory; the result does not change
+    c.checkpoint_every = 100  # steps
+    c.keep = 2  # newest checkpoints kept
+    return c
+
+
+def model_shape(config: ConfigDict, vocab_size: int) -> ModelShape:
+    """The shape of a model that starts from random weights; a custom one gets the tokenizer's vocabulary."""
+    m = config.model
+    if m.name != "custom":
+        return named_shapes()[m.name]
+    return ModelShape(
+        vocab_size=vocab_size,
+        width=m.width,
+        depth=m.depth,
+        heads=m.heads,
+        kv_heads=m.kv_heads,
+        head_dim=m.head_dim,
+        mlp_width=m.mlp_width,
+        rope_theta=m.rope_theta,
+        max_position=config.limits.prompt + config.limits.response,
+    )
+
+
+def validate(config: ConfigDict) -> list[str]:
+    """Every error at once, each with the value, the limit and the fix; empty when the config can run."""
+    return [*_choices(config), *_numbers(config), *_sampling(config), *_divisions(config)]
+
+
+def nearest(value: str, known: Iterable[str]) -> str:
+    """What a misspelt value most likely meant, for the end of an error message."""
+    known = [str(k) for k in known]
+    match = difflib.get_close_matches(str(value), known, n=1, cutoff=0.4)
+    return f"did you mean {match[0]!r}?" if match else f"use one of {', '.join(known)}"
+
+
+def _choices(c: ConfigDict) -> Iterator[str]:
+    fields: list[tuple[str, str, Iterable[str]]] = [
+        ("env.name", c.env.name, envs.names()),
+        ("env.family", c.env.family, FAMILIES),
+        ("expert.kind", c.expert.kind, ("planner",)),
+        ("prompt.instructions", c.prompt.instructions, INSTRUCTION_STYLES),
+        ("prompt.history", c.prompt.history, HISTORY_POLICIES),
+        ("model.name", c.model.name, [*named_shapes(), "custom"]),
+        ("model.dtype", c.model.dtype, DTYPES),
+        ("sft.schedule", c.sft.schedule, ("cosine", "constant")),
+        ("grpo.schedule", c.grpo.schedule, ("cosine", "constant")),
+        ("grpo.kl_estimator", c.grpo.kl_estimator, KL_ESTIMATORS),
+        ("grpo.aggregation", c.grpo.aggregation, AGGREGATIONS),
+        ("reward.target", c.reward.target, TARGETS),
+        ("rollout.backend", c.rollout.backend, ("jax",)),
+        ("evaluation.on_invalid", c.evaluation.on_invalid, ("end", "retry")),
+    ]
+    fields += [("evaluation.suites", suite, SUITES) for suite in c.evaluation.suites]
+    if c.env.name in envs.names():
+        tasks = envs.get(c.env.name).tasks()
+        fields += [("env.tasks", task, tasks) for task in c.env.tasks]
+        fields += [("evaluation.tasks", task, tasks) for task in c.evaluation.tasks]
+    for name, value, known in fields:
+        known = list(known)
+        if value not in known:
+            yield f"{name}={value!r} is unknown: {nearest(value, known)}"
+    if not c.env.tasks:
+        yield "env.tasks is empty: name at least one task"
+
+
+def _numbers(c: ConfigDict) -> Iterator[str]:
+    at_least_one = (
+        "expert.trajectories expert.validation tokenizer.vocab_size limits.prompt limits.response sft.batch "
+        "sft.micro_batches sft.checkpoint_every sft.keep grpo.prompts grpo.minibatches grpo.passes grpo.micro_batches "
+        "grpo.checkpoint_every grpo.keep grpo.validation_layouts rollout.batch evaluation.layouts evaluation.retries"
+    ).split()
+    not_negative = (
+        "seed sft.steps sft.epochs sft.weight_decay sft.clip_norm grpo.steps grpo.epochs grpo.weight_decay "
+        "grpo.clip_norm grpo.kl_coef grpo.clip_low grpo.clip_high grpo.resample grpo.validate_every reward.format "
+        "reward.action evaluation.temperature evaluation.top_k"
+    ).split()
+    positive = "sft.learning_rate grpo.learning_rate grpo.temperature model.rope_theta".split()
+    yield from _limits(c, at_least_one, lambda v: v >= 1, "at least 1")
+    yield from _limits(c, not_negative, lambda v: v >= 0, "at least 0")
+    yield from _limits(c, positive, lambda v: v > 0, "above 0")
+    yield from _limits(c, ["grpo.group_size"], lambda v: v >= 2, "at least 2, an advantage needs a group")
+    yield from _limits(c, ["evaluation.top_p"], lambda v: 0 < v <= 1, "above 0 and at most 1")
+    yield from _limits(c, ["sft.warmup", "grpo.warmup"], lambda v: 0 <= v < 1, "a fraction from 0 to below 1")
+    yield from _limits(c, ["grpo.clip_low"], lambda v: v < 1, "below 1, the ratio is positive")
+    for stage in ("sft", "grpo"):
+        if not c[stage].steps and not c[stage].epochs:
+            yield f"{stage}.steps=0 and {stage}.epochs=0 train nothing: set one of them"
+    if c.model.name == "custom":
+        yield from (f"model.{error}" for error in model_shape(c, max(c.tokenizer.vocab_size, 1)).errors())
+
+
+def _limits(c: ConfigDict, names: list[str], good: Callable[[float], bool], limit: str) -> Iterator[str]:
+    for name in names:
+        section, _, field = name.rpartition(".")
+        value = (c[section] if section else c)[field]
+        if not good(value):
+            yield f"{name}={value} must be {limit}"
+
+
+def _sampling(c: ConfigDict) -> Iterator[str]:
+    if c.grpo.top_p != 1.0 or c.grpo.top_k != 0:
+        yield (
+            f"grpo.top_p={c.grpo.top_p}, grpo.top_k={c.grpo.top_k}: training must sample from the policy itself, "
+            "use top_p=1.0 and top_k=0"
+        )
+
+
+def _divisions(c: ConfigDict) -> Iterator[str]:
+    if c.sft.micro_batches >= 1 and c.sft.batch % c.sft.micro_batches:
+        yield _divide("sft.batch", c.sft.batch, "sft.micro_batches", c.sft.micro_batches)
+    parts = c.grpo.minibatches * c.grpo.micro_batches
+    if parts >= 1 and c.grpo.prompts % parts:
+        yield _divide("grpo.prompts", c.grpo.prompts, "grpo.minibatches × grpo.micro_batches", parts)
+
+
+def _divide(whole: str, size: int, part: str, parts: int) -> str:
+    return f"{whole}={size} is not a multiple of {part}={parts}: use {whole}={max(1, round(size / parts)) * parts}"

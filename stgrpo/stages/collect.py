@@ -1,0 +1,58 @@
+"""Collect: the expert plays kitchens, and every state of its solutions becomes a single-turn problem."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+from stgrpo import envs
+from stgrpo.data.records import Trajectory, read_trajectories, write_trajectories
+from stgrpo.data.tokenizer import Tokenizer, train_tokenizer
+from stgrpo.experts.collect import collect
+from stgrpo.react.response import format_response
+from stgrpo.stages.console import Progress, say
+from stgrpo.workdir import WorkDir
+
+
+def run_collect(config: ConfigDict, workdir: WorkDir) -> None:
+    """Writes data/TASK/{train,validation}.jsonl and tokenizer/; a file that is there is kept."""
+    counts = {"train": config.expert.trajectories, "validation": config.expert.validation}
+    for task in config.env.tasks:
+        for split, count in counts.items():
+            path = workdir.data(task, split)
+            if path.is_file():
+                say(f"collect: {path.relative_to(workdir.path)} is complete, skipped")
+                continue
+            written = write_trajectories(path, _trajectories(config, task, split, count))
+            say(f"collect: wrote {written} trajectories to {path.relative_to(workdir.path)}")
+    if not workdir.tokenizer.is_dir():
+        _write_tokenizer(config, workdir)
+
+
+def _trajectories(config: ConfigDict, task: str, split: str, count: int) -> Iterator[Trajectory]:
+    bar = Progress(f"collect {task} {split}", count)
+    environment = envs.get(config.env.name)
+    yield from collect(
+        environment, task, config.env.family, split=split, count=count, progress=lambda done, _: bar.step(done)
+    )
+    bar.close()
+
+
+def _write_tokenizer(config: ConfigDict, workdir: WorkDir) -> None:
+    given = config.tokenizer.path or config.model.path
+    if given:
+        tokenizer = Tokenizer.load(given)
+    else:
+        tokenizer = Tokenizer(train_tokenizer(_texts(config, workdir), vocab_size=config.tokenizer.vocab_size))
+    unfinished = Path(f"{workdir.tokenizer}.part")
+    tokenizer.save(unfinished)
+    unfinished.replace(workdir.tokenizer)
+    say(f"collect: tokenizer of {tokenizer.vocab_size} tokens {'from ' + given if given else 'trained on the data'}")
+
+
+def _texts(config: ConfigDict, workdir: WorkDir) -> Iterator[str]:
+    for task in config.env.tasks:
+        for trajectory in read_trajectories(workdir.data(task, "train")):
+            for step in trajectory.steps:
+                yield step.observation
+                yield format_response(step.reasoning, step.action)

@@ -1,0 +1,115 @@
+"""What the training stages share: the mesh, the tokenizer, examples, and where a model starts."""
+
+import dataclasses
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import jax.numpy as jnp
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from stgrpo.data.examples import Example, build_examples
+from stgrpo.data.records import read_trajectories
+from stgrpo.data.tokenizer import Tokenizer
+from stgrpo.errors import UserError
+from stgrpo.models.shapes import ModelShape
+from stgrpo.models.sharding import make_mesh
+from stgrpo.react.prompt import PromptStyle
+from stgrpo.training.checkpointing import Record
+from stgrpo.training.optimiser import OptimiserSettings
+from stgrpo.workdir import WorkDir
+
+
+@dataclasses.dataclass(frozen=True)
+class Setting:
+    """What a training stage runs in."""
+
+    config: ConfigDict
+    workdir: WorkDir
+    tokenizer: Tokenizer
+    mesh: Mesh
+
+    @property
+    def dtype(self) -> jnp.dtype:
+        return jnp.dtype(self.config.model.dtype)
+
+
+def open_setting(config: ConfigDict, workdir: WorkDir) -> Setting:
+    """The tokenizer of the work directory and a mesh over all devices.
+
+    Raises:
+      UserError: nothing was collected yet, or the mesh does not fit the devices.
+    """
+    if not workdir.tokenizer.is_dir():
+        raise UserError(f"{workdir.tokenizer} does not exist: run `stgrpo collect` with this work directory first")
+    mesh = make_mesh(config.mesh.data, config.mesh.fsdp, config.mesh.tensor)
+    return Setting(config, workdir, Tokenizer.load(workdir.tokenizer), mesh)
+
+
+def prompt_style(config: ConfigDict) -> PromptStyle:
+    """How a state becomes a prompt in this run."""
+    return PromptStyle(instructions=config.prompt.instructions, history=config.prompt.history)
+
+
+def load_examples(setting: Setting, split: str) -> list[Example]:
+    """All single-turn examples of one split, over all tasks of the config."""
+    config, examples = setting.config, []
+    for task in config.env.tasks:
+        trajectories = read_trajectories(setting.workdir.data(task, split))
+        examples += build_examples(
+            trajectories,
+            setting.tokenizer,
+            prompt_style(config),
+            max_prompt_len=config.limits.prompt,
+            max_response_len=config.limits.response,
+        )
+    return examples
+
+
+def check_batch(mesh: Mesh, **sizes: int) -> None:
+    """Raises a UserError if a batch cannot be split over the devices."""
+    shards = mesh.shape["data"] * mesh.shape["fsdp"]
+    for name, size in sizes.items():
+        if size % shards:
+            fix = f"use {name}={-(-size // shards) * shards} or other mesh sizes"
+            raise UserError(f"{name}={size} is not a multiple of the mesh's data × fsdp = {shards}: {fix}")
+
+
+def optimiser_settings(section: ConfigDict, updates: int) -> OptimiserSettings:
+    """The optimiser of a stage that does `updates` updates."""
+    return OptimiserSettings(
+        learning_rate=section.learning_rate,
+        warmup_steps=round(section.warmup * updates),
+        total_steps=updates,
+        schedule=section.schedule,
+        weight_decay=section.weight_decay,
+        clip_norm=section.clip_norm,
+    )
+
+
+class Timer:
+    """Adds up the wall time of named parts of a step, in seconds."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def part(self, name: str) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        self.seconds[f"seconds_{name}"] = self.seconds.get(f"seconds_{name}", 0.0) + time.perf_counter() - start
+
+
+def new_record(setting: Setting, stage: str, shape: ModelShape, *, reference: str = "") -> Record:
+    """The record of a stage at its start; the loop moves step and position on."""
+    return Record(
+        stage=stage,
+        step=0,
+        total=0,
+        shape=shape,
+        config=json.loads(setting.config.to_json()),
+        tokenizer=setting.tokenizer.files(),
+        reference=reference,
+    )

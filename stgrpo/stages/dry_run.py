@@ -1,0 +1,38 @@
+"""What a stage would do, without doing it: the resolved config, the sizes, the memory of the train state."""
+
+import jax
+from ml_collections import ConfigDict
+
+from stgrpo.config import model_shape
+from stgrpo.models.shapes import ModelShape
+from stgrpo.models.sharding import make_mesh
+
+_BYTES_PER_PARAMETER = 16  # float32 parameter, gradient and Adam's two moments
+
+
+def describe(stage: str, config: ConfigDict) -> str:
+    """Lines for a person: config, mesh, model, train state a device, tokens a step.
+
+    Raises:
+      UserError: the mesh does not fit the devices of this machine.
+    """
+    mesh = make_mesh(config.mesh.data, config.mesh.fsdp, config.mesh.tensor)
+    shape = model_shape(config, config.tokenizer.vocab_size)
+    shards = mesh.shape["fsdp"] * mesh.shape["tensor"]
+    P, R, g = config.limits.prompt, config.limits.response, config.grpo
+    lines = [
+        config.to_yaml(sort_keys=False) if hasattr(config, "to_yaml") else str(config),
+        f"stage    {stage}",
+        f"devices  {len(jax.devices())} x {jax.devices()[0].device_kind}, mesh {dict(mesh.shape)}",
+        f"model    {_count(shape)} parameters, {shape.depth} layers of width {shape.width}",
+        f"state    {shape.parameter_count() * _BYTES_PER_PARAMETER / shards / 2**30:.2f} GiB a device "
+        "(parameters, gradient and Adam in float32)",
+        f"sft      {config.sft.batch} examples of at most {P + R} tokens an update",
+        f"grpo     {g.prompts} prompts x {g.group_size} responses: at most {g.prompts * (P + g.group_size * R):,} tokens "
+        f"a rollout (one row a response: {g.prompts * g.group_size * (P + R):,})",
+    ]
+    return "\n".join(lines)
+
+
+def _count(shape: ModelShape) -> str:
+    return f"{shape.parameter_count():,}"

@@ -1,0 +1,165 @@
+"""Evaluate: a policy plays whole episodes in kitchens it has never seen."""
+
+import dataclasses
+from collections.abc import Iterable
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+
+from stgrpo import envs
+from stgrpo.data.tokenizer import Tokenizer
+from stgrpo.evaluation.episodes import EpisodeConfig, run_episodes
+from stgrpo.evaluation.files import Evaluation, list_evaluations, read_evaluation, write_evaluation
+from stgrpo.evaluation.records import Episode
+from stgrpo.models.sharding import make_mesh, tree_shardings
+from stgrpo.models.transformer import Transformer
+from stgrpo.rollout.base import Sampler, SamplingParams
+from stgrpo.rollout.jax_sampler import JaxSampler
+from stgrpo.stages.common import prompt_style
+from stgrpo.stages.console import Progress, say, table
+from stgrpo.training.checkpointing import Record, load_params, load_record, step_folders
+from stgrpo.workdir import WorkDir
+
+BENCHMARK_SEEDS = (42, 84, 126, 168, 210, 252, 294, 336, 378, 420)
+
+
+@dataclasses.dataclass(frozen=True)
+class Suite:
+    """A set of kitchens.
+
+    Attributes:
+      name: of the suite in file names.
+      family: of layouts; unused by the benchmark's own.
+      split: "validation" or "test"; "benchmark" for the ten test layouts a task (the paper's protocol).
+      layouts: kitchens a task.
+      tasks: to play.
+    """
+
+    name: str
+    family: str
+    split: str
+    layouts: int
+    tasks: tuple[str, ...]
+
+
+def suites(config: ConfigDict) -> list[Suite]:
+    """The suites of a config."""
+    e, tasks = config.evaluation, tuple(config.evaluation.tasks or config.env.tasks)
+    every = {
+        "unseen": Suite("unseen", config.env.family, "test", e.layouts, tasks),
+        "benchmark": Suite("benchmark", "benchmark", "benchmark", len(BENCHMARK_SEEDS), tasks),
+    }
+    return [every[name] for name in e.suites]
+
+
+def play_suite(
+    config: ConfigDict, suite: Suite, sampler: Sampler, tokenizer: Tokenizer, label: str = ""
+) -> list[Episode]:
+    """One episode in every kitchen of a suite; shows progress if there is a label."""
+    environment, e = envs.get(config.env.name), config.evaluation
+    problems = []
+    for task in suite.tasks:
+        if suite.split == "benchmark":
+            layouts = [f"test:{seed}" for seed in BENCHMARK_SEEDS]
+        else:
+            layouts = environment.layouts(task, suite.family, split=suite.split, count=suite.layouts)
+        problems += [environment.make(task, layout) for layout in layouts]
+    bar = Progress(label, len(problems)) if label else None
+    episodes = run_episodes(
+        problems,
+        [environment.planner(p) for p in problems],
+        sampler,
+        tokenizer,
+        config=EpisodeConfig(
+            params=SamplingParams(config.limits.response, e.temperature, e.top_p, e.top_k),
+            style=prompt_style(config),
+            on_invalid=e.on_invalid,
+            retries=e.retries,
+            max_prompt_len=config.limits.prompt,
+            seed=config.seed,
+        ),
+        progress=(lambda p: bar.step(p.finished, {"solved": p.solved, "turn": p.turn})) if bar else None,
+    )
+    if bar:
+        bar.close()
+    return episodes
+
+
+def load_policy(config: ConfigDict, folder: Path) -> tuple[JaxSampler, Tokenizer, Record]:
+    """A sampler for the policy in one step folder, and the tokenizer it carries."""
+    record = load_record(folder)
+    mesh = make_mesh(config.mesh.data, config.mesh.fsdp, config.mesh.tensor)
+    abstract = jax.eval_shape(lambda: Transformer(record.shape, jax.random.key(0)))
+    shardings = tree_shardings(abstract, record.shape, mesh)
+    abstract = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), abstract, shardings)
+    tokenizer = Tokenizer.from_files(record.tokenizer)
+    sampler = JaxSampler(
+        load_params(folder, abstract),
+        tokenizer.stop_ids,
+        dtype=jnp.dtype(config.model.dtype),
+        batch=config.rollout.batch,
+        mesh=mesh,
+    )
+    return sampler, tokenizer, record
+
+
+def evaluate_checkpoint(config: ConfigDict, folder: Path, directory: Path) -> list[Evaluation]:
+    """Plays every suite of the config with the policy of one step folder; complete results are kept."""
+    record = load_record(folder)
+    wanted = {f"{record.stage}_{suite.name}": suite for suite in suites(config)}
+    done = [name for name in wanted if name in list_evaluations(directory)]
+    results = [read_evaluation(directory, name) for name in done]
+    results = [r for r in results if r.settings["fingerprint"] == record.fingerprint]
+    for result in results:
+        say(f"evaluate: {result.name} is complete, skipped")
+        del wanted[result.name]
+    if not wanted:
+        return results
+    sampler, tokenizer, _ = load_policy(config, folder)
+    for name, suite in wanted.items():
+        with jax.set_mesh(sampler.mesh):
+            episodes = play_suite(config, suite, sampler, tokenizer, f"evaluate {name}")
+        results.append(write_evaluation(directory, name, episodes, settings=_settings(config, suite, record)))
+    return results
+
+
+def run_evaluate(config: ConfigDict, workdir: WorkDir) -> None:
+    """Evaluates the newest SFT and GRPO policies of a work directory."""
+    results = []
+    for stage in ("sft", "grpo"):
+        if workdir.checkpoints(stage).is_dir():
+            results += evaluate_checkpoint(config, step_folders(workdir.checkpoints(stage))[0], workdir.evaluation)
+    if not results:
+        step_folders(workdir.checkpoints("sft"))  # says what is missing
+    show(results)
+
+
+def show(results: Iterable[Evaluation]) -> None:
+    """The table at the end."""
+    rows = []
+    for result in results:
+        for task, s in result.tasks.items():
+            interval = f"{s['sr']:.3f} [{s['sr_low']:.3f}, {s['sr_high']:.3f}]"
+            asst = "-" if s["asst"] is None else f"{s['asst']:.2f}"
+            rows.append((result.name, task, str(s["n"]), interval, f"{s['asat']:.2f}", asst))
+    for line in table(rows, ("policy_kitchens", "task", "n", "SR [95 % interval]", "ASAT", "ASST")):
+        say(line)
+
+
+def _settings(config: ConfigDict, suite: Suite, record: Record) -> dict[str, object]:
+    e = config.evaluation
+    return {
+        "stage": record.stage,
+        "step": record.step,
+        "fingerprint": record.fingerprint,
+        "suite": dataclasses.asdict(suite),
+        "temperature": e.temperature,
+        "top_p": e.top_p,
+        "top_k": e.top_k,
+        "on_invalid": e.on_invalid,
+        "retries": e.retries,
+        "seed": config.seed,
+        "limits": {"prompt": config.limits.prompt, "response": config.limits.response},
+    }

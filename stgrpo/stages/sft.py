@@ -1,0 +1,111 @@
+"""SFT: the model learns the expert's responses, one single-turn problem at a time."""
+
+import dataclasses
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from ml_collections import ConfigDict
+
+from stgrpo.config import model_shape
+from stgrpo.data.examples import Example, batch_indices
+from stgrpo.data.padding import pad_rows
+from stgrpo.models.shapes import ModelShape
+from stgrpo.stages.common import (
+    Setting,
+    Timer,
+    check_batch,
+    load_examples,
+    new_record,
+    open_setting,
+    optimiser_settings,
+)
+from stgrpo.stages.console import Progress, say
+from stgrpo.training.checkpointing import Checkpoints, Record, host_scalars
+from stgrpo.training.grpo import GroupBatch, loss_weights
+from stgrpo.training.optimiser import learning_rate, make_optimiser
+from stgrpo.training.step import Steps, TrainState, build_steps
+from stgrpo.workdir import LineLog, WorkDir
+
+
+def sft_batch(examples: list[Example]) -> GroupBatch:
+    """Examples as groups of one response, every token of a response weighing the same."""
+    prompt_BP, prompt_len_B = pad_rows([e.prompt_ids for e in examples], smallest=32)
+    response_BR, response_len_B = pad_rows([e.response_ids for e in examples], smallest=16)
+    weight_BR = np.asarray(loss_weights(jnp.asarray(response_len_B), response_BR.shape[1], "token_mean"))
+    zeros_B1R = np.zeros_like(weight_BR)[:, None]
+    return GroupBatch(
+        prompt_BP=prompt_BP,
+        prompt_len_B=prompt_len_B,
+        response_BGR=response_BR[:, None],
+        weight_BGR=weight_BR[:, None],
+        mask_BGR=(weight_BR > 0).astype(np.float32)[:, None],
+        adv_BG=zeros_B1R[..., 0],
+        ref_logp_BGR=zeros_B1R,
+    )
+
+
+def sft_steps(config: ConfigDict, examples: int) -> int:
+    """Updates of the SFT stage."""
+    return config.sft.steps or math.ceil(config.sft.epochs * examples / config.sft.batch)
+
+
+def run_sft(config: ConfigDict, workdir: WorkDir) -> None:
+    """Trains from random, given or resumed parameters; writes checkpoints/sft and metrics."""
+    setting = open_setting(config, workdir)
+    check_batch(setting.mesh, **{"sft.batch": config.sft.batch // config.sft.micro_batches})
+    examples = load_examples(setting, "train")
+    total = sft_steps(config, len(examples))
+    checkpoints = Checkpoints(workdir.checkpoints("sft"), keep=config.sft.keep)
+    if checkpoints.newest() >= total:
+        say(f"sft: complete at step {total}, skipped")
+        return
+    shape = model_shape(config, setting.tokenizer.vocab_size)
+    settings = optimiser_settings(config.sft, total)
+    steps = build_steps(
+        shape, setting.mesh, make_optimiser(settings), micro_batches=config.sft.micro_batches, dtype=setting.dtype
+    )
+    with jax.set_mesh(setting.mesh):
+        state, record = _start(setting, steps, shape, checkpoints)
+        say(
+            f"sft: {len(examples)} examples, {total} updates of {config.sft.batch}, "
+            f"{shape.parameter_count():,} parameters"
+        )
+        _train(setting, steps, checkpoints, examples, (state, record), learning_rate(settings), total)
+    checkpoints.close()
+
+
+def _start(setting: Setting, steps: Steps, shape: ModelShape, checkpoints: Checkpoints) -> tuple[TrainState, Record]:
+    restored = checkpoints.restore(steps.abstract)
+    if restored is not None:
+        say(f"sft: resumed at step {restored[1].step}")
+        return restored
+    return steps.init(jax.random.key(setting.config.seed)), new_record(setting, "sft", shape)
+
+
+def _train(
+    setting: Setting,
+    steps: Steps,
+    checkpoints: Checkpoints,
+    examples: list[Example],
+    start: tuple[TrainState, Record],
+    schedule: optax.Schedule,
+    total: int,
+) -> None:
+    config, (state, record) = setting.config, start
+    metrics, bar = LineLog(setting.workdir.metrics, "sft", record.step), Progress("sft", total, record.step)
+    for step in range(record.step, total):
+        timer = Timer()
+        with timer.part("update"):
+            rows = batch_indices(len(examples), config.sft.batch, step, config.seed)
+            state, values = steps.update(state, sft_batch([examples[i] for i in rows]))
+            values = host_scalars(values)
+        metrics.write(step + 1, values | {"learning_rate": float(schedule(step))} | timer.seconds)
+        bar.step(step + 1, {"loss": values["loss"]})
+        record = dataclasses.replace(record, step=step + 1, total=total, position=(step + 1) * config.sft.batch)
+        if (step + 1) % config.sft.checkpoint_every == 0 or step + 1 == total:
+            checkpoints.save(state, record)
+    bar.close()
+    metrics.close()

@@ -1,0 +1,150 @@
+"""A work directory: one config, its data, checkpoints, metrics and results. Stages share nothing but these files."""
+
+import datetime
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import ml_collections
+
+from stgrpo.errors import UserError
+
+PACKAGES = ("stgrpo", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "transformers", "numpy")
+
+
+class WorkDir:
+    """Paths of a work directory, and the claim of one config on it."""
+
+    def __init__(self, path: str | os.PathLike[str]):
+        self.path = Path(path).absolute()
+        self.tokenizer = self.path / "tokenizer"
+        self.metrics = self.path / "metrics.jsonl"
+        self.samples = self.path / "samples.jsonl"
+        self.evaluation = self.path / "evaluation"
+        self.report = self.path / "report.html"
+
+    def data(self, task: str, split: str) -> Path:
+        """The trajectories of one task and split."""
+        return self.path / "data" / task / f"{split}.jsonl"
+
+    def checkpoints(self, stage: str) -> Path:
+        """The folder that holds one folder a checkpoint."""
+        return self.path / "checkpoints" / stage
+
+    def claim(self, config: ml_collections.ConfigDict) -> None:
+        """Makes the directory this config's, or checks that it is.
+
+        Raises:
+          UserError: it belongs to another config; the fields that differ are named.
+        """
+        file = self.path / "config.json"
+        mine = json.loads(config.to_json())
+        if file.is_file():
+            theirs = _read_json(file)
+            differ = sorted(_differences(mine, theirs))
+            if differ:
+                shown = "; ".join(differ[:6]) + ("; ..." if len(differ) > 6 else "")
+                raise UserError(f"{self.path} belongs to a run with another config ({shown}): use another --workdir")
+            return
+        if self.path.exists() and not self.path.is_dir():
+            raise UserError(f"--workdir={self.path} is a file: give a folder")
+        if self.path.is_dir() and any(self.path.iterdir()):
+            raise UserError(f"--workdir={self.path} is not empty and has no config.json: give a new or empty folder")
+        self.path.mkdir(parents=True, exist_ok=True)
+        write_atomically(file, json.dumps(mine, indent=2) + "\n")
+
+    def record_environment(self) -> None:
+        """Writes environment.json: versions, commit, machine and devices of the last stage that ran."""
+        write_atomically(self.path / "environment.json", json.dumps(environment(), indent=2) + "\n")
+
+
+def environment() -> dict[str, object]:
+    """What this process runs on."""
+    import importlib.metadata
+
+    import jax
+
+    versions = {}
+    for name in PACKAGES:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            versions[name] = "not installed"
+    devices = jax.devices()
+    return {
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "cpu_count": os.cpu_count(),
+        "versions": versions,
+        "git_commit": _git_commit(),
+        "devices": {"platform": devices[0].platform, "kind": devices[0].device_kind, "count": len(devices)},
+        "processes": jax.process_count(),
+    }
+
+
+class LineLog:
+    """A JSON-lines file that a resumed run continues as if it had never stopped.
+
+    On opening, lines of this stage after `step` are dropped, and with them whatever a killed process left half-written.
+    """
+
+    def __init__(self, path: Path, stage: str, step: int):
+        self._stage = stage
+        kept = [line for line in read_lines(path) if line["stage"] != stage or line["step"] <= step]
+        write_atomically(path, "".join(json.dumps(line) + "\n" for line in kept))
+        self._file = path.open("a", encoding="utf-8")
+
+    def write(self, step: int, values: Mapping[str, object]) -> None:
+        """Appends one object with the stage and the step in front."""
+        self._file.write(json.dumps({"stage": self._stage, "step": step, **values}) + "\n")
+        self._file.flush()
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def read_lines(path: Path) -> Iterator[dict]:
+    """The whole lines of a JSON-lines file; a last line that was cut off by a kill is left out."""
+    if not path.is_file():
+        return
+    lines = path.read_text(encoding="utf-8").split("\n")
+    for number, line in enumerate(lines[:-1], start=1):
+        try:
+            yield json.loads(line)
+        except json.JSONDecodeError as error:
+            raise UserError(f"{path}:{number} is not JSON ({error}): delete that line") from error
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """The file has its old content or the new one, whenever the process is killed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(path.name + ".part")
+    unfinished.write_text(text, encoding="utf-8")
+    unfinished.replace(path)
+
+
+def _read_json(file: Path) -> dict:
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise UserError(f"{file} is not JSON ({error}): restore it or use another --workdir") from error
+
+
+def _differences(mine: object, theirs: object, at: str = "") -> Iterator[str]:
+    if isinstance(mine, dict) and isinstance(theirs, dict):
+        for key in mine.keys() | theirs.keys():
+            yield from _differences(mine.get(key), theirs.get(key), f"{at}.{key}" if at else key)
+    elif mine != theirs:
+        yield f"{at}: {mine!r} here, {theirs!r} there"
+
+
+def _git_commit() -> str:
+    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return "not a git checkout"
