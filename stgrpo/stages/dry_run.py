@@ -21,15 +21,15 @@ def describe(stage: str, config: ConfigDict) -> str:
     shards = mesh.shape["fsdp"] * mesh.shape["tensor"]
     P, R, g = config.limits.prompt, config.limits.response, config.grpo
     lines = [
-        config.to_yaml(sort_keys=False) if hasattr(config, "to_yaml") else str(config),
+        str(config),
         f"stage    {stage}",
         f"devices  {len(jax.devices())} x {jax.devices()[0].device_kind}, mesh {dict(mesh.shape)}",
         f"model    {_count(shape)} parameters, {shape.depth} layers of width {shape.width}",
         f"state    {shape.parameter_count() * _BYTES_PER_PARAMETER / shards / 2**30:.2f} GiB a device "
         "(parameters, gradient and Adam in float32)",
         f"sft      {config.sft.batch} examples of at most {P + R} tokens an update",
-        f"grpo     {g.prompts} prompts x {g.group_size} responses: at most {g.prompts * (P + g.group_size * R):,} tokens "
-        f"a rollout (one row a response: {g.prompts * g.group_size * (P + R):,})",
+        f"grpo     {g.prompts} prompts x {g.group_size} responses: "
+        f"at most {g.prompts * (P + g.group_size * R):,} tokens a rollout (one row a response: {g.prompts * g.group_size * (P + R):,})",
     ]
     return "\n".join(lines)
 
