@@ -119,9 +119,10 @@ def parse(arguments: Sequence[str]) -> Command:
     flags.DEFINE_string("workdir", "", "", flag_values=values)
     flags.DEFINE_string("checkpoint", "", "", flag_values=values)
     flags.DEFINE_bool("dry_run", False, "", flag_values=values)
+    rest = _joined(rest)
     _define_config(values, rest)
     try:
-        extra = values([stage, *rest])[1:]
+        extra = values([stage, *(a for a in rest if not a.startswith("--config="))])[1:]
     except flags.Error as error:
         raise UserError(f"{_one_line(error)} (stgrpo --help)") from error
     if extra:
@@ -131,6 +132,17 @@ def parse(arguments: Sequence[str]) -> Command:
     if values.checkpoint and stage != "evaluate":
         raise UserError(f"--checkpoint is for evaluate, not for {stage}: use --config and --workdir")
     return Command(stage, values.config, values.workdir, values.checkpoint, values.dry_run)
+
+
+def _joined(arguments: Sequence[str]) -> list[str]:
+    """`--config FILE` as `--config=FILE`, and so for the other flags that take a value."""
+    joined: list[str] = []
+    for argument in arguments:
+        if joined and joined[-1] in ("--config", "--workdir", "--checkpoint") and not argument.startswith("--"):
+            joined[-1] += f"={argument}"
+        else:
+            joined.append(argument)
+    return joined
 
 
 def _define_config(values: "FlagValues", rest: Sequence[str]) -> None:  # noqa: F821

@@ -29,7 +29,8 @@ def describe(stage: str, config: ConfigDict) -> str:
         "(parameters, gradient and Adam in float32)",
         f"sft      {config.sft.batch} examples of at most {P + R} tokens an update",
         f"grpo     {g.prompts} prompts x {g.group_size} responses: "
-        f"at most {g.prompts * (P + g.group_size * R):,} tokens a rollout (one row a response: {g.prompts * g.group_size * (P + R):,})",
+        f"at most {g.prompts * (P + g.group_size * R):,} tokens a rollout "
+        f"(one row a response: {g.prompts * g.group_size * (P + R):,})",
     ]
     return "\n".join(lines)
 
