@@ -1,0 +1,56 @@
+"""The registry entry: tasks, layouts, problems and planners of Robotouille."""
+
+from itertools import islice
+
+from stgrpo.envs.robotouille.engine import RobotouilleProblem
+from stgrpo.envs.robotouille.layouts import enumerate_layouts, layout_kitchen
+from stgrpo.envs.robotouille.planner import RobotouillePlanner
+from stgrpo.envs.robotouille.tasks import TASKS, get_task
+from stgrpo.errors import UserError
+
+
+def make(task: str, layout: str) -> RobotouilleProblem:
+    """Builds a problem from the names of a task and a layout.
+
+    Raises:
+        UserError: there is no such task or layout.
+    """
+    definition = get_task(task)
+    kitchen = layout_kitchen(definition, layout)
+    return RobotouilleProblem(kitchen, task=task, layout=layout, max_steps=definition.max_steps)
+
+
+class Robotouille:
+    """The environment behind `stgrpo.envs.get("robotouille")`."""
+
+    def tasks(self) -> tuple[str, ...]:
+        """Returns the names of the tasks."""
+        return tuple(TASKS)
+
+    def make(self, task: str, layout: str) -> RobotouilleProblem:
+        """Builds one problem; see `make`."""
+        return make(task, layout)
+
+    def planner(self, problem: RobotouilleProblem) -> RobotouillePlanner:
+        """Returns the planner of a problem."""
+        return RobotouillePlanner(problem)
+
+    def layouts(self, task: str, family: str, *, split: str, count: int, seed: int = 0) -> list[str]:
+        """Lists layouts whose optimum is at least one step and within the cap, no two equal up to renaming.
+
+        Raises:
+            UserError: the family has fewer than `count` of them in this split.
+        """
+        definition = get_task(task)
+
+        def accept(layout: str) -> bool:
+            problem = make(task, layout)
+            return 0 < RobotouillePlanner(problem).distance(problem.initial_state()) <= definition.max_steps
+
+        found = list(islice(enumerate_layouts(definition, family, split=split, seed=seed, accept=accept), count))
+        if len(found) < count:
+            raise UserError(
+                f"layouts: {count} {split} layouts of {task} {family} asked for, "
+                f"{len(found)} distinct found from seed {seed}; ask for at most {len(found)}"
+            )
+        return found
