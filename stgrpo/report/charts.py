@@ -1,0 +1,159 @@
+"""Line charts as inline SVG, drawn by hand: axis, ticks, faint measurements under their running mean."""
+
+import dataclasses
+import json
+import math
+from collections.abc import Sequence
+
+from stgrpo.report.text import esc, number
+
+Point = tuple[float, float]
+
+WIDTH, HEIGHT = 340, 190
+LEFT, RIGHT, TOP, BOTTOM = 46, 10, 10, 26
+MAX_POINTS = 240
+SMOOTH_FROM = 40  # with fewer points the line is drawn as it is
+
+
+@dataclasses.dataclass(frozen=True)
+class Series:
+    """One line: its label and its points in the order of x."""
+
+    label: str
+    points: tuple[Point, ...]
+
+
+def nice_ticks(low: float, high: float, count: int = 4) -> list[float]:
+    """Round numbers (1, 2 or 5 times a power of ten apart) that cover [low, high]; two or more."""
+    if not high > low:
+        pad = abs(low) * 0.1
+        low, high = (low - pad, high + pad) if pad else (0.0, 1.0)
+    raw = (high - low) / count
+    power = 10.0 ** math.floor(math.log10(raw))
+    step = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= raw * (1 - 1e-9))
+    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
+    return [index * step for index in range(first, last + 1)]
+
+
+def thin(points: Sequence[Point], most: int = MAX_POINTS) -> list[Point]:
+    """At most `most` points: means of equal runs of neighbours."""
+    size = math.ceil(len(points) / most)
+    runs = [points[i : i + size] for i in range(0, len(points), size)] if size > 1 else [[p] for p in points]
+    return [(run[-1][0], sum(y for _, y in run) / len(run)) for run in runs]
+
+
+def running_mean(points: Sequence[Point]) -> list[Point]:
+    """The mean over a twentieth of the points around each, fewer at the ends, so that it lags nowhere."""
+    half = max(1, len(points) // 40)
+    windows = [points[max(0, i - half) : i + half + 1] for i in range(len(points))]
+    return [(x, sum(y for _, y in window) / len(window)) for (x, _), window in zip(points, windows, strict=True)]
+
+
+def tick_label(value: float, step: float) -> str:
+    """A tick's number in as few characters as tell it from a neighbour `step` away."""
+    if abs(value) < step / 2:
+        return "0"
+    if step < 1e-5:
+        return f"{value:.1e}".replace("e-0", "e-")
+    if step >= 1000:
+        power, suffix = (1e6, "M") if step >= 1e6 else (1e3, "k")
+        return f"{value / power:g}{suffix}"
+    return f"{value:.{max(0, math.ceil(-math.log10(step) - 1e-9))}f}"
+
+
+@dataclasses.dataclass(frozen=True)
+class _Scale:
+    """Maps the data's rectangle to the chart's."""
+
+    x0: float
+    x1: float
+    y0: float
+    y1: float
+
+    def x(self, value: float) -> float:
+        return round(LEFT + (value - self.x0) / (self.x1 - self.x0) * (WIDTH - LEFT - RIGHT), 1)
+
+    def y(self, value: float) -> float:
+        return round(HEIGHT - BOTTOM - (value - self.y0) / (self.y1 - self.y0) * (HEIGHT - TOP - BOTTOM), 1)
+
+    def path(self, points: Sequence[Point]) -> str:
+        return "M" + "L".join(f"{self.x(x):g} {self.y(y):g}" for x, y in points)
+
+
+def _axes(scale: _Scale, x_ticks: Sequence[float], y_ticks: Sequence[float]) -> str:
+    right, bottom = WIDTH - RIGHT, HEIGHT - BOTTOM
+    x_step, y_step = x_ticks[1] - x_ticks[0], y_ticks[1] - y_ticks[0]
+    lines = [
+        f'<path class="grid" d="M{LEFT} {scale.y(t):g}H{right}"/>'
+        f'<text class="tick" x="{LEFT - 6}" y="{scale.y(t) + 3.5:g}" text-anchor="end">{tick_label(t, y_step)}</text>'
+        for t in y_ticks
+    ]
+    lines += [
+        f'<text class="tick" x="{scale.x(t):g}" y="{bottom + 16}" text-anchor="middle">{tick_label(t, x_step)}</text>'
+        for t in x_ticks
+        if scale.x0 <= t <= scale.x1
+    ]
+    return "".join(lines) + f'<path class="axis" d="M{LEFT} {bottom}H{right}"/>'
+
+
+def _line(series: Series, scale: _Scale, index: int) -> str:
+    points = thin(series.points)
+    if len(points) == 1:
+        return f'<circle class="s{index} dot" cx="{scale.x(points[0][0]):g}" cy="{scale.y(points[0][1]):g}" r="3.5"/>'
+    if len(points) < SMOOTH_FROM:
+        dots = "".join(f'<circle cx="{scale.x(x):g}" cy="{scale.y(y):g}" r="2"/>' for x, y in points)
+        return f'<path class="s{index} line" d="{scale.path(points)}"/><g class="s{index} dot">{dots}</g>'
+    raw = f'<path class="s{index} raw" d="{scale.path(points)}"/>'
+    return raw + f'<path class="s{index} line" d="{scale.path(running_mean(points))}"/>'
+
+
+def _summary(title: str, series: Sequence[Series]) -> str:
+    parts = []
+    for one in series:
+        (x0, y0), (x1, y1) = one.points[0], one.points[-1]
+        ys = [y for _, y in one.points]
+        start = f"{one.label}: {number(y0)} at step {number(x0, 9)}, {number(y1)} at step {number(x1, 9)}"
+        parts.append(f"{start}, lowest {number(min(ys))}, highest {number(max(ys))}")
+    return f"{title}. {'; '.join(parts)}."
+
+
+def _scale(series: Sequence[Series]) -> tuple[_Scale, list[float], list[float]]:
+    xs = [x for one in series for x, _ in one.points]
+    ys = [y for one in series for _, y in one.points]
+    y_ticks = nice_ticks(min(ys), max(ys))
+    x0, x1 = min(xs), max(xs)
+    x1 = x1 if x1 > x0 else x0 + 1
+    return _Scale(x0, x1, y_ticks[0], y_ticks[-1]), nice_ticks(x0, x1, 5), y_ticks
+
+
+def line_chart(title: str, series: Sequence[Series], *, note: str = "") -> str:
+    """A chart with its title, its last values and, under the pointer, the values there (`data-points`, inline script).
+
+    Args:
+        title: what is drawn.
+        series: at least one line; empty lines are left out.
+        note: one sentence on how to read it.
+
+    Returns:
+        A <figure>; "" where there is nothing to draw.
+    """
+    series = [one for one in series if one.points]
+    if not series:
+        return ""
+    scale, x_ticks, y_ticks = _scale(series)
+    lines = "".join(_line(one, scale, index) for index, one in enumerate(series))
+    legend = "".join(
+        f'<span class="s{index} key">{esc(one.label)} <b>{number(one.points[-1][1])}</b></span>'
+        for index, one in enumerate(series)
+    )
+    data = [
+        {"l": one.label, "p": [[x, float(f"{y:.4g}"), scale.x(x)] for x, y in thin(one.points)]} for one in series
+    ]
+    summary = esc(_summary(title, series))
+    return (
+        f'<figure class="chart"><figcaption><h4>{esc(title)}</h4><div class="keys">{legend}</div></figcaption>'
+        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{summary}" data-points="{esc(json.dumps(data))}">'
+        f"<title>{summary}</title>{_axes(scale, x_ticks, y_ticks)}{lines}"
+        f'<path class="cursor" d="M0 {TOP}V{HEIGHT - BOTTOM}" hidden=""/></svg>'
+        f'<p class="readout" aria-hidden="true">{esc(note)}</p></figure>'
+    )

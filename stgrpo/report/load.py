@@ -1,0 +1,92 @@
+"""What a work directory holds for the report. Missing files are missing parts; damaged ones are notes on the page."""
+
+import dataclasses
+import json
+import math
+import pathlib
+from collections.abc import Mapping
+
+from stgrpo.errors import UserError
+from stgrpo.evaluation.files import Evaluation, list_evaluations, read_evaluation
+
+Row = dict[str, float]
+
+
+@dataclasses.dataclass(frozen=True)
+class RunData:
+    """A run as its work directory tells it.
+
+    Attributes:
+        workdir: where.
+        config, environment: flattened to dotted keys; empty where the file is absent.
+        curves: stage -> rows of finite numbers, "step" among them, in the order of the steps.
+        evaluations: by name.
+        notes: what could not be read, one sentence each.
+    """
+
+    workdir: pathlib.Path
+    config: Mapping[str, object]
+    environment: Mapping[str, object]
+    curves: Mapping[str, list[Row]]
+    evaluations: Mapping[str, Evaluation]
+    notes: tuple[str, ...]
+
+
+def flatten(value: object, prefix: str = "") -> dict[str, object]:
+    """Nested mappings as dotted keys; lists of plain values as text."""
+    if isinstance(value, Mapping):
+        parts = (flatten(inner, f"{prefix}.{key}" if prefix else str(key)) for key, inner in value.items())
+        return {key: leaf for part in parts for key, leaf in part.items()}
+    if isinstance(value, list):
+        return {prefix: ", ".join(str(item) for item in value)}
+    return {prefix: value}
+
+
+def _read_json(path: pathlib.Path, notes: list[str]) -> dict[str, object]:
+    if not path.is_file():
+        return {}
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        notes.append(f"{path.name} is not JSON ({error}).")
+        return {}
+    return flatten(value) if isinstance(value, dict) else {}
+
+
+def _numbers(row: Mapping[str, object]) -> Row:
+    return {k: v for k, v in row.items() if isinstance(v, int | float) and not isinstance(v, bool) and math.isfinite(v)}
+
+
+def read_curves(path: pathlib.Path, notes: list[str]) -> dict[str, list[Row]]:
+    """metrics.jsonl by stage. A step that was logged again after a resume counts as logged last."""
+    stages: dict[str, dict[float, Row]] = {}
+    damaged = 0
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else ():
+        try:
+            row = json.loads(line)
+            stage, values = str(row["stage"]), _numbers(row)
+            stages.setdefault(stage, {}).setdefault(values["step"], {}).update(values)
+        except (ValueError, KeyError, TypeError, AttributeError):
+            damaged += bool(line.strip())
+    if damaged:
+        notes.append(f"{damaged} lines of {path.name} could not be read and were left out.")
+    return {stage: [rows[step] for step in sorted(rows)] for stage, rows in stages.items()}
+
+
+def load_run(workdir: pathlib.Path) -> RunData:
+    """Reads everything the report shows."""
+    notes: list[str] = []
+    evaluations = {}
+    for name in list_evaluations(workdir / "evaluation"):
+        try:
+            evaluations[name] = read_evaluation(workdir / "evaluation", name)
+        except UserError as error:
+            notes.append(f"{error}.")
+    return RunData(
+        workdir=workdir,
+        config=_read_json(workdir / "config.json", notes),
+        environment=_read_json(workdir / "environment.json", notes),
+        curves=read_curves(workdir / "metrics.jsonl", notes),
+        evaluations=evaluations,
+        notes=tuple(notes),
+    )

@@ -1,0 +1,66 @@
+"""The paper's results (arXiv 2509.20616, tables of section V), to stand beside ours.
+
+Ten layouts a task; SR, ASAT (mean steps, failures at the cap), ASST (mean steps of the successful, None without any).
+"""
+
+import dataclasses
+
+LAYOUTS = 10
+
+
+@dataclasses.dataclass(frozen=True)
+class PaperRow:
+    """One policy on one task, as printed in the paper."""
+
+    policy: str
+    sr: float
+    asat: float
+    asst: float | None
+
+    @property
+    def successes(self) -> int:
+        return round(self.sr * LAYOUTS)
+
+
+POLICIES = (
+    "Llama3.3-70B, the expert",
+    "Qwen2.5-1.5B",
+    "Qwen2.5-3B",
+    "Qwen2.5-7B",
+    "Qwen2.5-14B",
+    "1.5B, SFT",
+    "1.5B, SFT + GRPO",
+)
+# Task (letters only) -> one (SR, ASAT, ASST) a policy, in the order of POLICIES.
+RESULTS: dict[str, tuple[tuple[float, float, float | None], ...]] = {
+    "cheesesandwich": (
+        # expert and Instruct models of 1.5B, 3B, 7B, 14B
+        (0.5, 11.9, 8.8), (0, 15, None), (0, 15, None), (0, 15, None), (0.2, 13.6, 8.0),
+        # 1.5B after SFT, after GRPO
+        (0, 15, None), (0.3, 12.5, 6.7),
+    ),
+    "burger": (
+        # expert and Instruct models of 1.5B, 3B, 7B, 14B
+        (0.4, 12.6, 9.0), (0, 15, None), (0, 15, None), (0.1, 14.9, 14), (0, 15, None),
+        # 1.5B after SFT, after GRPO
+        (0.2, 13.7, 8.5), (0.7, 10.1, 8.0),
+    ),
+    "cheeseburger": (
+        # expert and Instruct models of 1.5B, 3B, 7B, 14B
+        (0.7, 17.4, 15.0), (0, 23, None), (0, 23, None), (0, 23, None), (0.2, 22.4, 20),
+        # 1.5B after SFT, after GRPO
+        (0.6, 18.4, 15.3), (0.7, 15.8, 12.7),
+    ),
+    "doublecheeseburger": (
+        # expert and Instruct models of 1.5B, 3B, 7B, 14B
+        (0.1, 33.5, 20.0), (0, 35, None), (0, 35, None), (0, 35, None), (0, 35, None),
+        # 1.5B after SFT, after GRPO
+        (0.1, 34.2, 27), (0.3, 30.5, 20),
+    ),
+}  # fmt: skip
+
+
+def paper_rows(task: str) -> list[PaperRow]:
+    """The paper's rows for a task, however its name is spelled ("cheese_burger"); none for a task it did not run."""
+    results = RESULTS.get("".join(filter(str.isalpha, task.lower())), ())
+    return [PaperRow(policy, *numbers) for policy, numbers in zip(POLICIES, results, strict=False)]

@@ -1,0 +1,40 @@
+"""Small pieces of HTML that every part of the report uses. Whatever comes from a file passes through `esc`."""
+
+import html
+import math
+
+
+def esc(value: object) -> str:
+    """Any value as text that is safe in an element and in a quoted attribute."""
+    return html.escape(str(value), quote=True)
+
+
+def number(value: object, digits: int = 3) -> str:
+    """A number for people: three significant digits, a dash for nothing, thousands kept whole."""
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return "–"
+    if not math.isfinite(value):
+        return str(value)
+    if value == 0 or isinstance(value, int) or abs(value) >= 10**digits:
+        return f"{value:,.0f}" if abs(value) < 1e15 else f"{value:.{digits}g}"
+    return f"{value:.{digits}g}"
+
+
+def percent(value: object) -> str:
+    """A rate as a percentage, a dash for nothing."""
+    return f"{100 * value:.{0 if value in (0, 1) else 1}f} %" if isinstance(value, int | float) else "–"
+
+
+def steps(value: object) -> str:
+    """A mean number of steps, as the paper prints it."""
+    return f"{value:.1f}" if isinstance(value, int | float) else "–"
+
+
+def p_value(p: float) -> str:
+    """A p-value with its sign, as it stands in a sentence."""
+    return "p < 0.0001" if p < 1e-4 else f"p = {p:.2g}"
+
+
+def absent(what: str, fix: str) -> str:
+    """A part that has no data yet, and what would bring it."""
+    return f'<p class="absent"><strong>{esc(what)}</strong> {esc(fix)}</p>'
