@@ -195,6 +195,7 @@ class _Game:
             failure=self.failure,
             optimal_steps=self.optimal_steps,
             turns=tuple(self.turns),
+            last_observation=self.problem.observation(self.state),
         )
 
 

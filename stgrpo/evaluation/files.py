@@ -2,12 +2,12 @@
 
 import dataclasses
 import json
-import os
 import pathlib
 from collections.abc import Iterable, Mapping, Sequence
 
 from stgrpo.errors import UserError
 from stgrpo.evaluation import metrics, records
+from stgrpo.workdir import write_atomically
 
 EPISODES_SUFFIX = ".episodes.jsonl"
 
@@ -29,19 +29,6 @@ class Evaluation:
     tasks: Mapping[str, Mapping[str, object]]
     settings: Mapping[str, object]
     episodes: tuple[records.Episode, ...]
-
-
-def _write_atomically(path: pathlib.Path, lines: Iterable[str]) -> None:
-    """A reader sees the old file or the whole new one, also when the writer is killed."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("w", encoding="utf-8") as file:
-            file.writelines(lines)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _episode_lines(episodes: Iterable[records.Episode]) -> Iterable[str]:
@@ -70,8 +57,8 @@ def write_evaluation(
     text = json.dumps(head, indent=2) + "\n"  # before any file is touched: the settings may not be JSON
     directory.mkdir(parents=True, exist_ok=True)
     (directory / f"{name}.json").unlink(missing_ok=True)
-    _write_atomically(directory / f"{name}{EPISODES_SUFFIX}", _episode_lines(episodes))
-    _write_atomically(directory / f"{name}.json", [text])
+    write_atomically(directory / f"{name}{EPISODES_SUFFIX}", "".join(_episode_lines(episodes)))
+    write_atomically(directory / f"{name}.json", text)
     return evaluation
 
 

@@ -54,6 +54,7 @@ class Episode:
         failure: "" after a success, else one of `FAILURES`.
         optimal_steps: fewest steps from the start; None without a planner.
         turns: every response in order, refused ones included.
+        last_observation: the state in which the episode ended; after a success the finished meal is in it.
     """
 
     task: str
@@ -64,6 +65,7 @@ class Episode:
     failure: str
     optimal_steps: int | None
     turns: tuple[TurnRecord, ...]
+    last_observation: str = ""
 
     @property
     def counted_steps(self) -> int:

@@ -92,6 +92,7 @@ def test_success_is_recorded_step_by_step():
     assert [turn.distance for turn in episode.turns] == [3, 2, 1]
     assert all(turn.exact and turn.optimal and turn.expert == "Right" for turn in episode.turns)
     assert episode.turns[1].observation == "at 1 of c" and episode.turns[1].step == 1
+    assert episode.last_observation == "at 3 of c"
 
 
 @pytest.mark.parametrize(
