@@ -36,6 +36,7 @@ KNOWN: dict[str, tuple[ChartSpec, ...]] = {
         _one("Reward", "reward", "Mean over all responses of a step: format plus action."),
         _one("Format reward", "reward_format", "Highest possible: the format's weight."),
         _one("Action reward", "reward_action", "Highest possible: the action's weight."),
+        _one("Right actions", "action_right", "Share of the responses that earn the action reward."),
         _one("Validation success rate", "validation_sr", "Whole episodes in validation kitchens."),
         _one("KL to the SFT policy", "kl", "Nats a token; how far the policy has moved."),
         _one("Entropy", "entropy", "Nats a token; towards 0 the policy stops exploring."),
@@ -47,7 +48,11 @@ KNOWN: dict[str, tuple[ChartSpec, ...]] = {
             {"groups_zero_variance": "no signal", "groups_all_right": "all right", "groups_all_wrong": "all wrong"},
             "A group whose rewards are all equal teaches nothing.",
         ),
-        _one("Importance ratio", "ratio_mean", "1 on the first update after a rollout."),
+        ChartSpec(
+            "Importance ratio",
+            {"ratio": "mean", "ratio_mean": "mean", "ratio_first": "first update"},
+            "1 on the first update after a rollout.",
+        ),
         _one("Clipped fraction", "clip_fraction"),
         _one("Truncated responses", "truncated_fraction", "Cut at the longest length."),
         ChartSpec(
@@ -62,6 +67,7 @@ KNOWN: dict[str, tuple[ChartSpec, ...]] = {
                 "seconds_update": "update",
                 "seconds_reference": "reference",
                 "seconds_reward": "reward",
+                "seconds_validation": "validation",
             },
         ),
         _one("Learning rate", "learning_rate"),

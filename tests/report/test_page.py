@@ -1,0 +1,159 @@
+"""The whole page from a small work directory that is written here."""
+
+import html.parser
+import json
+import re
+
+import pytest
+
+from stgrpo.evaluation.files import write_evaluation
+from stgrpo.evaluation.records import Episode, TurnRecord
+from stgrpo.report import build_report
+
+START = """\
+Station table1:
+table1 is a table
+table1 is occupied by robot1
+table1 has patty1
+table1 has patty1 directly on top of it
+
+Station table2:
+table2 is a table
+table2 has nothing on it
+table2 has no players at it
+
+Item patty1:
+patty1 is a hamburger patty
+patty1 is at table1
+patty1 is directly on top of table1
+patty1 has nothing above it
+
+Player robot1:
+robot1 is a robot
+robot1 is at table1
+robot1 is holding nothing
+
+Valid Actions:
+Pick up patty1 from table1 using robot1
+Do nothing
+
+Goal: Move the patty <i>"""
+EVIL = "Reasoning: </pre><script>alert(1)</script><img src=x onerror=alert(2)>\nAction: Do \"nothing\" & more"
+
+
+def episode(index: int, success: bool) -> Episode:
+    turn = TurnRecord(0, 0, START, EVIL, "<b>", "", "Do nothing", success, success, 3, "stop", 170, 40)
+    failure = "" if success else "loop"
+    return Episode("burger", f"small:{index}", success, 3 if success else 15, 15, failure, 3, (turn,) * 2, START)
+
+
+@pytest.fixture
+def workdir(tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps({"seed": 0, "env": {"tasks": ["burger"], "family": "small"}}))
+    environment = {"date": "2026-01-02T03:04:05+00:00", "cpu_count": 2, "devices": {"kind": "cpu", "count": 1}}
+    (tmp_path / "environment.json").write_text(json.dumps(environment))
+    lines = [{"stage": "sft", "step": i, "loss": 1 / i, "seconds": 0.2} for i in range(1, 9)]
+    lines += [{"stage": "grpo", "step": i, "reward": 0.5 + i / 99, "kl": i / 999, "note": "<u>"} for i in range(1, 9)]
+    text = "".join(json.dumps(line) + "\n" for line in lines)
+    (tmp_path / "metrics.jsonl").write_text(text + '{"stage": "grpo", "step": 9, "reward": NaN}\n{"stage": "gr')
+    for name, solved in (("sft_unseen", 2), ("grpo_unseen", 5)):
+        episodes = [episode(i, i < solved) for i in range(6)]
+        write_evaluation(tmp_path / "evaluation", name, episodes, settings={"suite": {"name": "unseen"}})
+    return tmp_path
+
+
+class Checker(html.parser.HTMLParser):
+    """Collects tags, and fails on one that closes another than the last opened."""
+
+    void = {"meta", "br", "img", "input", "link"}
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.tags, self.attributes = [], [], []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.attributes += attrs
+        if tag not in self.void:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_startendtag(self, tag, attrs):
+        self.tags.append(tag)
+        self.attributes += attrs
+
+
+def check(page: str) -> Checker:
+    checker = Checker()
+    checker.feed(page)
+    assert checker.open == []
+    return checker
+
+
+def test_the_page_shows_everything_the_run_left(workdir):
+    path = build_report(workdir)
+    page = path.read_text()
+    assert path == workdir / "report.html"
+    for text in ("83.3 %", "exact McNemar test on 6 paired kitchens", "The paper", "Loss", "KL to the SFT policy"):
+        assert text in page
+    for text in ("1 × cpu, 2 cores", "2026-01-02 03:04", "SFT + GRPO", "ran in circles", "The expert does the same"):
+        assert text in page
+    assert "1 lines of metrics.jsonl could not be read" in page
+
+
+def test_the_page_is_well_formed_and_fetches_nothing(workdir):
+    page = build_report(workdir).read_text()
+    checker = check(page)
+    assert not {"link", "img", "iframe", "object"} & set(checker.tags)
+    references = [value for name, value in checker.attributes if name in ("href", "src", "xlink:href", "action")]
+    assert references and all(value.startswith("#") for value in references)
+    assert not re.search(r"https?://|url\(|@import|fetch\(|XMLHttp", page)
+
+
+def test_what_the_model_said_is_text_and_nothing_else(workdir):
+    page = build_report(workdir).read_text()
+    checker = check(page)
+    assert checker.tags.count("script") == 1 and "<script>alert" not in page and "<img" not in page
+    assert not [name for name, _ in checker.attributes if name.startswith("on")]
+    assert "&lt;/pre&gt;&lt;script&gt;alert(1)&lt;/script&gt;" in page
+    assert "<i>" not in page and "<u>" not in page and "<b></b>" not in page
+
+
+def test_charts_and_pictures_are_described(workdir):
+    page = build_report(workdir).read_text()
+    pictures = re.findall(r'<svg (?![^>]*aria-hidden)[^>]*>', page)
+    assert pictures and all('role="img"' in tag and "aria-label=" in tag for tag in pictures)
+
+
+def test_an_empty_work_directory_gives_a_page_of_absences(tmp_path):
+    page = build_report(tmp_path).read_text()
+    check(page)
+    for text in ("No results yet", "No curve yet", "No episode to replay yet", "config.json is absent"):
+        assert text in page
+
+
+def test_missing_grpo_is_said_and_not_an_error(workdir):
+    for path in (workdir / "evaluation").glob("grpo_*"):
+        path.unlink()
+    page = build_report(workdir).read_text()
+    check(page)
+    assert "SFT + GRPO has not been evaluated" in page and "McNemar" not in page
+
+
+def test_damaged_files_are_named_and_the_rest_is_shown(workdir):
+    (workdir / "evaluation" / "grpo_unseen.episodes.jsonl").write_text("{")
+    (workdir / "config.json").write_text("not JSON")
+    page = build_report(workdir).read_text()
+    check(page)
+    assert "grpo_unseen.episodes.jsonl:1" in page and "config.json is not JSON" in page and "33.3 %" in page
+
+
+def test_observations_of_another_environment_are_shown_as_text(tmp_path):
+    turn = TurnRecord(0, 0, "You are in a <maze>.", "x", "go", "", None, None, None, None, "length", 5, 5)
+    alone = Episode("maze", "1", False, 1, 1, "timeout", None, (turn,), "A wall.")
+    write_evaluation(tmp_path / "evaluation", "sft_maze", [alone], settings={})
+    page = build_report(tmp_path).read_text()
+    check(page)
+    assert "You are in a &lt;maze&gt;." in page and "A wall." in page and "cut off at the length limit" in page

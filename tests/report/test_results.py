@@ -1,0 +1,104 @@
+import pytest
+
+from stgrpo.evaluation import metrics
+from stgrpo.evaluation.files import Evaluation
+from stgrpo.evaluation.records import Episode, TurnRecord
+from stgrpo.report import paper
+from stgrpo.report.replays import choose_episodes, choose_pairs, judge
+from stgrpo.report.results import compare, results_section, verdict
+
+TURN = TurnRecord(0, 0, "o", "r", "a", "", "a", True, True, 1, "stop", 9, 3)
+
+
+def evaluation(name: str, successes: list[bool], *, family="small", task="burger") -> Evaluation:
+    episodes = tuple(
+        Episode(task, f"{family}:{i}", ok, 8 if ok else 2, 15, "" if ok else "invalid", 8, (TURN,))
+        for i, ok in enumerate(successes)
+    )
+    summary = metrics.summarise(episodes)
+    return Evaluation(name, summary, {task: summary}, {}, episodes)
+
+
+def section(*evaluations: Evaluation) -> str:
+    return results_section(compare({e.name: e for e in evaluations}))
+
+
+@pytest.mark.parametrize("name", ["cheese_sandwich", "burger", "cheese_burger", "cheeseburger", "double_cheese_burger"])
+def test_the_papers_rows_are_found_for_each_of_its_tasks(name):
+    assert [row.policy for row in paper.paper_rows(name)] == list(paper.POLICIES)
+
+
+def test_the_papers_rows_are_consistent_with_their_caps():
+    # ASAT = SR * ASST + (1 - SR) * cap, to the rounding of the print and of the successes' mean.
+    caps = {"cheesesandwich": 15, "burger": 15, "cheeseburger": 23, "doublecheeseburger": 35}
+    for task, cap in caps.items():
+        for row in paper.paper_rows(task):
+            expected = row.sr * (row.asst or 0) + (1 - row.sr) * cap
+            assert row.asat == pytest.approx(expected, abs=0.11), (task, row)
+    assert paper.paper_rows("soup") == []
+
+
+def test_the_papers_pooled_gain_is_twenty_against_nine():
+    pooled = [sum(paper.paper_rows(task)[i].successes for task in paper.RESULTS) for i in (-1, -2)]
+    assert pooled == [20, 9]
+
+
+def test_a_significant_gain_is_claimed_and_another_is_not():
+    gain = section(evaluation("sft_unseen", [False] * 8), evaluation("grpo_unseen", [True] * 8))
+    assert "GRPO solves more kitchens than SFT (p = 0.0078" in gain
+    even = section(evaluation("sft_unseen", [False, True]), evaluation("grpo_unseen", [True, True]))
+    assert "No difference between SFT and GRPO is shown (p = 1," in even
+    assert "fewer kitchens" in verdict(metrics.mcnemar([True] * 8, [False] * 8))
+
+
+def test_the_table_has_our_rows_with_intervals_beside_the_papers():
+    page = section(evaluation("grpo_benchmark", [True] * 7 + [False] * 3, family="test"))
+    assert page.count("40–89 %") == 2, "7 of 10, ours and the paper's"
+    assert "<td>10.1</td><td>8.0</td>" in page and "ten test kitchens" in page
+    assert "SFT has not been evaluated" in page
+
+
+def test_evaluations_are_grouped_by_kitchens_and_task_most_episodes_first():
+    comparisons = compare(
+        {
+            e.name: e
+            for e in (
+                evaluation("grpo_benchmark", [True], family="test"),
+                evaluation("grpo_unseen", [True] * 3),
+                evaluation("sft_unseen", [True] * 3),
+            )
+        }
+    )
+    assert [(c.suite, list(c.stages)) for c in comparisons] == [("unseen", ["sft", "grpo"]), ("benchmark", ["grpo"])]
+    assert comparisons[0].test.both == 3 and comparisons[1].test is None
+
+
+def test_names_from_files_are_escaped():
+    page = section(evaluation('"><script>_<img>', [True], family="<odd>", task="<task>"))
+    assert "<script>" not in page and "<img" not in page and "<task>" not in page
+
+
+def test_replays_prefer_what_changed_and_vary_the_failures():
+    sft = evaluation("sft_x", [True, False, False, True]).episodes
+    grpo = evaluation("grpo_x", [True, False, True, False]).episodes
+    pairs = [(a.success, b.success) for a, b in choose_pairs(sft, grpo)]
+    assert pairs == [(False, True), (True, False), (False, False), (True, True)]
+    kinds = ["loop"] * 5 + ["invalid", "format"]
+    failed = [Episode("burger", str(i), False, 3, 15, kind, 8, (TURN,)) for i, kind in enumerate(kinds)]
+    assert [e.failure for e in choose_episodes(failed)] == ["loop", "invalid", "format"]
+
+
+@pytest.mark.parametrize(
+    "failure, exact, optimal, tone",
+    [
+        ("", True, True, "good"),
+        ("", False, True, "fair"),
+        ("", False, False, "poor"),
+        ("", None, None, "plain"),
+        ("reasoning", False, False, "bad"),
+        ("finish", False, False, "bad"),
+        ("invalid", False, False, "bad"),
+    ],
+)
+def test_a_response_is_judged(failure, exact, optimal, tone):
+    assert judge(TurnRecord(0, 0, "o", "r", "a", failure, "a", exact, optimal, 1, "stop", 9, 3))[0] == tone
