@@ -97,6 +97,7 @@ i[data-tone=bad]{background:var(--bad)}
 :focus-visible{outline:2px solid var(--grpo);outline-offset:2px}
 @media(max-width:760px){.split{grid-template-columns:minmax(0,1fr);gap:12px}main{padding:0 14px 60px}
 article{padding:14px}.scroll{margin:0 -14px;padding:0 14px}.pair{padding-left:8px}.replay{padding:0 10px}
+.interval{display:block;margin:0}tbody th:first-child{white-space:normal}
 .arrow,td:nth-child(3),thead th:nth-child(3){display:none}.controls button{padding:6px 10px}}
 @media(prefers-reduced-motion:reduce){html{scroll-behavior:auto}}
 @media print{.controls,nav{display:none}}
