@@ -36,10 +36,9 @@ def token_logprobs(
     @jax.checkpoint
     def one(hidden_BCD, target_BC):
         logits_BCV = jnp.einsum("bcd,vd->bcv", hidden_BCD, head, preferred_element_type=jnp.float32) / temperature
-        norm_BC = jax.nn.logsumexp(logits_BCV, axis=-1)
-        logp_BC = jnp.take_along_axis(logits_BCV, target_BC[..., None], axis=-1)[..., 0] - norm_BC
-        entropy_BC = norm_BC - jnp.sum(jnp.exp(logits_BCV - norm_BC[..., None]) * logits_BCV, axis=-1)
-        return logp_BC, entropy_BC
+        logp_BCV = jax.nn.log_softmax(logits_BCV)
+        entropy_BC = -jnp.sum(jnp.exp(logp_BCV) * logp_BCV, axis=-1)  # no difference of two large numbers
+        return jnp.take_along_axis(logp_BCV, target_BC[..., None], axis=-1)[..., 0], entropy_BC
 
     both = jax.lax.map(lambda xs: one(*xs), (hidden, target))
     logp_BT, entropy_BT = (x.swapaxes(0, 1).reshape(B, -1)[:, :T] for x in both)
