@@ -13,6 +13,7 @@ from stgrpo.envs.robotouille.kitchen import Kitchen, Thing
 from stgrpo.envs.robotouille.tasks import Task
 
 _GRID = 5
+_HIGHEST = 3
 _RAW = {
     "patty": ("iscookable",),
     "chicken": ("iscookable",),
@@ -82,11 +83,11 @@ def _distractors(rng: random.Random, ranges: Family, room: int) -> list[Thing]:
 
 
 def _place(rng: random.Random, items: Sequence[Thing], cells: Sequence[Cell], stacked: bool) -> list[Thing]:
-    """Puts every item on a free station, or, where stacks are allowed, on any."""
+    """Puts every item on a free station, or, where stacks are allowed, on one with a stack of less than three."""
     height = dict.fromkeys(cells, 0)
     placed = []
     for item in items:
-        cell = rng.choice(list(cells) if stacked else [cell for cell in cells if not height[cell]])
+        cell = rng.choice([cell for cell in cells if height[cell] < (_HIGHEST if stacked else 1)])
         placed.append(replace(item, x=cell[0], y=cell[1], level=height[cell]))
         height[cell] += 1
     return placed

@@ -4,8 +4,9 @@ Plans that only move and manipulate come from `rearrangement.py`. Where a raw it
 kitchen with a stove, cooking it may be shorter (say, when the cooked one is buried), so this is bounded from below:
 a plan with n manipulations and a cooking takes at least 2n - 1 steps for them and their moves, 1 to cook, and 1 more
 if the item stands on its stove already (the visit to cook it there has no other use) or is held while the robot is not
-at an empty stove (it starts with a move). Only where this bound does not exceed the plan without cooking, a search
-over the engine's own states decides, waiting and timers included.
+at an empty stove (it starts with a move). An effect already under way may complete as its item is put on the stove, so
+that it is taken off again without the move between, which saves a step at most once for each effect. Only where this
+bound does not exceed the plan without cooking, a search over the engine's own states decides, timers included.
 """
 
 import heapq
@@ -123,7 +124,7 @@ class RobotouillePlanner:
         if manipulations >= UNREACHABLE:
             return UNREACHABLE
         if state.pending:
-            return max(1, 2 * manipulations - 1)
+            return max(1, 2 * manipulations - 1 - len(state.pending))
         robot = self._robot(state)
         at_empty_stove = robot in self._stoves and not config.stacks[robot]
         bottoms = {config.stacks[stove][0] for stove in self._stoves if config.stacks[stove]}

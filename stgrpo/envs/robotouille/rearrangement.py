@@ -48,7 +48,8 @@ class Rearrangement:
         self._lower: dict[Key, int] = {}
         self._upper: dict[Key, int] = {}
         self._firsts: dict[Config, tuple[int, ...]] = {}
-        # Lifts and puts alternate: where only a put can bring the goal about, a plan's parity is that of the hand.
+        # Lifts and puts alternate: where only a put can bring the goal about, a plan is odd exactly if something is
+        # held. The bound is then of the same parity, and so are all budgets.
         self._stride = 1 if requirements.may_end_with_lift else 2
         # Far above any plan: with three stations an item at a time can be brought to its place in 2 (items + 2) lifts
         # and puts. Only kitchens of one or two stations can have no plan at all.
@@ -63,7 +64,7 @@ class Rearrangement:
                 return UNREACHABLE
             if self._within(config, key, budget):
                 break
-            budget = max(budget + self._stride, self._lower[key])
+            budget = self._lower[key]
         return budget
 
     def first_stations(self, config: Config) -> tuple[int, ...]:
@@ -93,7 +94,7 @@ class Rearrangement:
             if self._within(after, after_key, budget - 1):
                 self._upper[key] = min(self._upper.get(key, UNREACHABLE), self._upper[after_key] + 1)
                 return True
-        self._lower[key] = max(self._lower[key], budget + 1)
+        self._lower[key] = max(self._lower[key], budget + self._stride)
         return False
 
     def _lower_bound(self, config: Config, key: Key) -> int:
@@ -102,7 +103,7 @@ class Rearrangement:
             if self._met(config):
                 self._upper[key] = lower = 0
             else:
-                lower = max(1, self._bound(config))
+                lower = self._bound(config)
             self._lower[key] = lower
         return lower
 

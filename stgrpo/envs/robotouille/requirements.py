@@ -145,7 +145,8 @@ class ManipulationBound:
         requirements: the goal.
         candidates: for each variable, the indices (of items or stations) it may stand for.
         items: the number of items.
-        to_cook: items that have to be cooked before they count, as bits.
+        to_cook: items that have to be cooked before they count, as bits. If there are any, only bindings that use
+            one of them are looked at.
         stoves: the indices of the stoves.
 
     An item to cook has to stand alone on a stove before it is put where it is wanted: if it is elsewhere it is lifted
@@ -193,7 +194,8 @@ class ManipulationBound:
         best: list[int],
     ) -> None:
         if index == len(self._steps):
-            best[0] = min(best[0], self._total(config, layout, bound, lifted, twice))
+            if not self._to_cook or any(self._to_cook >> bound[step.item] & 1 for step, _ in self._steps):
+                best[0] = min(best[0], self._total(config, layout, bound, lifted, twice))
             return
         wanted, new = self._steps[index]
         options = []
