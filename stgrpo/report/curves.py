@@ -30,7 +30,8 @@ KNOWN: dict[str, tuple[ChartSpec, ...]] = {
         _one("Validation success rate", "validation_sr", "Whole episodes in validation kitchens."),
         _one("Learning rate", "learning_rate"),
         _one("Gradient norm", "grad_norm"),
-        _one("Seconds a step", "seconds"),
+        _one("Entropy", "entropy", "Nats a response token."),
+        ChartSpec("Seconds a step", {"seconds": "all", "seconds_update": "update"}),
     ),
     "grpo": (
         _one("Reward", "reward", "Mean over all responses of a step: format plus action."),
