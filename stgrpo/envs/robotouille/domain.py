@@ -169,9 +169,7 @@ ACTIONS = (
     Action(
         "Cook {i1} on {s1} using {p1}",
         "isstove(s1) iscookable(i1) !iscooking(i1) item_on(i1,s1) loc(p1,s1) clear(i1) nothing(p1)",
-        specials=(
-            Special("i1", "item_on(i1,s1)", "iscooking(i1)", "iscooked(i1) !iscooking(i1)", delay=DELAY),
-        ),
+        specials=(Special("i1", "item_on(i1,s1)", "iscooking(i1)", "iscooked(i1) !iscooking(i1)", delay=DELAY),),
     ),
     Action(
         "Cut {i1} on {s1} using {p1}",

@@ -45,7 +45,8 @@ class Robotouille:
 
         def accept(layout: str) -> bool:
             problem = make(task, layout)
-            return 0 < RobotouillePlanner(problem).distance(problem.initial_state()) <= definition.max_steps
+            start = problem.initial_state()
+            return not problem.is_goal(start) and RobotouillePlanner(problem).solves_within(start, problem.max_steps)
 
         found = list(islice(enumerate_layouts(definition, family, split=split, seed=seed, accept=accept), count))
         if len(found) < count:

@@ -88,6 +88,13 @@ class RobotouillePlanner:
         step = self._problem.step
         return tuple(a for a in self._problem.valid_actions(state) if self.distance(step(state, a)) == distance - 1)
 
+    def solves_within(self, state: State, steps: int) -> bool:
+        """Says whether some plan without cooking takes at most so many steps; cheap where none does."""
+        limit = (steps + 1) // 2
+        return self._solver(state).plain.manipulations(self._config(state), limit) <= limit and (
+            self._plain(state) <= steps
+        )
+
     def _plain(self, state: State) -> int:
         """Returns the distance without cooking."""
         plain, config = self._solver(state).plain, self._config(state)

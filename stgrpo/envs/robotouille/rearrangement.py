@@ -55,12 +55,13 @@ class Rearrangement:
         # and puts. Only kitchens of one or two stations can have no plan at all.
         self._limit = 2 * (items + 2) ** 2
 
-    def manipulations(self, config: Config) -> int:
-        """Returns the least number of manipulations to the goal, `UNREACHABLE` if there is no way."""
+    def manipulations(self, config: Config, limit: int = UNREACHABLE) -> int:
+        """Returns the least number of manipulations to the goal, `UNREACHABLE` if there is no way within the limit."""
+        limit = min(limit, self._limit)
         key = self._key(config)
         budget = self._lower_bound(config, key)
         while self._upper.get(key) != budget:
-            if budget > self._limit:
+            if budget > limit:
                 return UNREACHABLE
             if self._within(config, key, budget):
                 break
@@ -86,7 +87,7 @@ class Rearrangement:
         children = []
         for _, after in successors_of(config):
             after_key = self._key(after)
-            lower = self._lower_bound(after, after_key)
+            lower = self._lower_bound(after, after_key, floor=self._lower[key] - 1)
             if lower < budget:
                 children.append((lower, len(children), after, after_key))
         children.sort()
@@ -97,13 +98,14 @@ class Rearrangement:
         self._lower[key] = max(self._lower[key], budget + self._stride)
         return False
 
-    def _lower_bound(self, config: Config, key: Key) -> int:
+    def _lower_bound(self, config: Config, key: Key, floor: int = 0) -> int:
+        """Returns the best proved bound; `floor` is one less than that of a configuration one manipulation away."""
         lower = self._lower.get(key)
         if lower is None:
             if self._met(config):
                 self._upper[key] = lower = 0
             else:
-                lower = self._bound(config)
+                lower = self._bound(config, floor)
             self._lower[key] = lower
         return lower
 

@@ -20,7 +20,7 @@ all bindings is one for the goal. Bindings are enumerated literal by literal, an
 which only grows, reaches the best complete one.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -115,11 +115,16 @@ def _below(wanted: Sequence[Wanted]) -> set[tuple[int, int]]:
 class _Layout(NamedTuple):
     """The masks of one configuration: items above and beneath each item, those of each station, and direct supports."""
 
+    held: int
     above: list[int]
     beneath: list[int]
     stack: list[int]
     support: list[int]
     bottom: list[int]
+
+    def count(self, lifted: int, twice: int) -> int:
+        """Returns the manipulations for these sets."""
+        return 2 * (lifted.bit_count() + twice.bit_count()) + (self.held >= 0)
 
 
 def _layout(config: Config, items: int) -> _Layout:
@@ -135,7 +140,7 @@ def _layout(config: Config, items: int) -> _Layout:
             above[item] = mask & ~beneath[item] & ~(1 << item)
         stack.append(mask)
         bottom.append(pile[0] if pile else -1)
-    return _Layout(above, beneath, stack, support, bottom)
+    return _Layout(config.held, above, beneath, stack, support, bottom)
 
 
 class ManipulationBound:
@@ -162,9 +167,15 @@ class ManipulationBound:
         to_cook: int = 0,
         stoves: frozenset[int] = frozenset(),
     ):
-        self._requirements, self._candidates, self._items = requirements, candidates, items
+        self._requirements, self._candidates, self.items = requirements, candidates, items
         self._to_cook, self._stoves = to_cook, stoves
-        self._steps = self._plan_steps()
+        self.may_end_with_lift = requirements.may_end_with_lift
+        self.steps = self._plan_steps()
+        self.rivals = [
+            [u for u, other in enumerate(requirements.variables) if other[0] == kind and u != v]
+            for v, (kind, _) in enumerate(requirements.variables)
+        ]
+        self._supports = {w.support for w in requirements.wanted if w.predicate in ("item_on", "item_at")}
 
     def _plan_steps(self) -> list[tuple[Wanted, tuple[int, ...]]]:
         """Each required place with the variables that are bound when it is looked at."""
@@ -176,60 +187,30 @@ class ManipulationBound:
             bound.update(mentioned)
         return steps
 
-    def __call__(self, config: Config) -> int:
-        """Returns the bound, `UNREACHABLE` if no objects can meet the goal. Not meant for configs that meet it."""
-        layout = _layout(config, self._items)
-        best = [UNREACHABLE]
-        self._descend(config, layout, 0, {}, 0, 0, best)
-        return best[0]
+    def __call__(self, config: Config, floor: int = 0) -> int:
+        """Returns the bound, `UNREACHABLE` if no objects can meet the goal. Not meant for configs that meet it.
 
-    def _descend(
-        self,
-        config: Config,
-        layout: _Layout,
-        index: int,
-        bound: dict[int, int],
-        lifted: int,
-        twice: int,
-        best: list[int],
-    ) -> None:
-        if index == len(self._steps):
-            if not self._to_cook or any(self._to_cook >> bound[step.item] & 1 for step, _ in self._steps):
-                best[0] = min(best[0], self._total(config, layout, bound, lifted, twice))
-            return
-        wanted, new = self._steps[index]
-        options = []
-        for binding in self._bindings(new, bound):
-            more_lifted, more_twice = self._place(config, layout, wanted, binding)
-            more_lifted, more_twice = lifted | more_lifted, twice | more_twice
-            options.append((self._count(config, more_lifted, more_twice), more_lifted, more_twice, binding))
-        options.sort(key=lambda option: option[0])
-        for cost, more_lifted, more_twice, binding in options:
-            if cost - self._requirements.may_end_with_lift >= best[0]:
-                return
-            self._descend(config, layout, index + 1, binding, more_lifted, more_twice, best)
+        A `floor` is a bound the caller knows already: the search ends as soon as it can give no more than that.
+        """
+        search = _Search(self, config, floor)
+        search.descend(0, {}, 0, 0)
+        return max(search.best, floor)
 
-    def _bindings(self, new: tuple[int, ...], bound: dict[int, int]) -> Iterator[dict[int, int]]:
-        if not new:
-            yield bound
-            return
-        variable, rest = new[0], new[1:]
-        kinds = self._requirements.variables
-        taken = {value for other, value in bound.items() if kinds[other][0] == kinds[variable][0]}
-        for value in self._candidates[variable]:
-            if value not in taken:
-                yield from self._bindings(rest, {**bound, variable: value})
+    def candidates(self, config: Config) -> list[Sequence[int]]:
+        """For each variable what it may stand for; of empty stations only as many as there are station variables.
 
-    @staticmethod
-    def _count(config: Config, lifted: int, twice: int) -> int:
-        return 2 * (lifted.bit_count() + twice.bit_count()) + (config.held >= 0)
+        Any further one could be exchanged for one of them without a change of the bound.
+        """
+        choices = list(self._candidates)
+        for variable in self._supports:
+            empty = [s for s in choices[variable] if not config.stacks[s]][len(self._supports) :]
+            choices[variable] = [s for s in choices[variable] if s not in empty]
+        return choices
 
-    def _place(
-        self, config: Config, layout: _Layout, wanted: Wanted, bound: Mapping[int, int]
-    ) -> tuple[int, int]:
+    def place(self, layout: _Layout, wanted: Wanted, bound: Mapping[int, int]) -> tuple[int, int]:
         """Returns the sets M and D that one required place gives rise to."""
         item = bound[wanted.item]
-        lifted, twice = self._cook(config, layout, item) if self._to_cook >> item & 1 else (0, 0)
+        lifted, twice = self._cook(layout, item) if self._to_cook >> item & 1 else (0, 0)
         if wanted.predicate == "clear":
             return lifted | layout.above[item], twice
         support = bound[wanted.support]
@@ -241,34 +222,35 @@ class ManipulationBound:
             met, in_the_way = bool(layout.stack[support] >> item & 1), 0
         if met:
             return lifted, twice
-        if item == config.held:
+        if item == layout.held:
             return lifted | in_the_way, twice | (1 << item if in_the_way else 0)
         return lifted | 1 << item | layout.above[item] | in_the_way, twice | 1 << item & in_the_way
 
-    def _cook(self, config: Config, layout: _Layout, item: int) -> tuple[int, int]:
-        if item == config.held:
+    def _cook(self, layout: _Layout, item: int) -> tuple[int, int]:
+        if item == layout.held:
             return 0, 1 << item
         lifted = 1 << item | layout.above[item]
         on_stove = any(layout.bottom[stove] == item for stove in self._stoves)
         return lifted, 0 if on_stove else 1 << item
 
-    def _total(
-        self, config: Config, layout: _Layout, bound: Mapping[int, int], lifted: int, twice: int
-    ) -> int:
-        held = 1 << config.held if config.held >= 0 else 0
+    def total(self, layout: _Layout, bound: Mapping[int, int], lifted: int, twice: int) -> int:
+        """Returns the bound of a complete binding; `UNREACHABLE` if nothing in it is to be cooked but should be."""
+        if self._to_cook and not any(self._to_cook >> bound[step.item] & 1 for step, _ in self.steps):
+            return UNREACHABLE
+        held = 1 << layout.held if layout.held >= 0 else 0
         spots = self._spots(layout, bound)
         for _ in range(2):
             for low, high in self._requirements.below:
                 y, x = bound[low], bound[high]
                 if not (lifted | held) >> y & 1:
                     continue
-                if x != config.held:
+                if x != layout.held:
                     lifted |= 1 << x | layout.above[x]
-                if lifted >> y & 1 and (x == config.held or layout.beneath[x] >> y & 1):
+                if lifted >> y & 1 and (x == layout.held or layout.beneath[x] >> y & 1):
                     twice |= 1 << x
                 if spots.get(low, 0) >> x & 1:
                     twice |= 1 << x
-        total = self._count(config, lifted, twice)
+        total = layout.count(lifted, twice)
         for wanted in self._requirements.wanted:
             if wanted.predicate == "clear":
                 item = bound[wanted.item]
@@ -291,3 +273,43 @@ class ManipulationBound:
                 mask = 0 if layout.stack[support] >> item & 1 else layout.stack[support]
             spots[wanted.item] = spots.get(wanted.item, 0) | mask
         return spots
+
+
+class _Search:
+    """Branch and bound over the bindings of one configuration."""
+
+    def __init__(self, bound: ManipulationBound, config: Config, floor: int):
+        self._bound, self._floor = bound, floor
+        self._layout = _layout(config, bound.items)
+        self._candidates = bound.candidates(config)
+        self.best = UNREACHABLE
+
+    def descend(self, index: int, bound: dict[int, int], lifted: int, twice: int) -> None:
+        """Binds the variables of the required places from `index` on, the cheapest first."""
+        steps = self._bound.steps
+        if index == len(steps):
+            self.best = min(self.best, self._bound.total(self._layout, bound, lifted, twice))
+            return
+        wanted, new = steps[index]
+        options = []
+        for number, binding in enumerate(self._bindings(new, bound)):
+            more_lifted, more_twice = self._bound.place(self._layout, wanted, binding)
+            more_lifted, more_twice = lifted | more_lifted, twice | more_twice
+            options.append((self._layout.count(more_lifted, more_twice), number, more_lifted, more_twice, binding))
+        options.sort()
+        for cost, _, more_lifted, more_twice, binding in options:
+            if cost - self._bound.may_end_with_lift >= self.best or self.best <= self._floor:
+                return
+            self.descend(index + 1, binding, more_lifted, more_twice)
+
+    def _bindings(self, new: tuple[int, ...], bound: dict[int, int]) -> list[dict[int, int]]:
+        bindings = [bound]
+        for variable in new:
+            rivals = self._bound.rivals[variable]
+            bindings = [
+                {**binding, variable: value}
+                for binding in bindings
+                for value in self._candidates[variable]
+                if not any(binding.get(rival) == value for rival in rivals)
+            ]
+        return bindings
