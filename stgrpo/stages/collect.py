@@ -6,10 +6,11 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from stgrpo import envs
+from stgrpo.data.examples import tokenizer_texts
 from stgrpo.data.records import Trajectory, read_trajectories, write_trajectories
 from stgrpo.data.tokenizer import Tokenizer, train_tokenizer
 from stgrpo.experts.collect import collect
-from stgrpo.react.response import format_response
+from stgrpo.stages.common import prompt_style
 from stgrpo.stages.console import Progress, say
 from stgrpo.workdir import WorkDir
 
@@ -52,7 +53,4 @@ def _write_tokenizer(config: ConfigDict, workdir: WorkDir) -> None:
 
 def _texts(config: ConfigDict, workdir: WorkDir) -> Iterator[str]:
     for task in config.env.tasks:
-        for trajectory in read_trajectories(workdir.data(task, "train")):
-            for step in trajectory.steps:
-                yield step.observation
-                yield format_response(step.reasoning, step.action)
+        yield from tokenizer_texts(read_trajectories(workdir.data(task, "train")), prompt_style(config))

@@ -154,6 +154,7 @@ def _settings(config: ConfigDict, suite: Suite, record: Record) -> dict[str, obj
         "stage": record.stage,
         "step": record.step,
         "fingerprint": record.fingerprint,
+        "parameters": record.shape.parameter_count(),
         "suite": dataclasses.asdict(suite),
         "temperature": e.temperature,
         "top_p": e.top_p,
