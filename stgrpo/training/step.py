@@ -121,7 +121,7 @@ def build_steps(
         grads, total, sums = accumulate(loss_fn, state.params, batch, micro_batches)
         changes, opt_state = optimiser.update(grads, state.opt_state, state.params)
         tokens = jnp.maximum(sums.pop("tokens"), 1.0)
-        metrics = {"loss": total, "grad_norm": optax.global_norm(grads)} | {k: v / tokens for k, v in sums.items()}
+        metrics = {"loss": total, "grad_norm": optax.tree.norm(grads)} | {k: v / tokens for k, v in sums.items()}
         return TrainState(optax.apply_updates(state.params, changes), opt_state, state.step + 1), metrics
 
     def logprobs(model: Transformer, batch: GroupBatch) -> jax.Array:
