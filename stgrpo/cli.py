@@ -171,7 +171,8 @@ def _load(spec: str) -> "ConfigDict":  # noqa: F821
         raise UserError(f"--config={name} does not exist: give a file such as configs/tiny.py")
     module_spec = importlib.util.spec_from_file_location(f"_config_{path.stem}", path)
     module = importlib.util.module_from_spec(module_spec)
-    sys.path.insert(0, str(path.absolute().parent))  # a config may import its neighbours
+    neighbours = [str(folder) for folder in path.absolute().parents[:2]]  # an ablation imports what it changes
+    sys.path[:0] = neighbours
     try:
         module_spec.loader.exec_module(module)
         return module.get_config(argument) if argument else module.get_config()
@@ -180,7 +181,7 @@ def _load(spec: str) -> "ConfigDict":  # noqa: F821
     except Exception as error:
         raise UserError(f"--config={spec} cannot be loaded ({type(error).__name__}: {_one_line(error)})") from error
     finally:
-        sys.path.pop(0)
+        del sys.path[: len(neighbours)]
 
 
 def _config_of(folder: Path) -> "ConfigDict":  # noqa: F821

@@ -50,8 +50,8 @@ def build_examples(
         length, longest = _longest(examples, part)
         if length > limit:
             raise UserError(
-                f"a {part} of {length} tokens ({longest}) is longer than max_{part}_len={limit}: "
-                f"set max_{part}_len to at least {length}"
+                f"a {part} of {length} tokens ({longest}) is longer than limits.{part}={limit}: "
+                f"set --config.limits.{part} to at least {length}"
             )
     return examples
 

@@ -56,10 +56,10 @@ def test_too_long_names_the_longest() -> None:
     with pytest.raises(UserError) as caught:
         build_examples(TRAJECTORIES, Letters(), style, max_prompt_len=20, max_response_len=100)
     assert str(caught.value) == (
-        "a prompt of 76 tokens (burger small:1 step 1) is longer than max_prompt_len=20: "
-        "set max_prompt_len to at least 76"
+        "a prompt of 76 tokens (burger small:1 step 1) is longer than limits.prompt=20: "
+        "set --config.limits.prompt to at least 76"
     )
-    with pytest.raises(UserError, match="a response of 27 tokens .* set max_response_len to at least 27"):
+    with pytest.raises(UserError, match="a response of 27 tokens .* set --config.limits.response to at least 27"):
         build_examples(TRAJECTORIES, Letters(), style, max_prompt_len=76, max_response_len=26)
     assert len(build_examples(TRAJECTORIES, Letters(), style, max_prompt_len=76, max_response_len=27)) == 3
 

@@ -1,0 +1,40 @@
+"""The benchmark's own kitchens on a CPU in about two hours: burger and cheese sandwich, a small model from scratch.
+
+Tested on the benchmark's ten layouts of each task (the paper's protocol) and on 200 unseen ones.
+
+    stgrpo run --config=configs/small.py --workdir=runs/small
+"""
+
+from ml_collections import ConfigDict
+
+from stgrpo.config import base
+from stgrpo.errors import UserError
+
+
+def get_config(arg: str = "") -> ConfigDict:
+    """No variants."""
+    if arg:
+        raise UserError(f"configs/small.py has no variant {arg!r}: use none")
+    c = base()
+    c.env.tasks = ("burger", "cheese_sandwich")
+    c.env.family = "random"
+    c.expert.trajectories = 3000
+    c.expert.validation = 50
+    c.prompt.instructions = "none"
+    c.tokenizer.vocab_size = 1024
+    c.model.name = "custom"
+    c.model.width = 128
+    c.model.depth = 4
+    c.limits.prompt = 640
+    c.limits.response = 64
+    c.sft.batch = 32
+    c.sft.steps = 3000
+    c.sft.learning_rate = 2e-3
+    c.grpo.prompts = 16
+    c.grpo.group_size = 8
+    c.grpo.steps = 600
+    c.grpo.learning_rate = 3e-4
+    c.grpo.validate_every = 100
+    c.grpo.validation_layouts = 25
+    c.evaluation.layouts = 200
+    return c

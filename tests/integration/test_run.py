@@ -1,0 +1,118 @@
+"""The whole method, small: the stages as a user runs them, killed, resumed and run again."""
+
+import json
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
+SMOKE = f"--config={REPOSITORY / 'configs' / 'tiny.py'}:smoke"
+ENVIRONMENT = {**os.environ, "XLA_FLAGS": "", "JAX_PLATFORMS": "cpu"}
+
+
+def stgrpo(*arguments: str, **options) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "stgrpo", *arguments]
+    return subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=600, **options)
+
+
+def lines(path: pathlib.Path) -> list[dict]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def untimed(rows: list[dict]) -> list[dict]:
+    return [{k: v for k, v in row.items() if not k.startswith("seconds")} for row in rows]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> pathlib.Path:
+    """One run of all stages, in one go."""
+    workdir = tmp_path_factory.mktemp("whole") / "w"
+    done = stgrpo("run", SMOKE, f"--workdir={workdir}")
+    assert done.returncode == 0, done.stderr
+    return workdir
+
+
+def test_the_work_directory_is_as_documented(whole):
+    for name in ("config.json", "environment.json", "metrics.jsonl", "samples.jsonl", "report.html"):
+        assert (whole / name).stat().st_size > 0
+    assert (whole / "data" / "burger" / "train.jsonl").is_file()
+    assert (whole / "tokenizer" / "tokenizer.json").is_file()
+    for stage in ("sft", "grpo"):
+        assert (whole / "checkpoints" / stage / "6").is_dir()
+        assert (whole / "evaluation" / f"{stage}_unseen.json").is_file()
+        assert (whole / "evaluation" / f"{stage}_unseen.episodes.jsonl").is_file()
+
+
+def test_every_step_is_logged_with_all_its_figures(whole):
+    rows = lines(whole / "metrics.jsonl")
+    assert [(r["stage"], r["step"]) for r in rows] == [(s, i) for s in ("sft", "grpo") for i in range(1, 7)]
+    needed = (
+        "reward reward_format reward_action kl entropy ratio clip_fraction grad_norm groups_all_right groups_all_wrong "
+        "groups_zero_variance response_length truncated_fraction tokens_processed tokens_dense seconds_sample "
+        "seconds_reward seconds_reference seconds_update"
+    ).split()
+    for row in rows[6:]:
+        assert set(needed) <= row.keys()
+        assert row["ratio_first"] == pytest.approx(1.0, abs=1e-5)
+        assert row["tokens_processed"] < row["tokens_dense"]
+    assert rows[6]["kl"] == pytest.approx(0.0, abs=1e-5)  # before the first update policy and reference are one
+    assert any("validation_sr" in row for row in rows)
+
+
+def test_a_complete_run_is_skipped(whole):
+    before = (whole / "metrics.jsonl").read_bytes()
+    again = stgrpo("run", SMOKE, f"--workdir={whole}")
+    assert again.returncode == 0 and again.stdout.count("skipped") >= 5
+    assert (whole / "metrics.jsonl").read_bytes() == before
+
+
+def test_a_checkpoint_evaluates_alone_and_the_same(whole, tmp_path):
+    alone = tmp_path / "elsewhere"
+    shutil.copytree(whole / "checkpoints" / "grpo" / "6", alone / "6")
+    done = stgrpo("evaluate", f"--checkpoint={alone / '6'}", f"--workdir={tmp_path / 'out'}", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    name = "grpo_unseen.episodes.jsonl"
+    assert (tmp_path / "out" / "evaluation" / name).read_text() == (whole / "evaluation" / name).read_text()
+
+
+# Runs a stage in a process that dies without warning in its fifth line of metrics, after `{cut}` of its characters.
+KILLED = """
+import os, sys
+from stgrpo import cli, workdir
+write, rows = workdir.LineLog.write, []
+def dying(self, step, values):
+    if self._file.name.endswith("metrics.jsonl"):
+        rows.append(step)
+        if len(rows) == 5:
+            write(self, step, values)
+            self._file.flush()
+            os.truncate(self._file.name, os.path.getsize(self._file.name) - {cut})
+            os._exit(9)
+    write(self, step, values)
+workdir.LineLog.write = dying
+cli.main(sys.argv[1:])
+"""
+
+
+@pytest.mark.parametrize(("stage", "cut"), [("sft", 0), ("grpo", 30)])
+def test_a_run_that_was_killed_goes_on_as_if_it_had_not_been(whole, tmp_path, stage, cut):
+    workdir = tmp_path / "w"
+    workdir.mkdir()
+    shutil.copy(whole / "config.json", workdir)
+    shutil.copytree(whole / "data", workdir / "data")
+    shutil.copytree(whole / "tokenizer", workdir / "tokenizer")
+    if stage == "grpo":
+        shutil.copytree(whole / "checkpoints" / "sft", workdir / "checkpoints" / "sft")
+    command = [sys.executable, "-c", KILLED.format(cut=cut), stage, SMOKE, f"--workdir={workdir}"]
+    killed = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=600)
+    assert killed.returncode == 9, killed.stderr
+    resumed = stgrpo(stage, SMOKE, f"--workdir={workdir}")
+    assert resumed.returncode == 0 and "resumed at step 4" in resumed.stdout, resumed.stdout + resumed.stderr
+    expected = [row for row in lines(whole / "metrics.jsonl") if row["stage"] == stage]
+    assert untimed(lines(workdir / "metrics.jsonl")) == untimed(expected)
+    if stage == "grpo":
+        assert lines(workdir / "samples.jsonl") == lines(whole / "samples.jsonl")

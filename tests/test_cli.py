@@ -1,0 +1,97 @@
+"""The command line as a user meets it: one line, exit 2, nothing lost, for every mistake."""
+
+import json
+import pathlib
+
+import pytest
+
+from stgrpo.cli import main
+
+REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
+SMOKE = f"--config={REPOSITORY / 'configs' / 'tiny.py'}:smoke"
+
+
+def call(*arguments: str) -> int:
+    try:
+        main(arguments)
+    except SystemExit as stop:
+        return stop.code or 0
+    return 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["colect", SMOKE, "--workdir=w"], "did you mean 'collect'?"),
+        (["collect", SMOKE], "--workdir is missing"),
+        (["collect", "--workdir=w"], "--config is missing"),
+        (["collect", "--config=nowhere.py", "--workdir=w"], "nowhere.py does not exist"),
+        (["collect", SMOKE, "--workdir=w", "--config.grpo.kl_coeff=1"], "did you mean 'grpo.kl_coef'?"),
+        (["collect", SMOKE, "--workdir=w", "--config.sft.batch=many"], "sft.batch"),
+        (["collect", SMOKE, "--workdir=w", "--config.sft.batch=1.5"], "sft.batch"),
+        (["collect", SMOKE, "--workdir=w", "--colour=red"], "colour"),
+        (["collect", SMOKE, "--workdir=w", "extra"], "'extra'"),
+        (["collect", SMOKE, "--workdir=w", "--config.env.tasks=('pizza',)"], "pizza"),
+        (["sft", SMOKE, "--workdir=w"], "run `stgrpo collect`"),
+        (["evaluate", SMOKE, "--workdir=w"], "run `stgrpo sft`"),
+        (["evaluate", "--checkpoint=nowhere"], "nowhere is not a checkpoint"),
+        (["collect", SMOKE, "--workdir=w", "--config.mesh.data=3"], "mesh data=3"),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_2(arguments, says, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert call(*arguments, *(["--dry_run"] if "mesh" in says else [])) == 2
+    error = capsys.readouterr().err
+    assert says in error and error.count("\n") == 1 and error.startswith("stgrpo: ")
+    assert not list(tmp_path.glob("w/data/*"))
+
+
+def test_help_teaches(capsys):
+    assert call("--help") == 0
+    shown = capsys.readouterr().out
+    assert all(stage in shown for stage in ("collect", "sft", "grpo", "evaluate", "report", "run", "--dry_run"))
+
+
+def test_a_dry_run_prints_the_plan_and_writes_nothing(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert call("run", SMOKE, "--workdir=w", "--config.grpo.kl_coef=0.5", "--dry_run") == 0
+    shown = capsys.readouterr().out
+    assert "kl_coef: 0.5" in shown and "parameters" in shown
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_work_directory_belongs_to_one_config(tmp_path, capsys):
+    workdir = f"--workdir={tmp_path / 'w'}"
+    assert call("collect", SMOKE, workdir) == 0
+    assert json.loads((tmp_path / "w" / "config.json").read_text())["seed"] == 0
+    before = {p: p.read_bytes() for p in (tmp_path / "w").rglob("*") if p.is_file()}
+    capsys.readouterr()
+    assert call("collect", SMOKE, workdir, "--config.seed=5", "--config.grpo.kl_coef=0.5") == 2
+    error = capsys.readouterr().err
+    assert "seed: 5 here, 0 there" in error and "grpo.kl_coef: 0.5 here" in error
+    assert {p: p.read_bytes() for p in (tmp_path / "w").rglob("*") if p.is_file()} == before
+
+
+def test_a_foreign_folder_is_refused(tmp_path, capsys):
+    (tmp_path / "thesis.tex").write_text("years of work")
+    assert call("collect", SMOKE, f"--workdir={tmp_path}") == 2
+    assert "not empty" in capsys.readouterr().err
+    assert [p.name for p in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_a_corrupt_data_line_is_named(tmp_path, capsys):
+    workdir = tmp_path / "w"
+    assert call("collect", SMOKE, f"--workdir={workdir}") == 0
+    data = workdir / "data" / "burger" / "train.jsonl"
+    lines = data.read_text().splitlines(keepends=True)
+    data.write_text("".join([lines[0], lines[1][: len(lines[1]) // 2] + "\n", *lines[2:]]))
+    capsys.readouterr()
+    assert call("sft", SMOKE, f"--workdir={workdir}") == 2
+    assert "train.jsonl:2:" in capsys.readouterr().err
+
+
+def test_a_prompt_over_the_limit_is_refused_not_cut(tmp_path, capsys):
+    arguments = (SMOKE, f"--workdir={tmp_path / 'w'}", "--config.limits.prompt=40")
+    assert call("collect", *arguments) == 0
+    assert call("sft", *arguments) == 2
+    assert "limits.prompt=40" in capsys.readouterr().err

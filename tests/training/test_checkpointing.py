@@ -1,0 +1,99 @@
+"""Checkpoints come back bit for bit, on any mesh; a damaged one is passed over and never trusted."""
+
+import dataclasses
+import logging
+
+import jax
+import numpy as np
+import pytest
+
+from stgrpo.errors import UserError
+from stgrpo.models.shapes import ModelShape
+from stgrpo.models.sharding import make_mesh
+from stgrpo.training import checkpointing
+from stgrpo.training.checkpointing import Checkpoints, Record, load_newest, load_params, load_record
+from stgrpo.training.optimiser import OptimiserSettings, make_optimiser
+from stgrpo.training.step import build_steps
+
+SHAPE = ModelShape(vocab_size=64, width=16, depth=2, heads=2, kv_heads=1, head_dim=8, mlp_width=32)
+RECORD = Record("sft", 1, 9, SHAPE, {"seed": 0}, {"tokenizer.json": "{}"}, position=7)
+
+
+def steps_on(*sizes: int):
+    mesh = make_mesh(*sizes, devices=jax.devices()[: np.prod(sizes)])
+    return build_steps(SHAPE, mesh, make_optimiser(OptimiserSettings(1e-3, 0, 10)))
+
+
+def same(a, b) -> bool:
+    return all(np.array_equal(x, y) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True))
+
+
+@pytest.fixture
+def saved(tmp_path):
+    steps = steps_on(1, 1, 1)
+    checkpoints = Checkpoints(tmp_path / "sft", keep=3)
+    states = [steps.init(jax.random.key(seed)) for seed in (1, 2)]
+    for number, state in enumerate(states, start=1):
+        checkpoints.save(state, dataclasses.replace(RECORD, step=number))
+    return checkpoints, states
+
+
+@pytest.mark.parametrize("sizes", [(1, 1, 1), (8, 1, 1), (2, 2, 2)])
+def test_a_checkpoint_comes_back_whole_on_any_mesh(saved, sizes):
+    checkpoints, states = saved
+    steps = steps_on(*sizes)
+    state, record = checkpoints.restore(steps.abstract)
+    assert same(state, states[1])
+    assert (record.step, record.total, record.position, record.shape) == (2, 9, 7, SHAPE)
+    assert state.params.layers.q[...].sharding.is_equivalent_to(steps.abstract.params.layers.q[...].sharding, 4)
+
+
+def test_parameters_can_be_loaded_alone(saved, tmp_path):
+    _, states = saved
+    assert same(load_params(tmp_path / "sft" / "1", steps_on(1, 1, 1).abstract.params), states[0].params)
+
+
+def data_files(folder):
+    return [p for p in folder.rglob("*") if p.is_file() and p.stat().st_size]
+
+
+def test_any_damaged_file_of_the_parameters_sends_the_run_to_the_checkpoint_before(saved, tmp_path, caplog):
+    checkpoints, states = saved
+    abstract = steps_on(1, 1, 1).abstract
+    files = [p for p in data_files(tmp_path / "sft" / "2" / "params") if "/d/" in str(p)]
+    assert files
+    victim = max(files, key=lambda p: p.stat().st_size)
+    whole = victim.read_bytes()
+    flipped = bytearray(whole)
+    flipped[len(flipped) // 2] ^= 1
+    for damaged in (whole[: len(whole) // 2], bytes(flipped)):
+        victim.write_bytes(damaged)
+        caplog.clear()
+        with caplog.at_level(logging.WARNING):
+            state, record = checkpoints.restore(abstract)
+            params = load_newest(tmp_path / "sft", abstract.params)
+        assert record.step == 1 and same(state, states[0]) and same(params, states[0].params)
+        assert "before it is used" in caplog.text
+    victim.unlink()
+    assert checkpoints.restore(abstract)[1].step == 1
+
+
+def test_a_damaged_record_is_named(saved, tmp_path):
+    file = tmp_path / "sft" / "2" / "record" / "metadata"
+    file.write_text(file.read_text()[:50])
+    with pytest.raises(UserError, match="damaged"):
+        load_record(tmp_path / "sft" / "2")
+    assert checkpointing.newest_record(tmp_path / "sft").step == 1
+
+
+def test_a_folder_without_checkpoints_says_what_to_run(tmp_path):
+    with pytest.raises(UserError, match="run `stgrpo sft`"):
+        checkpointing.step_folders(tmp_path / "sft")
+
+
+def test_the_fingerprint_sees_one_changed_bit():
+    params = steps_on(1, 1, 1).init(jax.random.key(0)).params
+    leaf = np.array(params.layers.down[...])
+    leaf.view(np.uint32)[0, 3, 5] ^= 1
+    changed = jax.tree.map(lambda x: leaf if x.shape == leaf.shape else x, params)
+    assert checkpointing.fingerprint(params) != checkpointing.fingerprint(changed)
