@@ -1,0 +1,132 @@
+"""States are values: hashable, never changed, the same after pickling. Mistakes are named."""
+
+import json
+import pathlib
+import pickle
+import random
+
+import pytest
+
+from stgrpo import envs
+from stgrpo.envs.base import InvalidAction
+from stgrpo.envs.robotouille import load, make
+from stgrpo.errors import UserError
+
+COOK_AND_CUT = {
+    "stations": [{"name": "stove", "x": 0, "y": 1}, {"name": "board", "x": 2, "y": 1}],
+    "items": [
+        {"name": "patty", "x": 0, "y": 1, "predicates": ["iscookable"]},
+        {"name": "lettuce", "x": 2, "y": 1, "predicates": ["iscuttable"]},
+    ],
+    "players": [{"name": "robot", "x": 0, "y": 0, "direction": [0, 1]}],
+    "goal_description": "Cook and cut",
+    "goal": [
+        {"predicate": "iscooked", "args": ["patty"], "ids": [1]},
+        {"predicate": "iscut", "args": ["lettuce"], "ids": [2]},
+    ],
+}
+
+
+def test_steps_are_pure_and_states_hashable() -> None:
+    problem, rng = make("cheese_burger", "test:126"), random.Random(0)
+    state, seen = problem.initial_state(), {}
+    for _ in range(500):
+        before = (problem.observation(state), problem.valid_actions(state), problem.predicates(state))
+        seen[state] = before
+        action = rng.choice(problem.valid_actions(state))
+        after = problem.step(state, action)
+        assert problem.step(state, action) == after
+        assert (problem.observation(state), problem.valid_actions(state), problem.predicates(state)) == before
+        state = after
+    again = make("cheese_burger", "test:126")
+    for old, (text, actions, predicates) in seen.items():
+        assert (again.observation(old), again.valid_actions(old), again.predicates(old)) == (text, actions, predicates)
+
+
+def test_equal_states_are_equal_however_they_were_reached() -> None:
+    problem = make("burger", "default")
+    start = problem.initial_state()
+    away = problem.step(start, "Move robot1 from table1 to table2")
+    back = problem.step(away, "Move robot1 from table2 to table1")
+    assert back == start and hash(back) == hash(start)
+
+
+def test_hidden_timers_are_part_of_the_state() -> None:
+    problem = load(COOK_AND_CUT)
+    start = problem.initial_state()
+    cooking = problem.step(start, "Cook patty1 on stove1 using robot1")
+    waited = problem.step(cooking, "Do nothing")
+    assert problem.observation(cooking) == problem.observation(waited)
+    assert cooking != waited
+    done = problem.step(problem.step(waited, "Do nothing"), "Do nothing")
+    assert "iscooked(patty1)" in problem.predicates(done) and not done.pending
+
+
+def test_a_pickled_problem_and_its_states_go_on() -> None:
+    problem = load(COOK_AND_CUT)
+    state = problem.step(problem.initial_state(), "Cook patty1 on stove1 using robot1")
+    copy, same = pickle.loads(pickle.dumps((problem, state)))
+    assert same == state
+    assert copy.step(same, "Do nothing") == problem.step(state, "Do nothing")
+    assert copy.observation(same) == problem.observation(state)
+
+
+def test_structured_view() -> None:
+    problem = make("cheese_burger", "default")
+    state = problem.initial_state()
+    assert problem.holding(state) is None
+    assert problem.robot_station(state) == "table1"
+    stacks = {"table1": ("bottombun1", "topbun1"), "table2": ("cheese1",), "table3": ("patty1",), "table4": ()}
+    assert problem.stacks(state) == stacks
+    state = problem.step(state, "Unstack topbun1 from bottombun1 using robot1")
+    assert problem.holding(state) == "topbun1"
+    assert problem.stacks(state)["table1"] == ("bottombun1",)
+
+
+@pytest.mark.parametrize("action", ["Finish", "Do nothing.", "move robot1 from table1 to table2", ""])
+def test_an_invalid_action_is_refused(action: str) -> None:
+    problem = make("burger", "default")
+    with pytest.raises(InvalidAction, match="not valid"):
+        problem.step(problem.initial_state(), action)
+
+
+@pytest.mark.parametrize(
+    ("task", "layout", "named"),
+    [
+        ("pizza", "default", "cheese_sandwich, burger, cheese_burger, double_cheese_burger"),
+        ("burger", "test:43", "42, 84"),
+        ("burger", "small", "small:SEED"),
+        ("burger", "small:-1", "small:SEED"),
+        ("burger", "huge:1", "random:SEED"),
+    ],
+)
+def test_unknown_names_are_user_errors(task: str, layout: str, named: str) -> None:
+    with pytest.raises(UserError, match=named) as caught:
+        make(task, layout)
+    assert "\n" not in str(caught.value)
+
+
+def test_unknown_environment() -> None:
+    with pytest.raises(UserError, match="robotouille"):
+        envs.get("atari")
+
+
+def test_broken_environments_are_user_errors(tmp_path: pathlib.Path) -> None:
+    broken = {
+        "2 players": {**COOK_AND_CUT, "players": COOK_AND_CUT["players"] * 2},
+        "'oven'": {**COOK_AND_CUT, "stations": [{"name": "oven", "x": 0, "y": 1}]},
+        "no station is": {**COOK_AND_CUT, "stations": COOK_AND_CUT["stations"][1:]},
+        "'istasty'": {**COOK_AND_CUT, "goal": [{"predicate": "istasty", "args": ["patty"], "ids": [1]}]},
+        "goal_description": {key: value for key, value in COOK_AND_CUT.items() if key != "goal_description"},
+    }
+    for named, env in broken.items():
+        with pytest.raises(UserError, match=named):
+            load(env)
+    path = tmp_path / "env.json"
+    with pytest.raises(UserError, match="env.json"):
+        load(path)
+    path.write_text("{")
+    with pytest.raises(UserError, match="env.json"):
+        load(path)
+    path.write_text(json.dumps(COOK_AND_CUT))
+    assert load(path).goal == "Cook and cut"
