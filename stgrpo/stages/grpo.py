@@ -121,7 +121,8 @@ def minibatch(batch: GroupBatch, part: int, parts: int, *, aggregation: str, lim
         return batch
     taken = jax.tree.map(lambda x: x[part::parts], batch)
     length_BG, R = jnp.asarray(taken.mask_BGR.sum(-1)), taken.mask_BGR.shape[-1]
-    return dataclasses.replace(taken, weight_BGR=loss_weights(length_BG, R, aggregation, limit=limit))
+    weight_BGR = np.asarray(loss_weights(length_BG, R, aggregation, limit=limit))  # the host's, for jit to split
+    return dataclasses.replace(taken, weight_BGR=weight_BGR)
 
 
 def run_grpo(config: ConfigDict, workdir: WorkDir) -> None:
