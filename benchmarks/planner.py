@@ -2,8 +2,8 @@
 
     python benchmarks/planner.py [--layouts=../shared/traces/layouts.jsonl.gz]
 
-Times are of fresh planners (nothing cached), wall clock, on one core. `optimal` counts the layouts whose distance is the
-known optimum; with --layouts, the recorded layouts and their numbers of optimal plans are checked as well.
+Times are of fresh planners (nothing cached), wall clock, on one core. `optimal` counts the layouts whose distance is
+the known optimum; with --layouts, the recorded layouts and their numbers of optimal plans are checked as well.
 """
 
 import argparse

@@ -130,8 +130,9 @@ class RobotouillePlanner:
         manipulations = solvers.cooking(config)
         if manipulations >= UNREACHABLE:
             return UNREACHABLE
-        if state.pending:
-            return max(1, 2 * manipulations - 1 - len(state.pending))
+        under_way = sum(self._index.get(pending.effect.partition(" ")[0]) in solvers.raw for pending in state.pending)
+        if under_way:
+            return max(1, 2 * manipulations - 1 - under_way)
         robot = self._robot(state)
         at_empty_stove = robot in self._stoves and not config.stacks[robot]
         bottoms = {config.stacks[stove][0] for stove in self._stoves if config.stacks[stove]}
