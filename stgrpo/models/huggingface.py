@@ -1,0 +1,373 @@
+"""Hugging Face folders in and out: Qwen2/2.5, and Llama without rope scaling, as config.json and safetensors.
+
+A folder is read tensor by tensor, and of each tensor only the slices that this process's devices hold, so loading
+needs room for one parameter beside the model. Nothing is unpickled and no code of the folder is run.
+
+Hugging Face keeps a linear map as [outputs, inputs] of one layer; here it is [layers, *inputs, *outputs].
+"""
+
+import contextlib
+import dataclasses
+import json
+import math
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from stgrpo.data.tokenizer import Tokenizer
+from stgrpo.errors import UserError
+from stgrpo.models.shapes import ModelShape, layer_specs, top_specs
+from stgrpo.models.transformer import Transformer
+
+DTYPES = ("float32", "bfloat16")
+SHARD_BYTES = 2 * 2**30  # of a file; a larger model is written as several
+_INDEX = "model.safetensors.index.json"
+_WHOLE = "model.safetensors"
+_FAMILIES = {"qwen2": "Qwen2ForCausalLM", "llama": "LlamaForCausalLM"}
+_ROWS = 8192  # read at one time where two tensors are compared
+
+# Our name: theirs, and how many axes of ours are inputs of a linear map (0: the same order of axes).
+_TOP = {
+    "embedding": ("model.embed_tokens.weight", 0),
+    "final_norm": ("model.norm.weight", 0),
+    "head": ("lm_head.weight", 0),
+}
+_LAYER = {
+    "attention_norm": ("input_layernorm.weight", 0),
+    "q": ("self_attn.q_proj.weight", 1),
+    "k": ("self_attn.k_proj.weight", 1),
+    "v": ("self_attn.v_proj.weight", 1),
+    "o": ("self_attn.o_proj.weight", 2),
+    "q_bias": ("self_attn.q_proj.bias", 0),
+    "k_bias": ("self_attn.k_proj.bias", 0),
+    "v_bias": ("self_attn.v_proj.bias", 0),
+    "mlp_norm": ("post_attention_layernorm.weight", 0),
+    "gate": ("mlp.gate_proj.weight", 1),
+    "up": ("mlp.up_proj.weight", 1),
+    "down": ("mlp.down_proj.weight", 1),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Tensor:
+    """One tensor of a folder and the parameter of ours that it is.
+
+    Attributes:
+      name: theirs.
+      ours: name of our parameter.
+      layer: its place on our leading axis; None outside the layers.
+      sizes: of our axes, the leading one left out.
+      inputs: how many of these are inputs of a linear map.
+    """
+
+    name: str
+    ours: str
+    layer: int | None
+    sizes: tuple[int, ...]
+    inputs: int
+
+    @property
+    def groups(self) -> list[tuple[int, ...]]:
+        """For each of their axes, those of ours that it holds, flattened."""
+        axes = tuple(range(len(self.sizes)))
+        if self.inputs:
+            return [axes[self.inputs :], axes[: self.inputs]]
+        return [axes] if self.ours.endswith("_bias") else [(axis,) for axis in axes]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of theirs."""
+        return tuple(math.prod(self.sizes[axis] for axis in group) for group in self.groups)
+
+    def read(self, source: "PySafeSlice", index: tuple[slice, ...]) -> np.ndarray:  # noqa: F821
+        """Our slice `index`, with start and stop for each axis, out of an open tensor; only what holds it is read."""
+        ranges, sizes, inner = [], [], []
+        for first, *rest in self.groups:
+            stride = math.prod(self.sizes[axis] for axis in rest)
+            start, stop = index[first].start, index[first].stop
+            ranges.append(slice(start * stride, stop * stride))
+            sizes += [stop - start, *(self.sizes[axis] for axis in rest)]
+            inner += [slice(None), *(index[axis] for axis in rest)]
+        block = source[tuple(ranges)].reshape(sizes)[tuple(inner)]
+        return block.transpose(np.argsort(self._order))
+
+    def write(self, values: np.ndarray) -> np.ndarray:
+        """Our parameter (of one layer) in their order of axes."""
+        return values.transpose(self._order).reshape(self.shape)
+
+    @property
+    def _order(self) -> list[int]:
+        return [axis for group in self.groups for axis in group]
+
+
+def tensors(shape: ModelShape) -> list[Tensor]:
+    """Every tensor of a folder with this shape, in the order of a forward pass."""
+    found = []
+    for ours, spec in top_specs(shape).items():
+        name, inputs = _TOP[ours]
+        found.append(Tensor(name, ours, None, spec.shape, inputs))
+    for layer in range(shape.depth):
+        for ours, spec in layer_specs(shape).items():
+            name, inputs = _LAYER[ours]
+            found.append(Tensor(f"model.layers.{layer}.{name}", ours, layer, spec.shape[1:], inputs))
+    return found
+
+
+def read_shape(folder: str | Path) -> ModelShape:
+    """The shape of the model in a Hugging Face folder, from its config.json.
+
+    Raises:
+      UserError: there is none, or it asks for something this decoder does not do.
+    """
+    file = Path(folder) / "config.json"
+    values = _read_json(file)
+    for reason in _unsupported(values):
+        raise UserError(f"{file}: {reason}")
+    try:
+        width, heads = values["hidden_size"], values["num_attention_heads"]
+        shape = ModelShape(
+            vocab_size=values["vocab_size"],
+            width=width,
+            depth=values["num_hidden_layers"],
+            heads=heads,
+            kv_heads=values.get("num_key_value_heads") or heads,
+            head_dim=values.get("head_dim") or width // heads,
+            mlp_width=values["intermediate_size"],
+            rope_theta=float(_rope(values).get("rope_theta") or values.get("rope_theta") or 10_000.0),
+            norm_eps=values.get("rms_norm_eps", 1e-6),
+            qkv_bias=values["model_type"] == "qwen2",
+            tie_embeddings=values.get("tie_word_embeddings", False),
+            max_position=values["max_position_embeddings"],
+        )
+    except KeyError as error:
+        raise UserError(f"{file} has no {error.args[0]!r}: use the config.json that came with the weights") from error
+    for reason in shape.errors():
+        raise UserError(f"{file}: {reason}")
+    return shape
+
+
+def load_folder(folder: str | Path, abstract: Transformer) -> Transformer:
+    """The parameters of a Hugging Face folder, each device reading its own shard.
+
+    Args:
+      folder: with config.json and model.safetensors, or its shards and their index.
+      abstract: the model as shapes with shardings; see `Steps.abstract`.
+
+    Raises:
+      UserError: a tensor is missing, left over or of another shape; it is named.
+    """
+    folder, wanted = Path(folder), tensors(abstract.shape)
+    with contextlib.ExitStack() as stack:
+        sources = _open(folder, stack)
+        _check(folder, sources, wanted, abstract.shape)
+
+        def load(path: tuple, leaf: jax.ShapeDtypeStruct) -> jax.Array:
+            mine = [t for t in wanted if t.ours == _name(path)]
+            return _load(mine, sources, leaf)
+
+        return jax.tree_util.tree_map_with_path(load, abstract)
+
+
+def save_folder(
+    params: Transformer, tokenizer: Tokenizer, folder: str | Path, *, dtype: str = "float32", shard: int = SHARD_BYTES
+) -> None:
+    """Writes a folder that `transformers` and vLLM load; it appears only when it is whole.
+
+    Args:
+      params: the model.
+      tokenizer: its files go beside the weights, its stop tokens into the configuration.
+      folder: must not exist, or be empty.
+      dtype: of the weights; "float32" loses nothing, "bfloat16" is half the size.
+      shard: bytes a file; every tensor is in one file.
+
+    Raises:
+      UserError: the folder holds something.
+    """
+    from safetensors.numpy import save_file
+
+    folder = Path(folder).absolute()
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UserError(f"{folder} is not an empty folder: give a new one")
+    unfinished = folder.with_name(folder.name + ".part")
+    unfinished.mkdir(parents=True, exist_ok=True)
+    for left in unfinished.iterdir():
+        left.unlink()
+    files = list(_shards(tensors(params.shape), jnp.dtype(dtype).itemsize, shard))
+    names = (
+        [_WHOLE] if len(files) == 1 else [f"model-{i + 1:05}-of-{len(files):05}.safetensors" for i in range(len(files))]
+    )
+    for name, part in zip(names, files, strict=True):
+        arrays = {t.name: np.ascontiguousarray(_fetch(params, t, jnp.dtype(dtype))) for t in part}
+        save_file(arrays, unfinished / name, metadata={"format": "pt"})
+    if len(files) > 1:
+        where = {t.name: name for name, part in zip(names, files, strict=True) for t in part}
+        size = sum(math.prod(t.shape) for part in files for t in part) * jnp.dtype(dtype).itemsize
+        _write_json(unfinished / _INDEX, {"metadata": {"total_size": size}, "weight_map": where})
+    tokenizer.save(unfinished)
+    _write_json(unfinished / "config.json", _config(params.shape, tokenizer, dtype))
+    _write_json(unfinished / "generation_config.json", _ends(tokenizer))
+    if folder.exists():
+        folder.rmdir()
+    unfinished.rename(folder)
+
+
+def _unsupported(values: Mapping[str, object]) -> Iterator[str]:
+    kind, rope = values.get("model_type"), _rope(values)
+    rope_type = rope.get("rope_type") or rope.get("type") or "default"
+    if kind not in _FAMILIES:
+        yield f"model_type={kind!r} is not supported: use one of {', '.join(_FAMILIES)}"
+    if rope_type != "default":
+        yield f"rope scaling {rope_type!r} is not supported: use a model without it"
+    if values.get("use_sliding_window") or "sliding_attention" in (values.get("layer_types") or ()):
+        yield "a sliding attention window is not supported: use a model without it (use_sliding_window=false)"
+    plain = {"hidden_act": "silu", "partial_rotary_factor": 1.0, "mlp_bias": False, "quantization_config": None}
+    if kind == "llama":
+        plain["attention_bias"] = False
+    for name, value in plain.items():
+        if values.get(name, value) != value:
+            yield f"{name}={values[name]!r} is not supported: use a model with {value!r}"
+
+
+def _rope(values: Mapping[str, object]) -> Mapping[str, object]:
+    """The rope section by its new name or its old one."""
+    return values.get("rope_parameters") or values.get("rope_scaling") or {}
+
+
+def _config(shape: ModelShape, tokenizer: Tokenizer, dtype: str) -> dict[str, object]:
+    c, kind = shape, "qwen2" if shape.qkv_bias else "llama"
+    extra = {"use_sliding_window": False} if c.qkv_bias else {"attention_bias": False, "mlp_bias": False}
+    return {
+        "architectures": [_FAMILIES[kind]],
+        "model_type": kind,
+        "vocab_size": c.vocab_size,
+        "hidden_size": c.width,
+        "intermediate_size": c.mlp_width,
+        "num_hidden_layers": c.depth,
+        "num_attention_heads": c.heads,
+        "num_key_value_heads": c.kv_heads,
+        "head_dim": c.head_dim,
+        "hidden_act": "silu",
+        "attention_dropout": 0.0,
+        "initializer_range": 0.02,
+        "max_position_embeddings": c.max_position,
+        "rms_norm_eps": c.norm_eps,
+        "rope_theta": c.rope_theta,  # read by transformers 4 and vLLM
+        "rope_parameters": {"rope_type": "default", "rope_theta": c.rope_theta},  # by transformers 5
+        "tie_word_embeddings": c.tie_embeddings,
+        "torch_dtype": dtype,
+        "use_cache": True,
+        **extra,
+        **_ends(tokenizer),
+    }
+
+
+def _ends(tokenizer: Tokenizer) -> dict[str, object]:
+    return {"eos_token_id": list(tokenizer.stop_ids), "pad_token_id": tokenizer.pad_id}
+
+
+def _open(folder: Path, stack: contextlib.ExitStack) -> dict[str, "PySafeSlice"]:  # noqa: F821
+    """Every tensor of a folder by name, unread."""
+    from safetensors import SafetensorError, safe_open
+
+    names = [_WHOLE]
+    if (folder / _INDEX).is_file():
+        names = sorted(set(_read_json(folder / _INDEX)["weight_map"].values()))
+    found: dict = {}
+    for name in names:
+        if Path(name).name != name:
+            raise UserError(f"{folder / _INDEX} names {name!r}: every file must lie in the folder itself")
+        if not (folder / name).is_file():
+            fix = "give a folder with all of its safetensors files (other formats: convert them with transformers)"
+            raise UserError(f"{folder / name} does not exist: {fix}")
+        try:
+            file = stack.enter_context(safe_open(folder / name, "numpy"))
+        except SafetensorError as error:
+            raise UserError(f"{folder / name} cannot be read ({error}): copy it again") from error
+        found |= {key: file.get_slice(key) for key in file.keys()}
+    # Tables that very old Llama folders carry; they follow from rope_theta.
+    return {key: source for key, source in found.items() if not key.endswith("rotary_emb.inv_freq")}
+
+
+def _check(folder: Path, sources: Mapping, wanted: list[Tensor], shape: ModelShape) -> None:
+    known = {t.name: t for t in wanted}
+    for name, tensor in known.items():
+        if name not in sources:
+            raise UserError(f"{folder} lacks the tensor {name}: use the config.json that belongs to these weights")
+        found = tuple(sources[name].get_shape())
+        if found != tensor.shape:
+            raise UserError(f"{folder}: {name} has shape {found}, config.json asks for {tensor.shape}")
+        if sources[name].get_dtype() not in ("F32", "BF16", "F16"):
+            raise UserError(
+                f"{folder}: {name} is {sources[name].get_dtype()}: use float32, bfloat16 or float16 weights"
+            )
+    for name in sorted(sources.keys() - known.keys()):
+        if name == _TOP["head"][0] and _equal(sources[name], sources[_TOP["embedding"][0]]):
+            continue  # some folders hold a tied head twice
+        raise UserError(f"{folder} holds the tensor {name}, which a model of this config.json does not have")
+
+
+def _equal(a: "PySafeSlice", b: "PySafeSlice") -> bool:  # noqa: F821
+    if a.get_shape() != b.get_shape():
+        return False
+    rows = a.get_shape()[0]
+    parts = (slice(i, min(i + _ROWS, rows)) for i in range(0, rows, _ROWS))
+    return all(np.array_equal(a[part], b[part]) for part in parts)
+
+
+def _load(mine: list[Tensor], sources: Mapping, leaf: jax.ShapeDtypeStruct) -> jax.Array:
+    """One parameter of ours, stacked over layers where there are any."""
+    known: dict[tuple, np.ndarray] = {}  # replicas of a shard share one copy
+
+    def read(index: tuple[slice, ...]) -> np.ndarray:
+        key = tuple(s.indices(n)[:2] for s, n in zip(index, leaf.shape, strict=True))
+        if key not in known:
+            slices = tuple(slice(*bounds) for bounds in key)
+            stacked = mine[0].layer is not None
+            layers = mine[slices[0]] if stacked else mine
+            shard = np.empty([stop - start for start, stop in key], leaf.dtype)
+            rows = shard if stacked else shard[None]
+            for row, tensor in zip(rows, layers, strict=True):
+                row[...] = tensor.read(sources[tensor.name], slices[stacked:])
+            known[key] = shard
+        return known[key]
+
+    return jax.make_array_from_callback(leaf.shape, leaf.sharding, read)
+
+
+def _fetch(params: Transformer, tensor: Tensor, dtype: jnp.dtype) -> np.ndarray:
+    values = getattr(params if tensor.layer is None else params.layers, tensor.ours)[...]
+    values = values if tensor.layer is None else values[tensor.layer]
+    return tensor.write(np.asarray(values)).astype(dtype)
+
+
+def _shards(wanted: list[Tensor], itemsize: int, limit: int) -> Iterator[list[Tensor]]:
+    part, size = [], 0
+    for tensor in wanted:
+        needed = math.prod(tensor.shape) * itemsize
+        if part and size + needed > limit:
+            yield part
+            part, size = [], 0
+        part.append(tensor)
+        size += needed
+    yield part
+
+
+def _name(path: tuple) -> str:
+    names = [k.name for k in path if isinstance(k, jax.tree_util.GetAttrKey)]
+    return next(name for name in reversed(names) if name in _TOP or name in _LAYER)
+
+
+def _read_json(file: Path) -> dict:
+    if not file.is_file():
+        raise UserError(f"{file} does not exist: give a Hugging Face folder with config.json and safetensors files")
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{file} is not JSON ({error}): copy it again") from error
+
+
+def _write_json(file: Path, values: Mapping[str, object]) -> None:
+    file.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
