@@ -71,6 +71,7 @@ def base() -> ConfigDict:
     c.sft.epochs = 8.0
     c.sft.steps = 0  # updates; 0: as many as the epochs give
     c.sft.batch = 8
+    c.sft.prompt_weight = 0.0  # of the prompt's mean loss; above 0 only for models that start from random weights
 
     c.grpo = _optimisation(learning_rate=1e-6)
     c.grpo.schedule = "constant"  # not in paper
@@ -194,9 +195,9 @@ def _numbers(c: ConfigDict) -> Iterator[str]:
         "grpo.checkpoint_every grpo.keep grpo.validation_layouts rollout.batch evaluation.layouts evaluation.retries"
     ).split()
     not_negative = (
-        "seed sft.steps sft.epochs sft.weight_decay sft.clip_norm grpo.steps grpo.epochs grpo.weight_decay "
-        "grpo.clip_norm grpo.kl_coef grpo.clip_low grpo.clip_high grpo.resample grpo.validate_every reward.format "
-        "reward.action evaluation.temperature evaluation.top_k"
+        "seed sft.steps sft.epochs sft.prompt_weight sft.weight_decay sft.clip_norm grpo.steps grpo.epochs "
+        "grpo.weight_decay grpo.clip_norm grpo.kl_coef grpo.clip_low grpo.clip_high grpo.resample grpo.validate_every "
+        "reward.format reward.action evaluation.temperature evaluation.top_k"
     ).split()
     positive = "sft.learning_rate grpo.learning_rate grpo.temperature model.rope_theta".split()
     yield from _limits(c, at_least_one, lambda v: v >= 1, "at least 1")

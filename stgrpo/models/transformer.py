@@ -98,13 +98,20 @@ class Transformer(nnx.Module):
 def group_hidden(
     model: Transformer, prompt_BP: jax.Array, prompt_len_B: jax.Array, response_BGR: jax.Array, dtype=jnp.float32
 ) -> jax.Array:
-    """Hidden states that predict each response token, from P + G * R tokens a group.
+    """Hidden states that predict each response token, [B, G, R, D]; see `row_hidden`."""
+    return row_hidden(model, prompt_BP, prompt_len_B, response_BGR, dtype)[1]
+
+
+def row_hidden(
+    model: Transformer, prompt_BP: jax.Array, prompt_len_B: jax.Array, response_BGR: jax.Array, dtype=jnp.float32
+) -> tuple[jax.Array, jax.Array]:
+    """Hidden states of the prompts, and those that predict each response token, from P + G * R tokens a group.
 
     The first response token is predicted from the prompt's last real token; every response starts at the position
     after it. Prompts and responses are padded on the right; what padding holds does not matter.
 
     Returns:
-      [B, G, R, D].
+      The prompts' own [B, P, D], and [B, G, R, D].
     """
     B, G, R = response_BGR.shape
     P = prompt_BP.shape[1]
@@ -117,10 +124,11 @@ def group_hidden(
         return attend_group(q, kv, prompt_len_B, P=P, G=G), None
 
     hidden_BSD, _ = model.hidden(tokens_BS, positions_BS, attend, dtype=dtype)
-    last_B1D = jnp.take_along_axis(hidden_BSD[:, :P], (prompt_len_B - 1)[:, None, None], axis=1)
+    prompt_BPD = hidden_BSD[:, :P]
+    last_B1D = jnp.take_along_axis(prompt_BPD, (prompt_len_B - 1)[:, None, None], axis=1)
     own_BGRD = hidden_BSD[:, P:].reshape(B, G, R, -1)
     first_BG1D = jnp.broadcast_to(last_B1D[:, None], (B, G, 1, last_B1D.shape[-1]))
-    return jnp.concatenate([first_BG1D, own_BGRD[:, :, :-1]], axis=2)
+    return prompt_BPD, jnp.concatenate([first_BG1D, own_BGRD[:, :, :-1]], axis=2)
 
 
 def dense_hidden(model: Transformer, tokens_BS: jax.Array, dtype=jnp.float32) -> jax.Array:

@@ -30,11 +30,12 @@ from stgrpo.training.step import Steps, TrainState, build_steps
 from stgrpo.workdir import LineLog, WorkDir
 
 
-def sft_batch(examples: list[Example]) -> GroupBatch:
-    """Examples as groups of one response, every token of a response weighing the same."""
+def sft_batch(examples: list[Example], prompt_weight: float = 0.0) -> GroupBatch:
+    """Examples as groups of one response, every token of a response weighing the same; `prompt_weight` see config."""
     prompt_BP, prompt_len_B = pad_rows([e.prompt_ids for e in examples], smallest=32)
     response_BR, response_len_B = pad_rows([e.response_ids for e in examples], smallest=16)
     weight_BR = np.asarray(loss_weights(jnp.asarray(response_len_B), response_BR.shape[1], "token_mean"))
+    prompt_weight_BP = loss_weights(jnp.asarray(prompt_len_B), prompt_BP.shape[1], "token_mean")
     zeros_B1R = np.zeros_like(weight_BR)[:, None]
     return GroupBatch(
         prompt_BP=prompt_BP,
@@ -44,6 +45,7 @@ def sft_batch(examples: list[Example]) -> GroupBatch:
         mask_BGR=(weight_BR > 0).astype(np.float32)[:, None],
         adv_BG=zeros_B1R[..., 0],
         ref_logp_BGR=zeros_B1R,
+        prompt_weight_BP=prompt_weight * np.asarray(prompt_weight_BP) if prompt_weight else None,
     )
 
 
@@ -100,10 +102,10 @@ def _train(
         timer = Timer()
         with timer.part("update"):
             rows = batch_indices(len(examples), config.sft.batch, step, config.seed)
-            state, values = steps.update(state, sft_batch([examples[i] for i in rows]))
+            state, values = steps.update(state, sft_batch([examples[i] for i in rows], config.sft.prompt_weight))
             values = host_scalars(values)
         metrics.write(step + 1, values | {"learning_rate": float(schedule(step))} | timer.seconds)
-        bar.step(step + 1, {"loss": values["loss"]})
+        bar.step(step + 1, {"loss": values["response_loss"]})
         record = dataclasses.replace(record, step=step + 1, total=total, position=(step + 1) * config.sft.batch)
         if (step + 1) % config.sft.checkpoint_every == 0 or step + 1 == total:
             checkpoints.save(state, record)

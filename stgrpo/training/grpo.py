@@ -30,6 +30,7 @@ class GroupBatch:
       ref_logp_BGR: log-probabilities under the frozen reference.
       old_logp_BGR: log-probabilities under the policy that drew the responses, or None to take the current policy's,
         which is the same thing when there is one update a rollout.
+      prompt_weight_BP: share of each prompt token in the loss of SFT, or None to leave the prompt out.
     """
 
     prompt_BP: jax.Array
@@ -40,6 +41,7 @@ class GroupBatch:
     adv_BG: jax.Array
     ref_logp_BGR: jax.Array
     old_logp_BGR: jax.Array | None = None
+    prompt_weight_BP: jax.Array | None = None
 
 
 jax.tree_util.register_dataclass(GroupBatch, [f.name for f in dataclasses.fields(GroupBatch)], [])

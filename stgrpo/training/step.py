@@ -10,9 +10,9 @@ from jax.sharding import Mesh
 
 from stgrpo.models.shapes import ModelShape
 from stgrpo.models.sharding import batch_sharding, replicated, tree_shardings
-from stgrpo.models.transformer import Transformer
+from stgrpo.models.transformer import Transformer, row_hidden
 from stgrpo.training.grpo import GroupBatch, GrpoLoss, policy_loss
-from stgrpo.training.logprobs import response_logprobs
+from stgrpo.training.logprobs import response_logprobs, token_logprobs
 from stgrpo.training.masked import masked_sum
 
 
@@ -52,12 +52,23 @@ class Steps:
 
 
 def sft_loss(model: Transformer, batch: GroupBatch, dtype: jnp.dtype) -> tuple[jax.Array, dict[str, jax.Array]]:
-    """Negative log-likelihood of the responses, weighted; the prompt is not in the loss."""
-    logp_BGR, entropy_BGR = response_logprobs(
-        model, batch.prompt_BP, batch.prompt_len_B, batch.response_BGR, dtype=dtype
+    """Negative log-likelihood of the responses; the prompt is in the loss only where the batch gives it weights."""
+    B, G, R = batch.response_BGR.shape
+    prompt_BPD, response_BGRD = row_hidden(model, batch.prompt_BP, batch.prompt_len_B, batch.response_BGR, dtype)
+    logp, entropy = token_logprobs(
+        response_BGRD.reshape(B, G * R, -1), model.head_VD, batch.response_BGR.reshape(B, G * R), temperature=1.0
     )
-    sums = {"tokens": jnp.sum(batch.mask_BGR), "entropy": masked_sum(entropy_BGR, batch.mask_BGR)}
-    return -masked_sum(logp_BGR, batch.weight_BGR), jax.lax.stop_gradient(sums)
+    logp_BGR, entropy_BGR = logp.reshape(B, G, R), entropy.reshape(B, G, R)
+    total = -masked_sum(logp_BGR, batch.weight_BGR)
+    if batch.prompt_weight_BP is not None:
+        logp_BP, _ = token_logprobs(prompt_BPD[:, :-1], model.head_VD, batch.prompt_BP[:, 1:], temperature=1.0)
+        total -= masked_sum(logp_BP, batch.prompt_weight_BP[:, 1:])
+    sums = {
+        "tokens": jnp.sum(batch.mask_BGR),
+        "response_loss": -masked_sum(logp_BGR, batch.mask_BGR),
+        "entropy": masked_sum(entropy_BGR, batch.mask_BGR),
+    }
+    return total, jax.lax.stop_gradient(sums)
 
 
 def grpo_loss(
