@@ -110,13 +110,14 @@ class Tokenizer:
         Raises:
             UserError: if the folder has no tokenizer, or one without a chat template.
         """
-        from transformers import AutoTokenizer
+        from transformers import PreTrainedTokenizerFast
 
         fix = "give a folder with tokenizer.json and tokenizer_config.json"
-        if not (Path(folder) / "tokenizer_config.json").is_file():
+        if not all((Path(folder) / name).is_file() for name in ("tokenizer.json", "tokenizer_config.json")):
             raise UserError(f"{folder} holds no tokenizer: {fix}")
         try:
-            base = AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
+            # Not AutoTokenizer: beside a Qwen2 config.json it puts Qwen2's pre-tokenizer in place of the file's own.
+            base = PreTrainedTokenizerFast.from_pretrained(str(folder), local_files_only=True)
         except (OSError, ValueError, KeyError) as error:
             reason = " ".join(str(error).split())
             raise UserError(f"the tokenizer in {folder} cannot be read ({reason}): {fix}") from error
