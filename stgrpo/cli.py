@@ -22,20 +22,27 @@ Stages, in the order in which `run` does them (each is skipped where its output 
   report     one self-contained page                                                -> report.html
   run        all of the above
 
+And for a checkpoint:
+  export     a Hugging Face folder that transformers and vLLM load                  -> the work directory itself
+
 Options:
   --config=FILE.py[:ARG]     an experiment; configs/ has them
   --workdir=DIR              where everything of this run is; it belongs to one config
   --config.FIELD=VALUE       change one field, e.g. --config.grpo.kl_coef=0.01
   --dry_run                  check everything, print the resolved config and what would be done, and stop
-  --checkpoint=DIR           evaluate: one step folder, such as RUN/checkpoints/grpo/300; it needs nothing else
+  --checkpoint=DIR           evaluate, export: one step folder, such as RUN/checkpoints/grpo/300; no --config is needed
+  --dtype=float32            export: of the weights; bfloat16 halves their size
 
 First steps:
   stgrpo run --config=configs/tiny.py --workdir=runs/tiny          the whole method on a laptop's CPU
   stgrpo evaluate --checkpoint=runs/tiny/checkpoints/grpo/300      any checkpoint, by itself
+  stgrpo export --checkpoint=runs/tiny/checkpoints/grpo/300 --workdir=exported
 
 Exit status: 0 done; 2 a mistake in what was given (one line: what, where, the fix); 1 a failure of ours.
 """
-STAGES = ("collect", "sft", "grpo", "evaluate", "report", "run")
+STAGES = ("collect", "sft", "grpo", "evaluate", "report")
+COMMANDS = (*STAGES, "run", "export")
+WITH_CHECKPOINT = ("evaluate", "export")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,6 +53,7 @@ class Command:
     config: "ConfigDict"  # noqa: F821 - imported where it is needed, to keep --help fast
     workdir: str
     checkpoint: str
+    dtype: str
     dry_run: bool
 
 
@@ -91,14 +99,14 @@ def run(arguments: Sequence[str]) -> None:
         return
     _use_compilation_cache()
     if command.checkpoint:
-        _evaluate_one(command)
+        (_export if command.stage == "export" else _evaluate_one)(command)
         return
     from stgrpo.workdir import WorkDir
 
     workdir = WorkDir(command.workdir)
     workdir.claim(command.config)
     workdir.record_environment()
-    for stage in STAGES[:-1] if command.stage == "run" else (command.stage,):
+    for stage in STAGES if command.stage == "run" else (command.stage,):
         _stage(stage)(command.config, workdir)
 
 
@@ -113,11 +121,12 @@ def parse(arguments: Sequence[str]) -> Command:
     from stgrpo.config import nearest
 
     stage, *rest = arguments
-    if stage not in STAGES:
-        raise UserError(f"stage {stage!r} is unknown: {nearest(stage, STAGES)} (stgrpo --help)")
+    if stage not in COMMANDS:
+        raise UserError(f"stage {stage!r} is unknown: {nearest(stage, COMMANDS)} (stgrpo --help)")
     values = flags.FlagValues()
     flags.DEFINE_string("workdir", "", "", flag_values=values)
     flags.DEFINE_string("checkpoint", "", "", flag_values=values)
+    flags.DEFINE_enum("dtype", "float32", ("float32", "bfloat16"), "", flag_values=values)
     flags.DEFINE_bool("dry_run", False, "", flag_values=values)
     rest = _joined(rest)
     _define_config(values, rest)
@@ -127,18 +136,32 @@ def parse(arguments: Sequence[str]) -> Command:
         raise UserError(f"{_one_line(error)} (stgrpo --help)") from error
     if extra:
         raise UserError(f"argument {extra[0]!r} is not understood: options begin with --, stages come first")
-    if not values.workdir and not values.checkpoint and not values.dry_run:
+    _check_paths(stage, values.workdir, values.checkpoint, values.dry_run)
+    if values["dtype"].present and stage != "export":
+        raise UserError(f"--dtype is for export, not for {stage}: use --config.model.dtype")
+    return Command(stage, values.config, values.workdir, values.checkpoint, values.dtype, values.dry_run)
+
+
+def _check_paths(stage: str, workdir: str, checkpoint: str, dry_run: bool) -> None:
+    if checkpoint and stage not in WITH_CHECKPOINT:
+        raise UserError(
+            f"--checkpoint is for {' and '.join(WITH_CHECKPOINT)}, not for {stage}: use --config, --workdir"
+        )
+    if stage == "export" and not checkpoint:
+        raise UserError("--checkpoint is missing: give one step folder, such as --checkpoint=RUN/checkpoints/grpo/300")
+    if not workdir and not dry_run and (stage == "export" or not checkpoint):
         raise UserError("--workdir is missing: give a folder for this run, such as --workdir=runs/tiny")
-    if values.checkpoint and stage != "evaluate":
-        raise UserError(f"--checkpoint is for evaluate, not for {stage}: use --config and --workdir")
-    return Command(stage, values.config, values.workdir, values.checkpoint, values.dry_run)
 
 
 def _joined(arguments: Sequence[str]) -> list[str]:
     """`--config FILE` as `--config=FILE`, and so for the other flags that take a value."""
     joined: list[str] = []
     for argument in arguments:
-        if joined and joined[-1] in ("--config", "--workdir", "--checkpoint") and not argument.startswith("--"):
+        if (
+            joined
+            and joined[-1] in ("--config", "--workdir", "--checkpoint", "--dtype")
+            and not argument.startswith("--")
+        ):
             joined[-1] += f"={argument}"
         else:
             joined.append(argument)
@@ -245,6 +268,12 @@ def _evaluate_one(command: Command) -> None:
     directory = Path(command.workdir or f"runs/evaluate-{record.stage}-{record.step}") / "evaluation"
     show(evaluate_checkpoint(command.config, folder, directory))
     print(f"evaluate: every episode is in {directory}")
+
+
+def _export(command: Command) -> None:
+    from stgrpo.stages.export import export_checkpoint
+
+    export_checkpoint(Path(command.checkpoint), Path(command.workdir), command.dtype)
 
 
 def _use_compilation_cache() -> None:

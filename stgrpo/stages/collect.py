@@ -12,6 +12,7 @@ from stgrpo.data.tokenizer import Tokenizer, train_tokenizer
 from stgrpo.experts.collect import collect
 from stgrpo.stages.common import prompt_style
 from stgrpo.stages.console import Progress, say
+from stgrpo.training.checkpointing import load_record
 from stgrpo.workdir import WorkDir
 
 
@@ -40,8 +41,10 @@ def _trajectories(config: ConfigDict, task: str, split: str, count: int) -> Iter
 
 
 def _write_tokenizer(config: ConfigDict, workdir: WorkDir) -> None:
-    given = config.tokenizer.path or config.model.path
-    if given:
+    given = config.tokenizer.path or config.init_from or config.model.path
+    if given and given == config.init_from:
+        tokenizer = Tokenizer.from_files(load_record(Path(given)).tokenizer)
+    elif given:
         tokenizer = Tokenizer.load(given)
     else:
         tokenizer = Tokenizer(train_tokenizer(_texts(config, workdir), vocab_size=config.tokenizer.vocab_size))

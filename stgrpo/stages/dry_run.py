@@ -3,9 +3,9 @@
 import jax
 from ml_collections import ConfigDict
 
-from stgrpo.config import model_shape
 from stgrpo.models.shapes import ModelShape
 from stgrpo.models.sharding import make_mesh
+from stgrpo.stages.start import starting_shape
 
 _BYTES_PER_PARAMETER = 16  # float32 parameter, gradient and Adam's two moments
 
@@ -17,7 +17,7 @@ def describe(stage: str, config: ConfigDict) -> str:
       UserError: the mesh does not fit the devices of this machine.
     """
     mesh = make_mesh(config.mesh.data, config.mesh.fsdp, config.mesh.tensor)
-    shape = model_shape(config, config.tokenizer.vocab_size)
+    shape = starting_shape(config)
     shards = mesh.shape["fsdp"] * mesh.shape["tensor"]
     P, R, g = config.limits.prompt, config.limits.response, config.grpo
     lines = [

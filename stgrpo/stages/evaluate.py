@@ -13,12 +13,12 @@ from stgrpo.data.tokenizer import Tokenizer
 from stgrpo.evaluation.episodes import EpisodeConfig, run_episodes
 from stgrpo.evaluation.files import Evaluation, list_evaluations, read_evaluation, write_evaluation
 from stgrpo.evaluation.records import Episode
-from stgrpo.models.sharding import make_mesh, tree_shardings
-from stgrpo.models.transformer import Transformer
+from stgrpo.models.sharding import make_mesh
 from stgrpo.rollout.base import Sampler, SamplingParams
 from stgrpo.rollout.jax_sampler import JaxSampler
 from stgrpo.stages.common import prompt_style
 from stgrpo.stages.console import Progress, say, table
+from stgrpo.stages.start import abstract_model
 from stgrpo.training.checkpointing import Record, load_params, load_record, step_folders
 from stgrpo.workdir import WorkDir
 
@@ -91,12 +91,9 @@ def load_policy(config: ConfigDict, folder: Path) -> tuple[JaxSampler, Tokenizer
     """A sampler for the policy in one step folder, and the tokenizer it carries."""
     record = load_record(folder)
     mesh = make_mesh(config.mesh.data, config.mesh.fsdp, config.mesh.tensor)
-    abstract = jax.eval_shape(lambda: Transformer(record.shape, jax.random.key(0)))
-    shardings = tree_shardings(abstract, record.shape, mesh)
-    abstract = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), abstract, shardings)
     tokenizer = Tokenizer.from_files(record.tokenizer)
     sampler = JaxSampler(
-        load_params(folder, abstract),
+        load_params(folder, abstract_model(record.shape, mesh)),
         tokenizer.stop_ids,
         dtype=jnp.dtype(config.model.dtype),
         batch=config.rollout.batch,

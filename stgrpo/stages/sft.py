@@ -9,7 +9,6 @@ import numpy as np
 import optax
 from ml_collections import ConfigDict
 
-from stgrpo.config import model_shape
 from stgrpo.data.examples import Example, batch_indices
 from stgrpo.data.padding import pad_rows
 from stgrpo.models.shapes import ModelShape
@@ -23,7 +22,8 @@ from stgrpo.stages.common import (
     optimiser_settings,
 )
 from stgrpo.stages.console import Progress, say
-from stgrpo.training.checkpointing import Checkpoints, Record, host_scalars
+from stgrpo.stages.start import starting_params, starting_shape
+from stgrpo.training.checkpointing import Checkpoints, Record, host_scalars, newest_record
 from stgrpo.training.grpo import GroupBatch, loss_weights
 from stgrpo.training.optimiser import learning_rate, make_optimiser
 from stgrpo.training.step import Steps, TrainState, build_steps
@@ -64,7 +64,10 @@ def run_sft(config: ConfigDict, workdir: WorkDir) -> None:
     if checkpoints.newest() >= total:
         say(f"sft: complete at step {total}, skipped")
         return
-    shape = model_shape(config, setting.tokenizer.vocab_size)
+    if checkpoints.newest():
+        shape = newest_record(checkpoints.folder).shape
+    else:
+        shape = starting_shape(config, setting.tokenizer.vocab_size)
     settings = optimiser_settings(config.sft, total)
     steps = build_steps(
         shape, setting.mesh, make_optimiser(settings), micro_batches=config.sft.micro_batches, dtype=setting.dtype
@@ -84,7 +87,12 @@ def _start(setting: Setting, steps: Steps, shape: ModelShape, checkpoints: Check
     if restored is not None:
         say(f"sft: resumed at step {restored[1].step}")
         return restored
-    return steps.init(jax.random.key(setting.config.seed)), new_record(setting, "sft", shape)
+    config, record = setting.config, new_record(setting, "sft", shape)
+    given = starting_params(config, steps.abstract.params, setting.tokenizer)
+    if given is None:
+        return steps.init(jax.random.key(config.seed)), record
+    say(f"sft: starts from {config.init_from or config.model.path}")
+    return steps.start(given), record
 
 
 def _train(
