@@ -16,7 +16,6 @@ from stgrpo.react.reward import TARGETS
 from stgrpo.training.grpo import AGGREGATIONS, KL_ESTIMATORS
 
 DTYPES = ("float32", "bfloat16")
-FAMILIES = ("small", "random")
 SUITES = ("unseen", "benchmark")
 
 
@@ -161,7 +160,6 @@ def nearest(value: str, known: Iterable[str]) -> str:
 def _choices(c: ConfigDict) -> Iterator[str]:
     fields: list[tuple[str, str, Iterable[str]]] = [
         ("env.name", c.env.name, envs.names()),
-        ("env.family", c.env.family, FAMILIES),
         ("expert.kind", c.expert.kind, ("planner",)),
         ("prompt.instructions", c.prompt.instructions, INSTRUCTION_STYLES),
         ("prompt.history", c.prompt.history, HISTORY_POLICIES),
@@ -177,7 +175,9 @@ def _choices(c: ConfigDict) -> Iterator[str]:
     ]
     fields += [("evaluation.suites", suite, SUITES) for suite in c.evaluation.suites]
     if c.env.name in envs.names():
-        tasks = envs.get(c.env.name).tasks()
+        environment = envs.get(c.env.name)
+        tasks = environment.tasks()
+        fields.append(("env.family", c.env.family, environment.families()))
         fields += [("env.tasks", task, tasks) for task in c.env.tasks]
         fields += [("evaluation.tasks", task, tasks) for task in c.evaluation.tasks]
     for name, value, known in fields:

@@ -69,6 +69,14 @@ class Environment(Protocol):
         """Returns the names of the tasks."""
         ...
 
+    def families(self) -> tuple[str, ...]:
+        """Returns the names of the families of layouts that `layouts` draws from."""
+        ...
+
+    def benchmark_layouts(self, task: str) -> tuple[str, ...]:
+        """Returns the layouts that published results of this task are measured on; empty where there are none."""
+        ...
+
     def make(self, task: str, layout: str) -> Problem:
         """Builds one problem.
 

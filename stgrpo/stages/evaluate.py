@@ -22,8 +22,6 @@ from stgrpo.stages.start import abstract_model
 from stgrpo.training.checkpointing import Record, load_params, load_record, step_folders
 from stgrpo.workdir import WorkDir
 
-BENCHMARK_SEEDS = (42, 84, 126, 168, 210, 252, 294, 336, 378, 420)
-
 
 @dataclasses.dataclass(frozen=True)
 class Suite:
@@ -33,7 +31,7 @@ class Suite:
       name: of the suite in file names.
       family: of layouts; unused by the benchmark's own.
       split: "validation" or "test"; "benchmark" for the ten test layouts a task (the paper's protocol).
-      layouts: kitchens a task.
+      layouts: kitchens a task; the benchmark has its own number.
       tasks: to play.
     """
 
@@ -49,7 +47,7 @@ def suites(config: ConfigDict) -> list[Suite]:
     e, tasks = config.evaluation, tuple(config.evaluation.tasks or config.env.tasks)
     every = {
         "unseen": Suite("unseen", config.env.family, "test", e.layouts, tasks),
-        "benchmark": Suite("benchmark", "benchmark", "benchmark", len(BENCHMARK_SEEDS), tasks),
+        "benchmark": Suite("benchmark", "benchmark", "benchmark", 0, tasks),
     }
     return [every[name] for name in e.suites]
 
@@ -62,7 +60,7 @@ def play_suite(
     problems = []
     for task in suite.tasks:
         if suite.split == "benchmark":
-            layouts = [f"test:{seed}" for seed in BENCHMARK_SEEDS]
+            layouts = environment.benchmark_layouts(task)
         else:
             layouts = environment.layouts(task, suite.family, split=suite.split, count=suite.layouts)
         problems += [environment.make(task, layout) for layout in layouts]

@@ -2,7 +2,9 @@
 
 from itertools import islice
 
+from stgrpo.envs.robotouille.benchmark import TESTING_SEEDS
 from stgrpo.envs.robotouille.engine import RobotouilleProblem
+from stgrpo.envs.robotouille.generator import FAMILIES
 from stgrpo.envs.robotouille.layouts import enumerate_layouts, layout_kitchen
 from stgrpo.envs.robotouille.planner import RobotouillePlanner
 from stgrpo.envs.robotouille.tasks import TASKS, get_task
@@ -26,6 +28,14 @@ class Robotouille:
     def tasks(self) -> tuple[str, ...]:
         """Returns the names of the tasks."""
         return tuple(TASKS)
+
+    def families(self) -> tuple[str, ...]:
+        """Returns the families of the generator."""
+        return tuple(FAMILIES)
+
+    def benchmark_layouts(self, task: str) -> tuple[str, ...]:
+        """Returns the benchmark's ten test layouts."""
+        return tuple(f"test:{seed}" for seed in TESTING_SEEDS)
 
     def make(self, task: str, layout: str) -> RobotouilleProblem:
         """Builds one problem; see `make`."""
