@@ -25,6 +25,7 @@ def get_config(arg: str = "") -> ConfigDict:
     c.model.name = "custom"
     c.model.width = 128
     c.model.depth = 4
+    c.model.remat = False
     c.limits.prompt = 640
     c.limits.response = 64
     c.sft.batch = 32

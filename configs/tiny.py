@@ -25,6 +25,7 @@ def get_config(arg: str = "") -> ConfigDict:
     c.model.name = "custom"
     c.model.width = 128
     c.model.depth = 3
+    c.model.remat = False
     c.limits.prompt = 256
     c.limits.response = 48
     c.sft.batch = 32

@@ -57,6 +57,8 @@ def base() -> ConfigDict:
     c.model.rope_theta = 10_000.0
     c.model.dtype = "float32"  # of the computation; parameters and optimiser state are float32
 
+    c.model.remat = True  # compute layers again in the backward pass: memory for a third more time
+
     c.limits = ConfigDict()
     c.limits.prompt = 1536  # tokens; a longer prompt is refused, never cut; not in paper
     c.limits.response = 256  # tokens, the stop token included; not in paper

@@ -56,9 +56,11 @@ class Layers(nnx.Module):
 class Transformer(nnx.Module):
     """A decoder with its head. Every method is pure; under `jax.eval_shape` it is an abstract model."""
 
-    def __init__(self, shape: ModelShape, key: jax.Array):
+    def __init__(self, shape: ModelShape, key: jax.Array, *, remat: bool = True):
+        """With `remat` the backward pass computes each layer again instead of keeping what is inside it."""
         top_key, layer_key = jax.random.split(key)
         self.shape = nnx.static(shape)
+        self.remat = nnx.static(remat)
         _declare(self, top_specs(shape), top_key)
         self.layers = Layers(shape, layer_key)
 
@@ -85,13 +87,12 @@ class Transformer(nnx.Module):
         rope = rotary(positions_BS, c.head_dim, c.rope_theta)
         x_BSD = jnp.take(self.embedding[...], tokens_BS, axis=0).astype(dtype)
 
-        @jax.checkpoint
         def body(x, scanned):
             layer, extra = scanned
             here = attend if extra is None else lambda q, kv: attend(q, kv, extra)
             return layer(constrain_batch(x), rope, here, c.norm_eps)
 
-        x_BSD, kept = jax.lax.scan(body, x_BSD, (self.layers, layered))
+        x_BSD, kept = jax.lax.scan(jax.checkpoint(body) if self.remat else body, x_BSD, (self.layers, layered))
         return rms_norm(x_BSD, self.final_norm[...], c.norm_eps), kept
 
 

@@ -145,6 +145,7 @@ def run_grpo(config: ConfigDict, workdir: WorkDir) -> None:
         loss=grpo_loss(config),
         micro_batches=config.grpo.micro_batches,
         dtype=setting.dtype,
+        remat=config.model.remat,
     )
     with jax.set_mesh(setting.mesh):
         reference = load_newest(folder, steps.abstract.params)

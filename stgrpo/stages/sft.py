@@ -70,7 +70,12 @@ def run_sft(config: ConfigDict, workdir: WorkDir) -> None:
         shape = starting_shape(config, setting.tokenizer.vocab_size)
     settings = optimiser_settings(config.sft, total)
     steps = build_steps(
-        shape, setting.mesh, make_optimiser(settings), micro_batches=config.sft.micro_batches, dtype=setting.dtype
+        shape,
+        setting.mesh,
+        make_optimiser(settings),
+        micro_batches=config.sft.micro_batches,
+        dtype=setting.dtype,
+        remat=config.model.remat,
     )
     with jax.set_mesh(setting.mesh):
         state, record = _start(setting, steps, shape, checkpoints)

@@ -110,6 +110,7 @@ def build_steps(
     loss: GrpoLoss | None = None,
     micro_batches: int = 1,
     dtype: jnp.dtype = jnp.float32,
+    remat: bool = True,
 ) -> Steps:
     """Compiles nothing yet: returns the jitted functions, with shardings from the table of `models.sharding`.
 
@@ -120,6 +121,7 @@ def build_steps(
       loss: of GRPO; None for SFT.
       micro_batches: parts a batch is taken in.
       dtype: of the computation; parameters and optimiser state are float32.
+      remat: see `Transformer`.
     """
 
     def start(model: Transformer) -> TrainState:
@@ -141,7 +143,7 @@ def build_steps(
             model, batch.prompt_BP, batch.prompt_len_B, batch.response_BGR, temperature=temperature, dtype=dtype
         )[0]
 
-    init = lambda key: start(Transformer(shape, key))  # noqa: E731
+    init = lambda key: start(Transformer(shape, key, remat=remat))  # noqa: E731
     abstract = jax.eval_shape(init, jax.random.key(0))
     states = tree_shardings(abstract, shape, mesh)
     batches, whole = batch_sharding(mesh), replicated(mesh)
