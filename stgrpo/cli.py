@@ -22,8 +22,9 @@ Stages, in the order in which `run` does them (each is skipped where its output 
   report     one self-contained page                                                -> report.html
   run        all of the above
 
-And for a checkpoint:
-  export     a Hugging Face folder that transformers and vLLM load                  -> the work directory itself
+And beside them:
+  export     a checkpoint as a Hugging Face folder                                  -> the work directory itself
+  plan       compiles the GRPO update for a topology without running it: memory, work, time
 
 Options:
   --config=FILE.py[:ARG]     an experiment; configs/ has them
@@ -31,6 +32,7 @@ Options:
   --config.FIELD=VALUE       change one field, e.g. --config.grpo.kl_coef=0.01
   --dry_run                  check everything, print the resolved config and what would be done, and stop
   --checkpoint=DIR           evaluate, export: one step folder, such as RUN/checkpoints/grpo/300; no --config is needed
+  --topology=v5e:4x4         plan: a TPU topology that need not be there; without it, this machine
   --dtype=float32            export: of the weights; bfloat16 halves their size
 
 First steps:
@@ -41,8 +43,8 @@ First steps:
 Exit status: 0 done; 2 a mistake in what was given (one line: what, where, the fix); 1 a failure of ours.
 """
 STAGES = ("collect", "sft", "grpo", "evaluate", "report")
-COMMANDS = (*STAGES, "run", "export")
-WITH_CHECKPOINT = ("evaluate", "export")
+COMMANDS = (*STAGES, "run", "export", "plan")
+FLAGS_OF = {"checkpoint": ("evaluate", "export"), "dtype": ("export",), "topology": ("plan",)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,6 +56,7 @@ class Command:
     workdir: str
     checkpoint: str
     dtype: str
+    topology: str
     dry_run: bool
 
 
@@ -68,20 +71,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     try:
         run(arguments)
     except UserError as error:
-        sys.exit(_fail(error))
+        print(f"stgrpo: {error}", file=sys.stderr)
+        sys.exit(2)
     except KeyboardInterrupt:
         print("stgrpo: interrupted; the same command goes on where it was", file=sys.stderr)
         sys.exit(130)
-    except Exception as error:
-        cause = error.__cause__
-        if isinstance(cause, UserError):  # raised inside a traced or mapped function
-            sys.exit(_fail(cause))
-        raise
-
-
-def _fail(error: UserError) -> int:
-    print(f"stgrpo: {error}", file=sys.stderr)
-    return 2
 
 
 def run(arguments: Sequence[str]) -> None:
@@ -96,6 +90,11 @@ def run(arguments: Sequence[str]) -> None:
         from stgrpo.stages.dry_run import describe
 
         print(describe(command.stage, command.config))
+        return
+    if command.stage == "plan":
+        from stgrpo.stages.plan import plan
+
+        print(plan(command.config, command.topology))
         return
     _use_compilation_cache()
     if command.checkpoint:
@@ -127,6 +126,7 @@ def parse(arguments: Sequence[str]) -> Command:
     flags.DEFINE_string("workdir", "", "", flag_values=values)
     flags.DEFINE_string("checkpoint", "", "", flag_values=values)
     flags.DEFINE_enum("dtype", "float32", ("float32", "bfloat16"), "", flag_values=values)
+    flags.DEFINE_string("topology", "", "", flag_values=values)
     flags.DEFINE_bool("dry_run", False, "", flag_values=values)
     rest = _joined(rest)
     _define_config(values, rest)
@@ -136,20 +136,27 @@ def parse(arguments: Sequence[str]) -> Command:
         raise UserError(f"{_one_line(error)} (stgrpo --help)") from error
     if extra:
         raise UserError(f"argument {extra[0]!r} is not understood: options begin with --, stages come first")
-    _check_paths(stage, values.workdir, values.checkpoint, values.dry_run)
-    if values["dtype"].present and stage != "export":
-        raise UserError(f"--dtype is for export, not for {stage}: use --config.model.dtype")
-    return Command(stage, values.config, values.workdir, values.checkpoint, values.dtype, values.dry_run)
+    for name, owners in FLAGS_OF.items():
+        if values[name].present and stage not in owners:
+            raise UserError(f"--{name} is for {' and '.join(owners)}, not for {stage}: leave it out")
+    command = Command(
+        stage=stage,
+        config=values.config,
+        workdir=values.workdir,
+        checkpoint=values.checkpoint,
+        dtype=values.dtype,
+        topology=values.topology,
+        dry_run=values.dry_run,
+    )
+    _check_paths(command)
+    return command
 
 
-def _check_paths(stage: str, workdir: str, checkpoint: str, dry_run: bool) -> None:
-    if checkpoint and stage not in WITH_CHECKPOINT:
-        raise UserError(
-            f"--checkpoint is for {' and '.join(WITH_CHECKPOINT)}, not for {stage}: use --config, --workdir"
-        )
-    if stage == "export" and not checkpoint:
+def _check_paths(command: Command) -> None:
+    if command.stage == "export" and not command.checkpoint:
         raise UserError("--checkpoint is missing: give one step folder, such as --checkpoint=RUN/checkpoints/grpo/300")
-    if not workdir and not dry_run and (stage == "export" or not checkpoint):
+    needs_none = command.dry_run or command.stage == "plan" or (command.stage == "evaluate" and command.checkpoint)
+    if not command.workdir and not needs_none:
         raise UserError("--workdir is missing: give a folder for this run, such as --workdir=runs/tiny")
 
 
@@ -159,7 +166,7 @@ def _joined(arguments: Sequence[str]) -> list[str]:
     for argument in arguments:
         if (
             joined
-            and joined[-1] in ("--config", "--workdir", "--checkpoint", "--dtype")
+            and joined[-1] in ("--config", *(f"--{name}" for name in ("workdir", *FLAGS_OF)))
             and not argument.startswith("--")
         ):
             joined[-1] += f"={argument}"

@@ -77,7 +77,7 @@ def group_batch(groups: Sequence[Group], *, aggregation: str, scale_by_std: bool
     B, G = len(groups), len(groups[0].tokens)
     prompt_BP, prompt_len_B = pad_rows([g.example.prompt_ids for g in groups], smallest=32)
     rows = [tokens for g in groups for tokens in g.tokens]
-    R = min(bucket(max(map(len, rows)), smallest=16), limit)
+    R = min(bucket(max(map(len, rows)), smallest=32), limit)
     response, length = pad_rows(rows, length=R)
     length_BG = jnp.asarray(length.reshape(B, G))
     weight_BGR = np.asarray(loss_weights(length_BG, R, aggregation, limit=limit))

@@ -1,0 +1,115 @@
+"""Plan: compiles the GRPO update for a topology, without running it or having it, and prints memory, time and work."""
+
+import time
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from stgrpo.errors import UserError
+from stgrpo.models.sharding import batch_sharding, make_mesh
+from stgrpo.stages.common import check_batch, optimiser_settings
+from stgrpo.stages.grpo import grpo_loss
+from stgrpo.stages.start import starting_shape
+from stgrpo.training.grpo import GroupBatch
+from stgrpo.training.optimiser import make_optimiser
+from stgrpo.training.step import build_steps
+
+
+def plan(config: ConfigDict, topology: str = "") -> str:
+    """Lines for a person.
+
+    Args:
+      config: the experiment; its limits give the largest batch that can occur.
+      topology: a TPU topology such as "v5e:4x4" (needs the package libtpu, no TPU); empty for this machine's devices.
+
+    Raises:
+      UserError: the topology is unknown, the mesh does not fit it, or the update does not fit its memory.
+    """
+    mesh = make_mesh(config.mesh.data, config.mesh.fsdp, config.mesh.tensor, _devices(topology))
+    parts = config.grpo.minibatches * config.grpo.micro_batches
+    check_batch(mesh, **{"grpo.prompts": config.grpo.prompts // parts})
+    shape = starting_shape(config)
+    steps = build_steps(
+        shape,
+        mesh,
+        make_optimiser(optimiser_settings(config.grpo, 100)),
+        loss=grpo_loss(config),
+        micro_batches=config.grpo.micro_batches,
+        dtype=jnp.dtype(config.model.dtype),
+        remat=config.model.remat,
+    )
+    batch = abstract_batch(config, mesh)
+    start = time.perf_counter()
+    with jax.set_mesh(mesh):
+        memory = _compile(steps.update.lower(steps.abstract, batch), topology).memory_analysis()
+    seconds = time.perf_counter() - start
+    tokens = batch.prompt_BP.size + batch.response_BGR.size
+    shards = mesh.shape["fsdp"] * mesh.shape["tensor"]
+    reference = 4 * shape.parameter_count() / shards
+    return "\n".join(
+        [
+            f"topology   {topology or 'this machine'}: {mesh.size} x {mesh.devices.flat[0].device_kind}, "
+            f"mesh {dict(mesh.shape)}",
+            f"model      {shape.parameter_count():,} parameters, {config.model.dtype}",
+            f"update     {batch.prompt_BP.shape[0]} prompts of {config.limits.prompt} tokens, {config.grpo.group_size} "
+            f"responses of {config.limits.response}: {tokens:,} tokens, in {config.grpo.micro_batches} micro-batches",
+            f"memory     a device: {_size(memory.peak_memory_in_bytes)} at the peak of the update "
+            f"(arguments {_size(memory.argument_size_in_bytes)}, temporary {_size(memory.temp_size_in_bytes)}), "
+            f"and {_size(reference)} for the frozen reference",
+            f"work       {6e-12 * shape.parameter_count() * tokens:,.1f} TFLOP an update in matrix products "
+            "(6 x parameters x tokens; attention and recomputation not counted)",
+            f"compiling  {seconds:.1f} s",
+        ]
+    )
+
+
+def abstract_batch(config: ConfigDict, mesh: Mesh) -> GroupBatch:
+    """The largest minibatch of a config, as shapes with shardings."""
+    B, G = config.grpo.prompts // config.grpo.minibatches, config.grpo.group_size
+    P, R = config.limits.prompt, config.limits.response
+    split = batch_sharding(mesh)
+
+    def array(*sizes: int, dtype: jnp.dtype = jnp.float32) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct(sizes, dtype, sharding=split)
+
+    several = config.grpo.minibatches * config.grpo.passes > 1
+    return GroupBatch(
+        prompt_BP=array(B, P, dtype=jnp.int32),
+        prompt_len_B=array(B, dtype=jnp.int32),
+        response_BGR=array(B, G, R, dtype=jnp.int32),
+        weight_BGR=array(B, G, R),
+        mask_BGR=array(B, G, R),
+        adv_BG=array(B, G),
+        ref_logp_BGR=array(B, G, R),
+        old_logp_BGR=array(B, G, R) if several else None,
+    )
+
+
+def _size(amount: float) -> str:
+    return f"{amount / 2**30:.2f} GiB" if amount >= 2**30 else f"{amount / 2**20:.1f} MiB"
+
+
+def _devices(topology: str) -> list[jax.Device]:
+    if not topology:
+        return jax.devices()
+    from jax.experimental import topologies
+
+    try:
+        return list(topologies.get_topology_desc(platform="tpu", topology_name=topology).devices)
+    except Exception as error:  # of several kinds: no libtpu, or its own words on an unknown name
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:160]
+        fix = "use a name such as v5e:4x4 with `pip install libtpu`, or none for this machine"
+        raise UserError(f"--topology={topology} cannot be had ({reason}): {fix}") from error
+
+
+def _compile(lowered: jax.stages.Lowered, topology: str) -> jax.stages.Compiled:
+    try:
+        return lowered.compile()
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        reason = str(error).splitlines()[0][:300]
+        fix = "raise grpo.micro_batches or mesh.fsdp, or lower limits.prompt"
+        raise UserError(f"the update does not fit {topology or 'this machine'} ({reason}): {fix}") from error
