@@ -6,3 +6,7 @@ class UserError(Exception):
 
     The command line prints it without a traceback and exits with 2.
     """
+
+
+class DamagedCheckpoint(UserError):
+    """A checkpoint that cannot be read whole; the one before it may be."""

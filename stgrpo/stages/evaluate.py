@@ -1,7 +1,7 @@
 """Evaluate: a policy plays whole episodes in kitchens it has never seen."""
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 
 import jax
@@ -9,9 +9,11 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from stgrpo import envs
+from stgrpo.config import SUITES
 from stgrpo.data.tokenizer import Tokenizer
 from stgrpo.evaluation.episodes import EpisodeConfig, run_episodes
 from stgrpo.evaluation.files import Evaluation, list_evaluations, read_evaluation, write_evaluation
+from stgrpo.evaluation.metrics import mcnemar, pair_episodes
 from stgrpo.evaluation.records import Episode
 from stgrpo.models.sharding import make_mesh
 from stgrpo.rollout.base import Sampler, SamplingParams
@@ -19,7 +21,7 @@ from stgrpo.rollout.jax_sampler import JaxSampler
 from stgrpo.stages.common import prompt_style
 from stgrpo.stages.console import Progress, say, table
 from stgrpo.stages.start import abstract_model
-from stgrpo.training.checkpointing import Record, load_params, load_record, step_folders
+from stgrpo.training.checkpointing import Record, load_params, load_record, newest, step_folders
 from stgrpo.workdir import WorkDir
 
 
@@ -125,13 +127,15 @@ def run_evaluate(config: ConfigDict, workdir: WorkDir) -> None:
     results = []
     for stage in ("sft", "grpo"):
         if workdir.checkpoints(stage).is_dir():
-            results += evaluate_checkpoint(config, step_folders(workdir.checkpoints(stage))[0], workdir.evaluation)
+            results += newest(
+                workdir.checkpoints(stage), lambda folder: evaluate_checkpoint(config, folder, workdir.evaluation)
+            )
     if not results:
         step_folders(workdir.checkpoints("sft"))  # says what is missing
     show(results)
 
 
-def show(results: Iterable[Evaluation]) -> None:
+def show(results: Sequence[Evaluation]) -> None:
     """The table at the end."""
     rows = []
     for result in results:
@@ -141,6 +145,19 @@ def show(results: Iterable[Evaluation]) -> None:
             rows.append((result.name, task, str(s["n"]), interval, f"{s['asat']:.2f}", asst))
     for line in table(rows, ("policy_kitchens", "task", "n", "SR [95 % interval]", "ASAT", "ASST")):
         say(line)
+    by_name = {result.name: result for result in results}
+    for suite in SUITES:
+        if f"sft_{suite}" in by_name and f"grpo_{suite}" in by_name:
+            say(_comparison(suite, by_name[f"sft_{suite}"], by_name[f"grpo_{suite}"]))
+
+
+def _comparison(suite: str, before: Evaluation, after: Evaluation) -> str:
+    pairs = pair_episodes(before.episodes, after.episodes)
+    test = mcnemar([a.success for a, _ in pairs], [b.success for _, b in pairs])
+    return (
+        f"{suite}: of {len(pairs)} kitchens GRPO solves {test.only_b} that SFT does not, and SFT {test.only_a} that GRPO "
+        f"does not (exact McNemar, two-sided p = {test.p_value:.2g})"
+    )
 
 
 def _settings(config: ConfigDict, suite: Suite, record: Record) -> dict[str, object]:

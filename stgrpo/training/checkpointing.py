@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
-from stgrpo.errors import UserError
+from stgrpo.errors import DamagedCheckpoint, UserError
 from stgrpo.models.shapes import ModelShape
 from stgrpo.models.transformer import Transformer
 from stgrpo.training.step import TrainState
@@ -118,7 +118,7 @@ def load_record(folder: Path) -> Record:
     """The record of one step folder.
 
     Raises:
-      UserError: the folder is no checkpoint, or a damaged one.
+      UserError: the folder is no checkpoint (DamagedCheckpoint: it is a damaged one).
     """
     file = folder / "record" / "metadata"
     if not file.is_file():
@@ -126,14 +126,14 @@ def load_record(folder: Path) -> Record:
     try:
         return _record(json.loads(file.read_text(encoding="utf-8")))
     except DAMAGE as error:
-        raise UserError(f"{file} is damaged ({_reason(error)}): use another step") from error
+        raise DamagedCheckpoint(f"{file} is damaged ({_reason(error)}): use another step") from error
 
 
 def load_params(folder: Path, abstract: Transformer) -> Transformer:
     """The parameters of one step folder, on the shardings of `abstract`.
 
     Raises:
-      UserError: they are damaged or of another shape.
+      DamagedCheckpoint: they are damaged or of another shape.
     """
     record = load_record(folder)
     checkpointer = ocp.StandardCheckpointer()
@@ -141,7 +141,8 @@ def load_params(folder: Path, abstract: Transformer) -> Transformer:
         restored = checkpointer.restore(folder.absolute() / "params", to_dict(abstract))
         return _checked(from_dict(abstract, restored), record.fingerprint)
     except DAMAGE as error:
-        raise UserError(f"the parameters in {folder} cannot be read ({_reason(error)}): use another step") from error
+        reason = _reason(error)
+        raise DamagedCheckpoint(f"the parameters in {folder} cannot be read ({reason}): use another step") from error
     finally:
         checkpointer.close()
 
@@ -160,20 +161,21 @@ def step_folders(folder: Path) -> list[Path]:
 
 def newest_record(folder: Path) -> Record:
     """The record of a stage's newest checkpoint that can be read."""
-    return _newest(folder, load_record)
+    return newest(folder, load_record)
 
 
 def load_newest(folder: Path, abstract: Transformer) -> Transformer:
-    """The parameters of a stage's newest checkpoint that can be read; says which were passed over."""
-    return _newest(folder, lambda step: load_params(step, abstract))
+    """The parameters of a stage's newest checkpoint that can be read."""
+    return newest(folder, lambda step: load_params(step, abstract))
 
 
-def _newest(folder: Path, load: Callable[[Path], Loaded]) -> Loaded:
+def newest(folder: Path, load: Callable[[Path], Loaded]) -> Loaded:
+    """What `load` makes of the newest step folder of a stage that is not damaged; says which were passed over."""
     *newer, oldest = step_folders(folder)
     for step in newer:
         try:
             return load(step)
-        except UserError as error:
+        except DamagedCheckpoint as error:
             log.warning("%s; the checkpoint before it is used", str(error).removesuffix(": use another step"))
     return load(oldest)
 

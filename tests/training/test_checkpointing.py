@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from stgrpo.errors import UserError
+from stgrpo.errors import DamagedCheckpoint, UserError
 from stgrpo.models.shapes import ModelShape
 from stgrpo.models.sharding import make_mesh
 from stgrpo.training import checkpointing
@@ -98,3 +98,15 @@ def test_the_fingerprint_sees_one_changed_bit():
     leaf.view(np.uint32)[0, 3, 5] ^= 1
     changed = jax.tree.map(lambda x: leaf if x.shape == leaf.shape else x, params)
     assert checkpointing.fingerprint(params) != checkpointing.fingerprint(changed)
+
+
+def test_only_damage_sends_on_to_the_checkpoint_before(saved, tmp_path):
+    tried = []
+
+    def load(folder):
+        tried.append(folder.name)
+        raise UserError("a mistake of another kind") if len(tried) > 1 else DamagedCheckpoint("torn: use another step")
+
+    with pytest.raises(UserError, match="another kind"):
+        checkpointing.newest(tmp_path / "sft", load)
+    assert tried == ["2", "1"]

@@ -1,0 +1,40 @@
+"""The paper's experiment (arXiv 2509.20616): Qwen2.5-Instruct, SFT then GRPO, on one Robotouille task.
+
+    stgrpo run --config=configs/qwen2_5.py:1.5b,burger --workdir=runs/burger --config.model.path=Qwen2.5-1.5B-Instruct
+
+`model.path` is a local Hugging Face folder; nothing is downloaded. Not run by us for want of weights: the numbers to
+compare with are the paper's (1.5b), SR .2 after SFT and .7 after GRPO on the ten benchmark layouts of the burger task.
+`stgrpo plan` with the same arguments says what an update takes on a given TPU topology or on the devices at hand.
+"""
+
+from ml_collections import ConfigDict
+
+from stgrpo.config import base, nearest
+from stgrpo.errors import UserError
+from stgrpo.models.shapes import named_shapes
+
+SIZES = tuple(name.removeprefix("qwen2.5-") for name in named_shapes())
+TASKS = ("cheese_sandwich", "burger", "cheese_burger", "double_cheese_burger")
+
+
+def get_config(arg: str = "1.5b,burger") -> ConfigDict:
+    """`arg`: SIZE,TASK, such as "1.5b,burger"; a part that is left out is the one of this default."""
+    size, task = "1.5b", "burger"
+    for part in arg.split(","):
+        if part in SIZES:
+            size = part
+        elif part in TASKS:
+            task = part
+        else:
+            raise UserError(f"configs/qwen2_5.py has no variant {part!r}: {nearest(part, SIZES + TASKS)}")
+    c = base()
+    c.env.tasks = (task,)
+    c.evaluation.tasks = TASKS  # the paper's table of generalisation has all four
+    c.model.name = f"qwen2.5-{size}"
+    c.model.dtype = "bfloat16"
+    c.mesh.data = 1
+    c.mesh.fsdp = -1
+    c.grpo.group_size = 8  # not in paper
+    c.grpo.micro_batches = 8
+    c.rollout.batch = 512
+    return c
