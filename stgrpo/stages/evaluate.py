@@ -155,8 +155,8 @@ def _comparison(suite: str, before: Evaluation, after: Evaluation) -> str:
     pairs = pair_episodes(before.episodes, after.episodes)
     test = mcnemar([a.success for a, _ in pairs], [b.success for _, b in pairs])
     return (
-        f"{suite}: of {len(pairs)} kitchens GRPO solves {test.only_b} that SFT does not, SFT {test.only_a} that GRPO does "
-        f"not (exact McNemar, two-sided p = {test.p_value:.2g})"
+        f"{suite}: of {len(pairs)} kitchens {test.only_b} are solved by GRPO alone, {test.only_a} by SFT alone "
+        f"(exact McNemar, two-sided p = {test.p_value:.2g})"
     )
 
 
