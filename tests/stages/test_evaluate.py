@@ -1,0 +1,30 @@
+"""Evaluation of a work directory: a damaged newest checkpoint gives way to the one before it, and the run says so."""
+
+import json
+import pathlib
+import shutil
+
+from stgrpo.cli import main
+
+SMOKE = f"--config={pathlib.Path(__file__).resolve().parents[2] / 'configs' / 'tiny.py'}:smoke"
+
+
+def test_a_damaged_newest_checkpoint_gives_way_to_the_one_before(tmp_path, capsys, caplog):
+    workdir = tmp_path / "w"
+    arguments = (SMOKE, f"--workdir={workdir}", "--config.evaluation.layouts=2")
+    main(["collect", *arguments])
+    main(["sft", *arguments])
+    newest = workdir / "checkpoints" / "sft" / "6"
+    victim = max((p for p in (newest / "params").rglob("*") if p.is_file()), key=lambda p: p.stat().st_size)
+    victim.write_bytes(victim.read_bytes()[:-7])
+    main(["evaluate", *arguments])
+    assert "checkpoint before it is used" in caplog.text
+    settings = json.loads((workdir / "evaluation" / "sft_unseen.json").read_text())["settings"]
+    assert settings["step"] == 4
+    shutil.rmtree(workdir / "checkpoints" / "sft" / "4")
+    capsys.readouterr()
+    try:
+        main(["grpo", *arguments])
+    except SystemExit as stop:
+        assert stop.code == 2
+    assert "cannot be read" in capsys.readouterr().err
