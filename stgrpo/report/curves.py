@@ -25,7 +25,8 @@ def _one(title: str, key: str, note: str = "") -> ChartSpec:
 
 KNOWN: dict[str, tuple[ChartSpec, ...]] = {
     "sft": (
-        _one("Loss", "loss", "Mean negative log-likelihood of a response token."),
+        _one("Loss", "response_loss", "Mean negative log-likelihood of a response token."),
+        _one("Objective", "loss", "The same, and what the prompt adds where a config gives it a weight."),
         _one("Validation loss", "validation_loss"),
         _one("Validation success rate", "validation_sr", "Whole episodes in validation kitchens."),
         _one("Learning rate", "learning_rate"),

@@ -98,6 +98,7 @@ cli.main(sys.argv[1:])
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("stage", "cut"), [("sft", 0), ("grpo", 30)])
 def test_a_run_that_was_killed_goes_on_as_if_it_had_not_been(whole, tmp_path, stage, cut):
     workdir = tmp_path / "w"
@@ -116,3 +117,25 @@ def test_a_run_that_was_killed_goes_on_as_if_it_had_not_been(whole, tmp_path, st
     assert untimed(lines(workdir / "metrics.jsonl")) == untimed(expected)
     if stage == "grpo":
         assert lines(workdir / "samples.jsonl") == lines(whole / "samples.jsonl")
+
+
+@pytest.mark.slow
+def test_the_model_learns_the_format_and_the_tokens_of_its_trade(tmp_path):
+    overrides = {
+        "expert.trajectories": 60,
+        "model.width": 64,
+        "model.mlp_width": 192,
+        "sft.batch": 16,
+        "sft.steps": 150,
+        "sft.learning_rate": 4e-3,
+        "sft.checkpoint_every": 75,
+        "grpo.steps": 4,
+        "evaluation.layouts": 20,
+    }
+    fields = [f"--config.{name}={value}" for name, value in overrides.items()]
+    done = stgrpo("run", SMOKE, f"--workdir={tmp_path / 'w'}", *fields)
+    assert done.returncode == 0, done.stderr
+    losses = [row["response_loss"] for row in lines(tmp_path / "w" / "metrics.jsonl") if row["stage"] == "sft"]
+    assert losses[0] > 5.0 and sum(losses[-10:]) / 10 < 0.6
+    summary = json.loads((tmp_path / "w" / "evaluation" / "sft_unseen.json").read_text())["summary"]
+    assert summary["format_rate"] > 0.9

@@ -52,7 +52,7 @@ def workdir(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({"seed": 0, "env": {"tasks": ["burger"], "family": "small"}}))
     environment = {"date": "2026-01-02T03:04:05+00:00", "cpu_count": 2, "devices": {"kind": "cpu", "count": 1}}
     (tmp_path / "environment.json").write_text(json.dumps(environment))
-    lines = [{"stage": "sft", "step": i, "loss": 1 / i, "seconds": 0.2} for i in range(1, 9)]
+    lines = [{"stage": "sft", "step": i, "loss": 1 / i, "response_loss": 1 / i, "seconds": 0.2} for i in range(1, 9)]
     lines += [{"stage": "grpo", "step": i, "reward": 0.5 + i / 99, "kl": i / 999, "note": "<u>"} for i in range(1, 9)]
     text = "".join(json.dumps(line) + "\n" for line in lines)
     (tmp_path / "metrics.jsonl").write_text(text + '{"stage": "grpo", "step": 9, "reward": NaN}\n{"stage": "gr')

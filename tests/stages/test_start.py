@@ -97,7 +97,7 @@ def test_another_model_or_tokenizer_is_refused(checkpoint, exported, tmp_path, c
         (["export", "--checkpoint={checkpoint}", "--workdir=out", "--dtype=int8"], "dtype"),
         (["export", "--checkpoint={checkpoint}", "--workdir={checkpoint}"], "not an empty folder"),
         (["sft", "--checkpoint={checkpoint}", "--workdir=out"], "--checkpoint is for evaluate and export, not for sft"),
-        (["sft", SMOKE, "--workdir=out", "--dtype=bfloat16"], "--config.model.dtype"),
+        (["sft", SMOKE, "--workdir=out", "--dtype=bfloat16"], "--dtype is for export"),
     ],
 )
 def test_mistakes(checkpoint, tmp_path, monkeypatch, capsys, arguments, says):
