@@ -92,7 +92,7 @@ def base() -> ConfigDict:
     c.grpo.aggregation = "token_mean"  # "token_mean", "sequence_mean", "dr_grpo"; not in paper
     c.grpo.scale_by_std = True  # advantage divided by the group's standard deviation (Eq. 5)
     c.grpo.resample = 0  # times that groups without signal are replaced by new prompts; not in paper
-    c.grpo.validate_every = 0  # steps between multi-turn evaluations on validation layouts; 0: never
+    c.grpo.validate_every = 100  # steps between multi-turn evaluations on validation layouts; 0: never
     c.grpo.validation_layouts = 20
 
     c.reward = ConfigDict()

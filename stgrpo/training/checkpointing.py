@@ -86,14 +86,19 @@ class Checkpoints:
         self._manager.wait_until_finished()
 
     def restore(self, abstract: TrainState) -> tuple[TrainState, Record] | None:
-        """The newest undamaged checkpoint, on the shardings of `abstract`; None where there is none."""
-        for step in reversed(self.steps()):
+        """The newest undamaged checkpoint, on the shardings of `abstract`; None where none was written.
+
+        Raises:
+          DamagedCheckpoint: there are some and none can be read. To start anew is for the user to decide.
+        """
+        steps = self.steps()
+        for step in reversed(steps):
             try:
                 return self._restore(step, abstract)
             except DAMAGE as error:
-                log.warning(
-                    "checkpoint %s/%d is damaged (%s); the one before it is used", self.folder, step, _reason(error)
-                )
+                log.warning("checkpoint %s/%d is damaged (%s) and passed over", self.folder, step, _reason(error))
+        if steps:
+            raise DamagedCheckpoint(f"no checkpoint in {self.folder} can be read: delete the folder to start anew")
         return None
 
     def _restore(self, step: int, abstract: TrainState) -> tuple[TrainState, Record]:

@@ -74,9 +74,17 @@ def test_any_damaged_file_of_the_parameters_sends_the_run_to_the_checkpoint_befo
             state, record = checkpoints.restore(abstract)
             params = load_newest(tmp_path / "sft", abstract.params)
         assert record.step == 1 and same(state, states[0]) and same(params, states[0].params)
-        assert "before it is used" in caplog.text
+        assert "passed over" in caplog.text and "before it is used" in caplog.text
     victim.unlink()
     assert checkpoints.restore(abstract)[1].step == 1
+
+
+def test_a_run_whose_checkpoints_are_all_damaged_does_not_start_anew_by_itself(saved, tmp_path):
+    checkpoints, _ = saved
+    for file in (tmp_path / "sft").rglob("d/*"):
+        file.write_bytes(file.read_bytes()[:-1])
+    with pytest.raises(DamagedCheckpoint, match="delete the folder"):
+        checkpoints.restore(steps_on(1, 1, 1).abstract)
 
 
 def test_a_damaged_record_is_named(saved, tmp_path):
