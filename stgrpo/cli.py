@@ -31,14 +31,14 @@ Options:
   --workdir=DIR              where everything of this run is; it belongs to one config
   --config.FIELD=VALUE       change one field, e.g. --config.grpo.kl_coef=0.01
   --dry_run                  check everything, print the resolved config and what would be done, and stop
-  --checkpoint=DIR           evaluate, export: one step folder, such as RUN/checkpoints/grpo/300; no --config is needed
+  --checkpoint=DIR           evaluate, export: one step folder, such as RUN/checkpoints/grpo/160; no --config is needed
   --topology=v5e:4x4         plan: a TPU topology that need not be there; without it, this machine
   --dtype=float32            export: of the weights; bfloat16 halves their size
 
 First steps:
   stgrpo run --config=configs/tiny.py --workdir=runs/tiny          the whole method on a laptop's CPU
-  stgrpo evaluate --checkpoint=runs/tiny/checkpoints/grpo/300      any checkpoint, by itself
-  stgrpo export --checkpoint=runs/tiny/checkpoints/grpo/300 --workdir=exported
+  stgrpo evaluate --checkpoint=runs/tiny/checkpoints/grpo/160      any checkpoint, by itself
+  stgrpo export --checkpoint=runs/tiny/checkpoints/grpo/160 --workdir=exported
 
 Exit status: 0 done; 2 a mistake in what was given (one line: what, where, the fix); 1 a failure of ours.
 """
@@ -154,7 +154,7 @@ def parse(arguments: Sequence[str]) -> Command:
 
 def _check_paths(command: Command) -> None:
     if command.stage == "export" and not command.checkpoint:
-        raise UserError("--checkpoint is missing: give one step folder, such as --checkpoint=RUN/checkpoints/grpo/300")
+        raise UserError("--checkpoint is missing: give one step folder, such as --checkpoint=RUN/checkpoints/grpo/160")
     needs_none = command.dry_run or command.stage == "plan" or (command.stage == "evaluate" and command.checkpoint)
     if not command.workdir and not needs_none:
         raise UserError("--workdir is missing: give a folder for this run, such as --workdir=runs/tiny")

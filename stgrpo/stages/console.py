@@ -1,5 +1,6 @@
 """What a person sees: one clear line a step, a progress bar with the time left on a terminal, silence nowhere."""
 
+import math
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -21,13 +22,13 @@ def say(text: str) -> None:
 class Progress:
     """Counts steps of a stage.
 
-    On a terminal it is a bar with the time left; elsewhere a line each time about a twentieth has passed, and
-    at most every ten seconds, so that a log stays readable.
+    On a terminal it is a bar with the time left; elsewhere a line a step, or one every two seconds where steps are
+    faster, so that a log stays readable.
     """
 
     def __init__(self, stage: str, total: int, start: int = 0):
         self._stage, self._total, self._start, self._begin = stage, total, start, time.monotonic()
-        self._bar, self._last, self._last_step = None, self._begin - 10.0, start
+        self._bar, self._last = None, -math.inf
         if sys.stdout.isatty():
             from tqdm import tqdm
 
@@ -41,12 +42,11 @@ class Progress:
             self._bar.update(done - self._bar.n)
             return
         now = time.monotonic()
-        due = done >= self._total or (now - self._last >= 10.0) or done - self._last_step >= max(1, self._total // 20)
-        if due and (now - self._last >= 2.0 or done >= self._total):
+        if done >= self._total or now - self._last >= 2.0:
             rate = (now - self._begin) / max(1, done - self._start)
             left = f"{rate * (self._total - done):.0f} s left" if done < self._total else f"{now - self._begin:.0f} s"
             print(f"{self._stage} {done}/{self._total}  {shown}  ({left})", flush=True)
-            self._last, self._last_step = now, done
+            self._last = now
 
     def close(self) -> None:
         if self._bar is not None:
