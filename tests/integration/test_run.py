@@ -11,6 +11,16 @@ import pytest
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
 SMOKE = f"--config={REPOSITORY / 'configs' / 'tiny.py'}:smoke"
+LEARNING = [
+    "--config.expert.trajectories=60",
+    "--config.model.width=64",
+    "--config.model.mlp_width=192",
+    "--config.sft.batch=16",
+    "--config.sft.steps=150",
+    "--config.sft.learning_rate=4e-3",
+    "--config.sft.checkpoint_every=75",
+    "--config.evaluation.layouts=20",
+]
 ENVIRONMENT = {**os.environ, "XLA_FLAGS": "", "JAX_PLATFORMS": "cpu"}
 
 
@@ -98,44 +108,43 @@ cli.main(sys.argv[1:])
 """
 
 
+@pytest.fixture(scope="module")
+def learned(tmp_path_factory) -> pathlib.Path:
+    """A run that is long enough for rewards to differ, so that GRPO moves the policy."""
+    workdir = tmp_path_factory.mktemp("learned") / "w"
+    done = stgrpo("run", SMOKE, f"--workdir={workdir}", *LEARNING)
+    assert done.returncode == 0, done.stderr
+    return workdir
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize(("stage", "cut"), [("sft", 0), ("grpo", 30)])
-def test_a_run_that_was_killed_goes_on_as_if_it_had_not_been(whole, tmp_path, stage, cut):
-    workdir = tmp_path / "w"
+def test_the_model_learns_the_format_and_grpo_has_something_to_learn_from(learned):
+    rows = lines(learned / "metrics.jsonl")
+    losses = [row["response_loss"] for row in rows if row["stage"] == "sft"]
+    assert losses[0] > 5.0 and sum(losses[-10:]) / 10 < 0.6
+    summary = json.loads((learned / "evaluation" / "sft_unseen.json").read_text())["summary"]
+    assert summary["format_rate"] > 0.9
+    grpo = [row for row in rows if row["stage"] == "grpo"]
+    assert all(row["grad_norm"] > 0 and row["reward"] > 0 for row in grpo) and grpo[-1]["kl"] > 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("stage", "cut", "whole_run"), [("sft", 0, "whole"), ("grpo", 30, "learned")])
+def test_a_run_that_was_killed_goes_on_as_if_it_had_not_been(request, tmp_path, stage, cut, whole_run):
+    whole, workdir = request.getfixturevalue(whole_run), tmp_path / "w"
+    fields = LEARNING if whole_run == "learned" else ()
     workdir.mkdir()
     shutil.copy(whole / "config.json", workdir)
     shutil.copytree(whole / "data", workdir / "data")
     shutil.copytree(whole / "tokenizer", workdir / "tokenizer")
     if stage == "grpo":
         shutil.copytree(whole / "checkpoints" / "sft", workdir / "checkpoints" / "sft")
-    command = [sys.executable, "-c", KILLED.format(cut=cut), stage, SMOKE, f"--workdir={workdir}"]
+    command = [sys.executable, "-c", KILLED.format(cut=cut), stage, SMOKE, f"--workdir={workdir}", *fields]
     killed = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=600)
     assert killed.returncode == 9, killed.stderr
-    resumed = stgrpo(stage, SMOKE, f"--workdir={workdir}")
+    resumed = stgrpo(stage, SMOKE, f"--workdir={workdir}", *fields)
     assert resumed.returncode == 0 and "resumed at step 4" in resumed.stdout, resumed.stdout + resumed.stderr
     expected = [row for row in lines(whole / "metrics.jsonl") if row["stage"] == stage]
     assert untimed(lines(workdir / "metrics.jsonl")) == untimed(expected)
     if stage == "grpo":
         assert lines(workdir / "samples.jsonl") == lines(whole / "samples.jsonl")
-
-
-@pytest.mark.slow
-def test_the_model_learns_the_format_and_the_tokens_of_its_trade(tmp_path):
-    overrides = {
-        "expert.trajectories": 60,
-        "model.width": 64,
-        "model.mlp_width": 192,
-        "sft.batch": 16,
-        "sft.steps": 150,
-        "sft.learning_rate": 4e-3,
-        "sft.checkpoint_every": 75,
-        "grpo.steps": 4,
-        "evaluation.layouts": 20,
-    }
-    fields = [f"--config.{name}={value}" for name, value in overrides.items()]
-    done = stgrpo("run", SMOKE, f"--workdir={tmp_path / 'w'}", *fields)
-    assert done.returncode == 0, done.stderr
-    losses = [row["response_loss"] for row in lines(tmp_path / "w" / "metrics.jsonl") if row["stage"] == "sft"]
-    assert losses[0] > 5.0 and sum(losses[-10:]) / 10 < 0.6
-    summary = json.loads((tmp_path / "w" / "evaluation" / "sft_unseen.json").read_text())["summary"]
-    assert summary["format_rate"] > 0.9
