@@ -58,7 +58,7 @@ def plan(config: ConfigDict, topology: str = "") -> str:
             f"memory     a device: {_size(memory.peak_memory_in_bytes)} at the peak of the update "
             f"(arguments {_size(memory.argument_size_in_bytes)}, temporary {_size(memory.temp_size_in_bytes)}), "
             f"and {_size(reference)} for the frozen reference",
-            f"work       {6e-12 * shape.parameter_count() * tokens:,.1f} TFLOP an update in matrix products "
+            f"work       {6e-12 * shape.parameter_count() * tokens:,.4g} TFLOP an update in matrix products "
             "(6 x parameters x tokens; attention and recomputation not counted)",
             f"compiling  {seconds:.1f} s",
         ]
