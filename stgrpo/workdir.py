@@ -24,7 +24,6 @@ class WorkDir:
         self.metrics = self.path / "metrics.jsonl"
         self.samples = self.path / "samples.jsonl"
         self.evaluation = self.path / "evaluation"
-        self.report = self.path / "report.html"
 
     def data(self, task: str, split: str) -> Path:
         """The trajectories of one task and split."""

@@ -4,9 +4,6 @@ import math
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from typing import TypeVar
-
-Item = TypeVar("Item")
 
 
 def say(text: str) -> None:

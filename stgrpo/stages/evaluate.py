@@ -87,9 +87,8 @@ def play_suite(
     return episodes
 
 
-def load_policy(config: ConfigDict, folder: Path) -> tuple[JaxSampler, Tokenizer, Record]:
-    """A sampler for the policy in one step folder, and the tokenizer it carries."""
-    record = load_record(folder)
+def load_policy(config: ConfigDict, folder: Path, record: Record) -> tuple[JaxSampler, Tokenizer]:
+    """A sampler for the policy in one step folder, and the tokenizer its record carries."""
     mesh = make_mesh(config.mesh.data, config.mesh.fsdp, config.mesh.tensor)
     tokenizer = Tokenizer.from_files(record.tokenizer)
     sampler = JaxSampler(
@@ -99,22 +98,22 @@ def load_policy(config: ConfigDict, folder: Path) -> tuple[JaxSampler, Tokenizer
         batch=config.rollout.batch,
         mesh=mesh,
     )
-    return sampler, tokenizer, record
+    return sampler, tokenizer
 
 
 def evaluate_checkpoint(config: ConfigDict, folder: Path, directory: Path) -> list[Evaluation]:
     """Plays every suite of the config with the policy of one step folder; complete results are kept."""
     record = load_record(folder)
     wanted = {f"{record.stage}_{suite.name}": suite for suite in suites(config)}
-    done = [name for name in wanted if name in list_evaluations(directory)]
-    results = [read_evaluation(directory, name) for name in done]
+    there = list_evaluations(directory)
+    results = [read_evaluation(directory, name) for name in wanted if name in there]
     results = [r for r in results if r.settings["fingerprint"] == record.fingerprint]
     for result in results:
         say(f"evaluate: {result.name} is complete, skipped")
         del wanted[result.name]
     if not wanted:
         return results
-    sampler, tokenizer, _ = load_policy(config, folder)
+    sampler, tokenizer = load_policy(config, folder, record)
     for name, suite in wanted.items():
         with jax.set_mesh(sampler.mesh):
             episodes = play_suite(config, suite, sampler, tokenizer, f"evaluate {name}")
