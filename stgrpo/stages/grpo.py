@@ -8,12 +8,14 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from stgrpo.data.examples import Example, stream_indices
 from stgrpo.errors import UserError
 from stgrpo.evaluation.episodes import mix_seed
 from stgrpo.evaluation.metrics import summarise
+from stgrpo.models.shapes import ModelShape
 from stgrpo.models.transformer import Transformer
 from stgrpo.react.reward import RewardWeights
 from stgrpo.rollout.base import Sampler, SamplingParams
@@ -50,6 +52,25 @@ def grpo_loss(config: ConfigDict) -> GrpoLoss:
         clip_low=config.grpo.clip_low or None,
         clip_high=config.grpo.clip_high or None,
         temperature=config.grpo.temperature,
+    )
+
+
+def check_prompts(config: ConfigDict, mesh: Mesh) -> None:
+    """Raises a UserError if the smallest part of a rollout cannot be split over the devices."""
+    parts = config.grpo.minibatches * config.grpo.micro_batches
+    check_batch(mesh, **{"grpo.prompts": config.grpo.prompts // parts})
+
+
+def grpo_program(config: ConfigDict, shape: ModelShape, mesh: Mesh, *, updates: int) -> Steps:
+    """The jitted functions of GRPO; `stgrpo plan` compiles the same ones."""
+    return build_steps(
+        shape,
+        mesh,
+        make_optimiser(optimiser_settings(config.grpo, updates)),
+        loss=grpo_loss(config),
+        micro_batches=config.grpo.micro_batches,
+        dtype=jnp.dtype(config.model.dtype),
+        remat=config.model.remat,
     )
 
 
@@ -128,25 +149,16 @@ def minibatch(batch: GroupBatch, part: int, parts: int, *, aggregation: str, lim
 def run_grpo(config: ConfigDict, workdir: WorkDir) -> None:
     """Trains from the SFT policy, which stays frozen as the reference; writes checkpoints/grpo, metrics and samples."""
     setting = open_setting(config, workdir)
-    parts = config.grpo.minibatches * config.grpo.micro_batches
-    check_batch(setting.mesh, **{"grpo.prompts": config.grpo.prompts // parts})
+    check_prompts(config, setting.mesh)
     examples = load_examples(setting, "train")
     total = grpo_steps(config, len(examples))
     checkpoints = Checkpoints(workdir.checkpoints("grpo"), keep=config.grpo.keep)
     if checkpoints.newest() >= total:
         say(f"grpo: complete at step {total}, skipped")
         return
-    settings = optimiser_settings(config.grpo, total * config.grpo.minibatches * config.grpo.passes)
     folder = reference_folder(config, workdir)
-    steps = build_steps(
-        newest_record(folder).shape,
-        setting.mesh,
-        make_optimiser(settings),
-        loss=grpo_loss(config),
-        micro_batches=config.grpo.micro_batches,
-        dtype=setting.dtype,
-        remat=config.model.remat,
-    )
+    updates = total * config.grpo.minibatches * config.grpo.passes
+    steps = grpo_program(config, newest_record(folder).shape, setting.mesh, updates=updates)
     with jax.set_mesh(setting.mesh):
         reference = load_newest(folder, steps.abstract.params)
         state, record = _start(setting, steps, reference, checkpoints)

@@ -9,12 +9,9 @@ from ml_collections import ConfigDict
 
 from stgrpo.errors import UserError
 from stgrpo.models.sharding import batch_sharding, make_mesh
-from stgrpo.stages.common import check_batch, optimiser_settings
-from stgrpo.stages.grpo import grpo_loss
+from stgrpo.stages.grpo import check_prompts, grpo_program
 from stgrpo.stages.start import starting_shape
 from stgrpo.training.grpo import GroupBatch
-from stgrpo.training.optimiser import make_optimiser
-from stgrpo.training.step import build_steps
 
 
 def plan(config: ConfigDict, topology: str = "") -> str:
@@ -28,18 +25,9 @@ def plan(config: ConfigDict, topology: str = "") -> str:
       UserError: the topology is unknown, the mesh does not fit it, or the update does not fit its memory.
     """
     mesh = make_mesh(config.mesh.data, config.mesh.fsdp, config.mesh.tensor, _devices(topology))
-    parts = config.grpo.minibatches * config.grpo.micro_batches
-    check_batch(mesh, **{"grpo.prompts": config.grpo.prompts // parts})
+    check_prompts(config, mesh)
     shape = starting_shape(config)
-    steps = build_steps(
-        shape,
-        mesh,
-        make_optimiser(optimiser_settings(config.grpo, 100)),
-        loss=grpo_loss(config),
-        micro_batches=config.grpo.micro_batches,
-        dtype=jnp.dtype(config.model.dtype),
-        remat=config.model.remat,
-    )
+    steps = grpo_program(config, shape, mesh, updates=100)  # of the schedule, which costs nothing
     batch = abstract_batch(config, mesh)
     start = time.perf_counter()
     with jax.set_mesh(mesh):
