@@ -72,6 +72,7 @@ def base() -> ConfigDict:
     c.sft.epochs = 8.0
     c.sft.steps = 0  # updates; 0: as many as the epochs give
     c.sft.batch = 8
+    c.sft.group_by_length = False  # batches of prompts of about one length: less padding, less random; not in paper
     c.sft.prompt_weight = 0.0  # of the prompt's mean loss; above 0 only for models that start from random weights
 
     c.grpo = _optimisation(learning_rate=1e-6)

@@ -128,3 +128,19 @@ def batch_indices(n: int, batch: int, step: int, seed: int) -> np.ndarray:
     and every example is met once an epoch.
     """
     return stream_indices(n, step * batch, batch, seed)
+
+
+LENGTH_WINDOW = 64  # batches; wide enough that batches of a window have nearly one length each
+
+
+def length_grouped_indices(lengths: Sequence[int] | np.ndarray, batch: int, step: int, seed: int) -> np.ndarray:
+    """[batch] int64, like `batch_indices`, but with examples of about one length, so that little is padded.
+
+    Windows of 64 batches are sorted by length, cut into batches and these are shuffled: every example is still met once
+    an epoch (but for the end of the last window), and the lengths come in random order.
+    """
+    window, offset = divmod(step, LENGTH_WINDOW)
+    rows = stream_indices(len(lengths), window * LENGTH_WINDOW * batch, LENGTH_WINDOW * batch, seed)
+    rows = rows[np.argsort(np.asarray(lengths)[rows], kind="stable")].reshape(LENGTH_WINDOW, batch)
+    keys = np.random.Philox(np.random.SeedSequence([seed, window, 1])).random_raw(LENGTH_WINDOW)
+    return rows[np.argsort(keys, kind="stable")[offset]]

@@ -9,7 +9,7 @@ import numpy as np
 import optax
 from ml_collections import ConfigDict
 
-from stgrpo.data.examples import Example, batch_indices
+from stgrpo.data.examples import Example, batch_indices, length_grouped_indices
 from stgrpo.data.padding import pad_rows
 from stgrpo.models.shapes import ModelShape
 from stgrpo.stages.common import (
@@ -111,10 +111,14 @@ def _train(
 ) -> None:
     config, (state, record) = setting.config, start
     metrics, bar = LineLog(setting.workdir.metrics, "sft", record.step), Progress("sft", total, record.step)
+    lengths = np.array([len(e.prompt_ids) for e in examples])
     for step in range(record.step, total):
         timer = Timer()
         with timer.part("update"):
-            rows = batch_indices(len(examples), config.sft.batch, step, config.seed)
+            if config.sft.group_by_length:
+                rows = length_grouped_indices(lengths, config.sft.batch, step, config.seed)
+            else:
+                rows = batch_indices(len(examples), config.sft.batch, step, config.seed)
             state, values = steps.update(state, sft_batch([examples[i] for i in rows], config.sft.prompt_weight))
             values = host_scalars(values)
         metrics.write(step + 1, values | {"learning_rate": float(schedule(step))} | timer.seconds)

@@ -3,7 +3,14 @@
 import numpy as np
 import pytest
 
-from stgrpo.data.examples import batch_indices, build_examples, epoch_order, tokenizer_texts
+from stgrpo.data.examples import (
+    LENGTH_WINDOW,
+    batch_indices,
+    build_examples,
+    epoch_order,
+    length_grouped_indices,
+    tokenizer_texts,
+)
 from stgrpo.data.records import Step, Trajectory
 from stgrpo.errors import UserError
 from stgrpo.react.prompt import PromptStyle
@@ -93,3 +100,15 @@ def test_order_is_a_pure_function_of_seed_and_step() -> None:
 def test_no_examples() -> None:
     with pytest.raises(ValueError, match="no examples"):
         batch_indices(0, 4, 0, 0)
+
+
+def test_batches_grouped_by_length_meet_every_example_once_and_waste_little():
+    lengths = np.random.default_rng(0).integers(100, 500, 4 * LENGTH_WINDOW)
+    batches = [length_grouped_indices(lengths, 4, step, 7) for step in range(2 * LENGTH_WINDOW)]
+    for epoch in (batches[:LENGTH_WINDOW], batches[LENGTH_WINDOW:]):
+        assert sorted(np.concatenate(epoch)) == list(range(len(lengths)))
+        longest = [lengths[rows].max() for rows in epoch]
+        assert sum(longest) * 4 < 1.05 * lengths.sum()
+        assert longest != sorted(longest)
+    assert any((a != b).any() for a, b in zip(batches, batches[LENGTH_WINDOW:], strict=False))
+    np.testing.assert_array_equal(length_grouped_indices(lengths, 4, 70, 7), batches[70])
