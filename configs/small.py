@@ -1,8 +1,8 @@
 """The benchmark's own kitchens on a CPU in about two hours: burger and cheese sandwich, a small model from scratch.
 
-Kitchens are as large and as cluttered as the benchmark's (3-14 stations, up to ten things that nobody needs), so a model
-without pretraining needs thousands of them. Tested on the benchmark's ten layouts of each task (the paper's protocol) and
-on 200 unseen ones.
+Kitchens are as large and as cluttered as the benchmark's (3-14 stations, up to ten things that nobody needs), so a
+model without pretraining needs thousands of them. Tested on the benchmark's ten layouts of each task (the paper's
+protocol) and on 200 unseen ones.
 
     stgrpo run --config=configs/small.py --workdir=runs/small
 """

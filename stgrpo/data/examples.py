@@ -1,6 +1,6 @@
 """Trajectories cut into single-turn examples, and the order in which training meets them."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 

@@ -146,9 +146,7 @@ def line_chart(title: str, series: Sequence[Series], *, note: str = "") -> str:
         f'<span class="s{index} key">{esc(one.label)} <b>{number(one.points[-1][1])}</b></span>'
         for index, one in enumerate(series)
     )
-    data = [
-        {"l": one.label, "p": [[x, float(f"{y:.4g}"), scale.x(x)] for x, y in thin(one.points)]} for one in series
-    ]
+    data = [{"l": one.label, "p": [[x, float(f"{y:.4g}"), scale.x(x)] for x, y in thin(one.points)]} for one in series]
     summary = esc(_summary(title, series))
     return (
         f'<figure class="chart"><figcaption><h4>{esc(title)}</h4><div class="keys">{legend}</div></figcaption>'

@@ -108,7 +108,7 @@ def _food(thing: Thing, x: float, y: float, focus: Collection[str]) -> str:
     name, marks = html.escape(thing.name), ", ".join((*thing.marks, *thing.contents))
     ring = f'<rect class="focus" x="{x - 2}" y="{y - 1}" width="{FOOD_W + 4}" height="{FOOD_H + 2}" rx="5"/>'
     return (
-        f'<g><title>{name}{html.escape(f" ({marks})") if marks else ""}</title>'
+        f"<g><title>{name}{html.escape(f' ({marks})') if marks else ''}</title>"
         f'<use href="#food-{symbol}" x="{x}" y="{y}" width="{FOOD_W}" height="{FOOD_H}"/>'
         f'<text x="{x + FOOD_W / 2}" y="{y + 12.5}" fill="{colour}" class="name">{name}</text>'
         f"{ring if thing.name in focus else ''}</g>"

@@ -38,7 +38,7 @@ Pick up patty1 from table1 using robot1
 Do nothing
 
 Goal: Move the patty <i>"""
-EVIL = "Reasoning: </pre><script>alert(1)</script><img src=x onerror=alert(2)>\nAction: Do \"nothing\" & more"
+EVIL = 'Reasoning: </pre><script>alert(1)</script><img src=x onerror=alert(2)>\nAction: Do "nothing" & more'
 
 
 def episode(index: int, success: bool) -> Episode:
@@ -123,7 +123,7 @@ def test_what_the_model_said_is_text_and_nothing_else(workdir):
 
 def test_charts_and_pictures_are_described(workdir):
     page = build_report(workdir).read_text()
-    pictures = re.findall(r'<svg (?![^>]*aria-hidden)[^>]*>', page)
+    pictures = re.findall(r"<svg (?![^>]*aria-hidden)[^>]*>", page)
     assert pictures and all('role="img"' in tag and "aria-label=" in tag for tag in pictures)
 
 
