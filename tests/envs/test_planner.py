@@ -94,7 +94,7 @@ def test_kitchens_in_which_cooking_can_be_shorter(kitchen: str) -> None:
     _check_against_search(problem, sample=150)
 
 
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("task", OPTIMA)
 def test_the_benchmarks_test_kitchens(task: str) -> None:
     for seed, optimum in zip(TESTING_SEEDS, OPTIMA[task], strict=True):
         problem = make(task, f"test:{seed}")

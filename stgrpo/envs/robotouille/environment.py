@@ -2,7 +2,6 @@
 
 from itertools import islice
 
-from stgrpo.envs.robotouille.benchmark import TESTING_SEEDS
 from stgrpo.envs.robotouille.engine import RobotouilleProblem
 from stgrpo.envs.robotouille.generator import FAMILIES
 from stgrpo.envs.robotouille.layouts import enumerate_layouts, layout_kitchen
@@ -19,7 +18,7 @@ def make(task: str, layout: str) -> RobotouilleProblem:
     """
     definition = get_task(task)
     kitchen = layout_kitchen(definition, layout)
-    return RobotouilleProblem(kitchen, task=task, layout=layout, max_steps=definition.max_steps)
+    return RobotouilleProblem(kitchen, task=definition.name, layout=layout, max_steps=definition.max_steps)
 
 
 class Robotouille:
@@ -34,8 +33,8 @@ class Robotouille:
         return tuple(FAMILIES)
 
     def benchmark_layouts(self, task: str) -> tuple[str, ...]:
-        """Returns the benchmark's ten test layouts."""
-        return tuple(f"test:{seed}" for seed in TESTING_SEEDS)
+        """Returns the benchmark's ten test layouts; none for a task that it does not test."""
+        return tuple(f"test:{seed}" for seed in get_task(task).testing_seeds)
 
     def make(self, task: str, layout: str) -> RobotouilleProblem:
         """Builds one problem; see `make`."""

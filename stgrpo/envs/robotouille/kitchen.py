@@ -9,8 +9,9 @@ follow it in brackets, `patty(iscooked)`. The cell of the robot and the cell it 
 """
 
 import json
+import random
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -88,7 +89,22 @@ def parse_goal(text: str, atoms: str) -> Goal:
         predicate, _, args = word.rstrip(")").partition("(")
         pairs = [arg.partition(":") for arg in args.split(",")]
         parsed.append(GoalAtom(predicate, tuple(pair[0] for pair in pairs), tuple(pair[2] for pair in pairs)))
-    return Goal(text, tuple(parsed))
+    return Goal(text, _one_kind_an_id(parsed))
+
+
+def _one_kind_an_id(atoms: Sequence[GoalAtom]) -> tuple[GoalAtom, ...]:
+    """Gives a numeric id the same kind wherever it stands.
+
+    The benchmark looks a variable up by its number alone: where a goal uses one number with two kinds, it means an
+    object of that kind which the goal mentions first. (Its lettuce sandwich has `cheese:3` for `lettuce:3`.)
+    """
+    pairs = [pair for atom in atoms for pair in zip(atom.kinds, atom.ids, strict=True) if pair[1].isdigit()]
+    kinds = dict.fromkeys(kind for kind, _ in pairs)
+    meant = {id_: next(kind for kind in kinds if (kind, id_) in pairs) for _, id_ in pairs}
+    return tuple(
+        replace(atom, kinds=tuple(meant.get(id_, kind) for kind, id_ in zip(atom.kinds, atom.ids, strict=True)))
+        for atom in atoms
+    )
 
 
 _WORD = re.compile(r"([a-z]+)(?:\(([a-z,]+)\))?$")
@@ -136,8 +152,21 @@ def _read(source: Mapping | str | Path) -> Mapping:
         raise UserError(f"environment {str(source)!r}: {error}; give the path of an environment JSON") from error
 
 
-def kitchen_from_json(source: Mapping | str | Path) -> Kitchen:
+def _draw_wildcards(fields: Mapping[str, tuple[Thing, ...]], seed: int) -> dict[str, tuple[Thing, ...]]:
+    """Makes each thing that is called by its type alone ("station", "item", "container") one of a kind of this type."""
+    rng = random.Random(f"wildcards/{seed}")  # a string seeds alike on every platform
+    return {
+        type_: tuple(replace(t, kind=rng.choice(KINDS[type_])) if t.kind == type_ else t for t in things)
+        for type_, things in fields.items()
+    }
+
+
+def kitchen_from_json(source: Mapping | str | Path, *, seed: int = 0) -> Kitchen:
     """Reads an environment in the benchmark's JSON format, from a dict or a file.
+
+    Args:
+        source: its content, or the path of the file.
+        seed: of the kinds of wildcards; without them it has no effect.
 
     Raises:
         UserError: it is not such an environment, or needs what this engine does not have (a second player).
@@ -146,12 +175,13 @@ def kitchen_from_json(source: Mapping | str | Path) -> Kitchen:
     try:
         fields = {type_: tuple(map(_from_entry, data.get(name) or ())) for type_, name in FIELDS.items()}
         direction = data["players"][0]["direction"] if data["players"] else (0, 0)
-        atoms = tuple(GoalAtom(g["predicate"], tuple(g["args"]), tuple(map(str, g["ids"]))) for g in data["goal"])
-        goal = Goal(data["goal_description"], atoms)
+        atoms = [GoalAtom(g["predicate"], tuple(g["args"]), tuple(map(str, g["ids"]))) for g in data["goal"]]
+        goal = Goal(data["goal_description"], _one_kind_an_id(atoms))
     except (KeyError, TypeError, AttributeError) as error:
         raise UserError(f"environment JSON: {error!r} is missing or malformed; see the benchmark's examples") from error
     if len(fields["player"]) != 1:
         raise UserError(f"environment JSON: {len(fields['player'])} players, but exactly 1 is supported; leave one")
+    fields = _draw_wildcards(fields, seed)
     robot = fields["player"][0]
     kitchen = Kitchen(
         fields["station"],

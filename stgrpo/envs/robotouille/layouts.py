@@ -10,9 +10,8 @@ from collections.abc import Callable, Iterator
 from functools import cache
 
 from stgrpo.envs.base import SPLITS
-from stgrpo.envs.robotouille.benchmark import TESTING_SEEDS, benchmark_layouts
 from stgrpo.envs.robotouille.generator import FAMILIES, generate
-from stgrpo.envs.robotouille.kitchen import Kitchen, Thing, parse_kitchen
+from stgrpo.envs.robotouille.kitchen import Kitchen, Thing
 from stgrpo.envs.robotouille.tasks import Task, get_task
 from stgrpo.errors import UserError
 
@@ -32,13 +31,13 @@ def layout_kitchen(task: Task, layout: str) -> Kitchen:
     family, _, number = layout.partition(":")
     if layout == "default":
         return task.default()
-    if family == "test" and number.isdigit() and int(number) in TESTING_SEEDS:
-        return parse_kitchen(benchmark_layouts()[task.name][int(number)], task.goal)
+    if family == "test" and number in map(str, task.testing_seeds):
+        return task.test(int(number))
     if family in FAMILIES and number.isdigit():
         return generate(task, family, int(number))
-    seeds = ", ".join(map(str, TESTING_SEEDS))
     families = ", ".join(f'"{name}:SEED"' for name in FAMILIES)
-    raise UserError(f'layout {layout!r}: unknown; use "default", {families} (SEED ≥ 0) or "test:SEED" of {seeds}')
+    tests = f' or "test:SEED" of {", ".join(map(str, task.testing_seeds))}' if task.testing_seeds else ""
+    raise UserError(f'layout {layout!r} of {task.name}: unknown; use "default", {families} (SEED ≥ 0){tests}')
 
 
 def canonical_key(kitchen: Kitchen) -> Key:
@@ -72,7 +71,7 @@ def split_of(task: str, key: Key) -> str:
 @cache
 def _benchmark_keys(task: str) -> frozenset[Key]:
     definition = get_task(task)
-    return frozenset(canonical_key(layout_kitchen(definition, f"test:{seed}")) for seed in TESTING_SEEDS)
+    return frozenset(canonical_key(definition.test(seed)) for seed in definition.testing_seeds)
 
 
 def enumerate_layouts(
