@@ -25,6 +25,7 @@ Stages, in the order in which `run` does them (each is skipped where its output 
 And beside them:
   export     a checkpoint as a Hugging Face folder                                  -> the work directory itself
   plan       compiles the GRPO update for a topology without running it: memory, work, time
+  play       you in the agent's place, in the terminal: stgrpo play [--task=TASK] [--layout=LAYOUT] [--raw]
 
 Options:
   --config=FILE.py[:ARG]     an experiment; configs/ has them
@@ -34,6 +35,9 @@ Options:
   --checkpoint=DIR           evaluate, export: one step folder, such as RUN/checkpoints/grpo/160; no --config is needed
   --topology=v5e:4x4         plan: a TPU topology that need not be there; without it, this machine
   --dtype=float32            export: of the weights; bfloat16 halves their size
+  --task=burger              play: a task
+  --layout=random:3          play: a kitchen of the task (default, test:42, random:SEED), random for any, or FILE.json
+  --raw                      play: show the very text an agent is shown
 
 First steps:
   stgrpo run --config=configs/tiny.py --workdir=runs/tiny          the whole method on a laptop's CPU
@@ -43,7 +47,7 @@ First steps:
 Exit status: 0 done; 2 a mistake in what was given (one line: what, where, the fix); 1 a failure of ours.
 """
 STAGES = ("collect", "sft", "grpo", "evaluate", "report")
-COMMANDS = (*STAGES, "run", "export", "plan")
+COMMANDS = (*STAGES, "run", "export", "plan", "play")
 FLAGS_OF = {"checkpoint": ("evaluate", "export"), "dtype": ("export",), "topology": ("plan",)}
 
 
@@ -84,6 +88,9 @@ def run(arguments: Sequence[str]) -> None:
     Raises:
       UserError: anything wrong with what was given.
     """
+    if arguments[0] == "play":
+        _play(arguments)
+        return
     command = parse(arguments)
     check(command.config)
     if command.dry_run:
@@ -150,6 +157,25 @@ def parse(arguments: Sequence[str]) -> Command:
     )
     _check_paths(command)
     return command
+
+
+def _play(arguments: Sequence[str]) -> None:
+    """Reads the flags of `play`, which has neither a config nor a work directory."""
+    from absl import flags
+
+    values = flags.FlagValues()
+    flags.DEFINE_string("task", "burger", "", flag_values=values)
+    flags.DEFINE_string("layout", "default", "", flag_values=values)
+    flags.DEFINE_bool("raw", False, "", flag_values=values)
+    try:
+        extra = values(list(arguments))[1:]
+    except flags.Error as error:
+        raise UserError(f"{_one_line(error)} (stgrpo --help)") from error
+    if extra:
+        raise UserError(f"argument {extra[0]!r} is not understood: play takes --task, --layout and --raw")
+    from stgrpo.stages.play import play
+
+    play(values.task, values.layout, raw=values.raw)
 
 
 def _check_paths(command: Command) -> None:
