@@ -61,7 +61,7 @@ def things(kitchen: Kitchen) -> list[Thing]:
 
 
 def check(kitchen: Kitchen) -> None:
-    svg = draw_kitchen(kitchen)
+    svg = draw_kitchen(kitchen, tallest=1)
     placed = boxes(svg)
     assert len(placed) == len(kitchen.stations) + len(things(kitchen)) + len(kitchen.robots)
     _, _, width, height = map(float, ET.fromstring(svg).get("viewBox").split())
@@ -74,7 +74,7 @@ def check(kitchen: Kitchen) -> None:
     assert collections.Counter({k: n for k, n in shapes(svg).items() if k.startswith("mark")}) == marks
 
 
-@pytest.mark.parametrize("kitchen", [SOUP, BIG])
+@pytest.mark.parametrize("kitchen", [SOUP, BIG, Kitchen(SOUP.stations[1:2], (Robot("robot1", "stove1", POTATO),))])
 def test_everything_is_in_the_picture_and_nothing_is_covered(kitchen):
     check(kitchen)
 
