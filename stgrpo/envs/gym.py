@@ -58,6 +58,7 @@ class RobotouilleEnv(gymnasium.Env[str, str]):
         task: the name of a task.
         layout: a layout, a family of layouts, or a file; see `stgrpo.envs.vector.Kitchens`.
         split: of the families' layouts.
+        pool: draw from so many layouts of the family only; 0 for any.
         distance: whether `info` has the distance.
         render_mode: "ansi", the state in a few lines, or "svg", a picture.
         **rules: `reward`, `on_invalid` and `max_steps` of `stgrpo.envs.vector.Rules`. By default 1 for reaching the
@@ -75,6 +76,7 @@ class RobotouilleEnv(gymnasium.Env[str, str]):
         layout: str = "default",
         *,
         split: str = "train",
+        pool: int = 0,
         distance: bool = False,
         render_mode: str | None = None,
         **rules: str | int,
@@ -82,7 +84,7 @@ class RobotouilleEnv(gymnasium.Env[str, str]):
         modes = self.metadata["render_modes"]
         if render_mode is not None and render_mode not in modes:
             raise UserError(f"render_mode {render_mode!r}: unknown; use one of {', '.join(modes)}")
-        self.kitchens, self.rules = Kitchens(task, layout, split=split), Rules(**rules)
+        self.kitchens, self.rules = Kitchens(task, layout, split=split, pool=pool), Rules(**rules)
         self.with_distance, self.render_mode = distance, render_mode
         self.observation_space = Text(_LONGEST_OBSERVATION, charset=_LINE | {"\n"})
         self.action_space = Text(_LONGEST_ACTION, charset=_LINE)

@@ -26,6 +26,7 @@ from stgrpo.errors import UserError  # noqa: E402
     [
         {},
         {"layout": "small"},
+        {"layout": "small", "pool": 3, "split": "test"},
         {"layout": "test", "on_invalid": "end"},
         {"task": "cheese_burger", "layout": "random:3", "reward": "distance", "distance": True},
         {"layout": "random:3", "render_mode": "svg"},

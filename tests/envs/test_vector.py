@@ -6,6 +6,7 @@ import random
 import numpy as np
 import pytest
 
+from stgrpo.envs import get
 from stgrpo.envs.robotouille import make
 from stgrpo.envs.robotouille.layouts import canonical_key, split_of
 from stgrpo.envs.robotouille.planner import RobotouillePlanner
@@ -88,6 +89,14 @@ def test_a_family_gives_other_kitchens_of_the_split_by_the_seed(split):
     assert all(0 < RobotouillePlanner(p).distance(p.initial_state()) <= p.max_steps for p in drawn)
 
 
+def test_a_pool_is_the_familys_first_layouts_each_compiled_once():
+    rng, kitchens = np.random.default_rng(0), Kitchens("burger", "small", pool=5)
+    drawn = [kitchens.draw(rng) for _ in range(60)]
+    assert {p.layout for p in drawn} == set(get("robotouille").layouts("burger", "small", split="train", count=5))
+    assert len({id(p) for p in drawn}) == 5
+    assert all(kitchens.planner(p) is kitchens.planner(p) for p in drawn)
+
+
 def test_the_benchmarks_layouts_are_a_family_too():
     rng, kitchens = np.random.default_rng(0), Kitchens("burger", "test")
     assert {kitchens.draw(rng).layout for _ in range(200)} == {
@@ -110,6 +119,8 @@ def test_a_file_is_a_kitchen(tmp_path):
         (lambda: Kitchens("burger", "nowhere:1"), "nowhere:1"),
         (lambda: Kitchens("burger", "nowhere.json"), "nowhere.json"),
         (lambda: Kitchens("burger", "random", split="all"), "train, validation, test"),
+        (lambda: Kitchens("burger", "default", pool=3), "pool 3 of layout 'default'"),
+        (lambda: Kitchens("burger", "small", pool=-1), "pool -1"),
         (lambda: Rules(reward="often"), "sparse, distance"),
         (lambda: Rules(on_invalid="shout"), "ignore, end"),
         (lambda: Rules(max_steps=-1), "-1"),
