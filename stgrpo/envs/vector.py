@@ -95,7 +95,8 @@ class Kitchens:
         elif is_family:
             self._names = self._environment.layouts(task, layout, split=split, count=pool) if pool else ()
         elif layout.endswith(".json"):
-            self._problems[layout] = load(layout)
+            problem = load(layout)
+            self._problems[problem.layout], self._names = problem, (problem.layout,)
         else:
             self._fixed(layout)
 
@@ -118,12 +119,11 @@ class Kitchens:
         Raises:
             UserError: the environment cannot plan for it.
         """
-        name = next((name for name, known in self._problems.items() if known is problem), None)
-        if name is None:
+        if self._problems.get(problem.layout) is not problem:
             return self._environment.planner(problem)
-        if name not in self._planners:
-            self._planners[name] = self._environment.planner(problem)
-        return self._planners[name]
+        if problem.layout not in self._planners:
+            self._planners[problem.layout] = self._environment.planner(problem)
+        return self._planners[problem.layout]
 
 
 class Outcome(NamedTuple):

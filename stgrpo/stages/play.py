@@ -29,7 +29,7 @@ def play(task: str, layout: str, *, raw: bool = False) -> None:
         UserError: there is no such task or layout.
     """
     game = _Game(Kitchens(task, layout), raw=raw)
-    print(f"{game.problem.task} {game.problem.layout}: {game.problem.goal}\n({HELP})")
+    print(f"{game.problem.task} {game.problem.layout}\n({HELP})")
     try:
         while not game.over():
             game.show()
@@ -59,7 +59,7 @@ class _Game:
     def show(self) -> None:
         """Prints the state and the valid actions."""
         steps = len(self._states) - 1
-        print(f"\nStep {steps} of at most {self.problem.max_steps}")
+        print(f"\nStep {steps} of at most {self.problem.max_steps}: {self.problem.goal}")
         if self._raw:
             print(self.problem.observation(self._states[-1]))
             return
