@@ -14,9 +14,9 @@ gymnasium = pytest.importorskip("gymnasium")
 from gymnasium.utils.env_checker import check_env  # noqa: E402
 from gymnasium.vector import AutoresetMode, SyncVectorEnv  # noqa: E402
 
+from stgrpo.envs import get  # noqa: E402
 from stgrpo.envs.gym import ID, RobotouilleEnv  # noqa: E402
 from stgrpo.envs.robotouille import make  # noqa: E402
-from stgrpo.envs.robotouille.planner import RobotouillePlanner  # noqa: E402
 from stgrpo.envs.vector import Kitchens  # noqa: E402
 from stgrpo.errors import UserError  # noqa: E402
 
@@ -52,7 +52,7 @@ def test_the_id_alone_is_enough_and_the_package_does_not_need_gymnasium():
 def test_an_episode_is_the_problems():
     env = gymnasium.make(ID, task="cheese_burger", layout="random:5", distance=True)
     problem = make("cheese_burger", "random:5")
-    planner, state = RobotouillePlanner(problem), problem.initial_state()
+    planner, state = get("robotouille").planner(problem), problem.initial_state()
     observation, info = env.reset(seed=1)
     for step in range(planner.distance(state)):
         assert observation == problem.observation(state) and observation in env.observation_space

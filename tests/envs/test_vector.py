@@ -9,7 +9,6 @@ import pytest
 from stgrpo.envs import get
 from stgrpo.envs.robotouille import make
 from stgrpo.envs.robotouille.layouts import canonical_key, split_of
-from stgrpo.envs.robotouille.planner import RobotouillePlanner
 from stgrpo.envs.vector import Episode, Kitchens, KitchenVector, Rules
 from stgrpo.errors import UserError
 
@@ -29,19 +28,19 @@ def episode(kitchens: Kitchens = FIXED, seed: int = 0, **rules) -> Episode:
 
 
 def best(episode: Episode) -> str:
-    return RobotouillePlanner(episode.problem).optimal_actions(episode.state)[0]
+    return get("robotouille").planner(episode.problem).optimal_actions(episode.state)[0]
 
 
 def test_a_shortest_solution_earns_one_at_its_end():
     game = episode()
-    outcomes = [game.step(best(game)) for _ in range(RobotouillePlanner(game.problem).distance(game.state))]
+    outcomes = [game.step(best(game)) for _ in range(get("robotouille").planner(game.problem).distance(game.state))]
     assert [outcome.reward for outcome in outcomes] == [0] * (len(outcomes) - 1) + [1]
     assert [outcome.terminated for outcome in outcomes] == [False] * (len(outcomes) - 1) + [True]
     assert not any(outcome.truncated or outcome.invalid for outcome in outcomes)
 
 
 def test_the_distance_reward_is_the_share_of_the_way():
-    game, planner = episode(reward="distance"), RobotouillePlanner(make("burger", "random:3"))
+    game, planner = episode(reward="distance"), get("robotouille").planner(make("burger", "random:3"))
     start, rng, total, solved = planner.distance(game.state), random.Random(0), 0.0, False
     while not solved and game.steps < 200:
         before = planner.distance(game.state)
@@ -86,7 +85,7 @@ def test_a_family_gives_other_kitchens_of_the_split_by_the_seed(split):
     assert [p.layout for p in drawn] == [kitchens.draw(np.random.default_rng(seed)).layout for seed in range(8)]
     assert len({p.layout for p in drawn}) == 8
     assert {split_of("burger", canonical_key(p.kitchen)) for p in drawn} == {split}
-    assert all(0 < RobotouillePlanner(p).distance(p.initial_state()) <= p.max_steps for p in drawn)
+    assert all(0 < get("robotouille").planner(p).distance(p.initial_state()) <= p.max_steps for p in drawn)
 
 
 def test_a_pool_is_the_familys_first_layouts_each_compiled_once():

@@ -6,8 +6,8 @@ import io
 import pytest
 
 from stgrpo.cli import main
+from stgrpo.envs import get
 from stgrpo.envs.robotouille import make
-from stgrpo.envs.robotouille.planner import RobotouillePlanner
 from stgrpo.envs.vector import Kitchens
 from stgrpo.errors import UserError
 
@@ -31,7 +31,7 @@ def run(monkeypatch, capsys):
 
 def solution() -> list[str]:
     problem = make("burger", "random:3")
-    planner, state, actions = RobotouillePlanner(problem), problem.initial_state(), []
+    planner, state, actions = get("robotouille").planner(problem), problem.initial_state(), []
     while not problem.is_goal(state):
         actions.append(planner.optimal_actions(state)[0])
         state = problem.step(state, actions[-1])
@@ -76,7 +76,7 @@ def test_raw_is_what_an_agent_sees(run):
 
 def test_a_hint_is_the_planners(run):
     problem = make("burger", "random:3")
-    planner, state = RobotouillePlanner(problem), problem.initial_state()
+    planner, state = get("robotouille").planner(problem), problem.initial_state()
     shown = run(["?"], *KITCHEN)[1].partition("> ?\n")[2].splitlines()
     assert shown[0].startswith(f"{planner.distance(state)} steps to the goal at best")
     assert [line[4:] for line in shown[1 : 1 + len(planner.optimal_actions(state))]] == list(
