@@ -4,7 +4,7 @@ from itertools import islice
 
 from stgrpo.envs.robotouille.engine import RobotouilleProblem
 from stgrpo.envs.robotouille.generator import FAMILIES
-from stgrpo.envs.robotouille.layouts import enumerate_layouts, layout_kitchen
+from stgrpo.envs.robotouille.layouts import enumerate_layouts, layout_cap, layout_kitchen
 from stgrpo.envs.robotouille.planner import RobotouillePlanner
 from stgrpo.envs.robotouille.tasks import TASKS, get_task
 from stgrpo.errors import UserError
@@ -18,7 +18,8 @@ def make(task: str, layout: str) -> RobotouilleProblem:
     """
     definition = get_task(task)
     kitchen = layout_kitchen(definition, layout)
-    return RobotouilleProblem(kitchen, task=definition.name, layout=layout, max_steps=definition.max_steps)
+    cap = layout_cap(definition, layout, kitchen)
+    return RobotouilleProblem(kitchen, task=definition.name, layout=layout, max_steps=cap)
 
 
 class Robotouille:
@@ -48,14 +49,12 @@ class Robotouille:
         """Lists layouts whose optimum is at least one step and within the cap, no two equal up to renaming.
 
         Raises:
-            UserError: the family has fewer than `count` of them in this split.
+            UserError: the family has fewer than `count` of them in this split, or none of this task.
         """
         definition = get_task(task)
 
         def accept(layout: str) -> bool:
-            problem = make(task, layout)
-            start = problem.initial_state()
-            return not problem.is_goal(start) and RobotouillePlanner(problem).solves_within(start, problem.max_steps)
+            return _solvable_within_cap(make(task, layout), family)
 
         found = list(islice(enumerate_layouts(definition, family, split=split, seed=seed, accept=accept), count))
         if len(found) < count:
@@ -64,3 +63,11 @@ class Robotouille:
                 f"{len(found)} distinct found from seed {seed}; ask for at most {len(found)}"
             )
         return found
+
+
+def _solvable_within_cap(problem: RobotouilleProblem, family: str) -> bool:
+    """Says whether a kitchen is not solved as it stands, and can be within the cap on its steps."""
+    start = problem.initial_state()
+    if problem.is_goal(start):
+        return False
+    return FAMILIES[family].bounded or RobotouillePlanner(problem).solves_within(start, problem.max_steps)

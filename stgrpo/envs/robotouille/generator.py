@@ -1,35 +1,63 @@
-"""Our own kitchens from a seed: `random` as large and cluttered as the benchmark's, `small` with 3 to 5 stations.
+"""Our own kitchens from a seed, for any task.
+
+Families:
+- `random`: as large and cluttered as the benchmark's test kitchens; things alone or in stacks, anywhere.
+- `small`: hardly more stations than the task needs (3 to 5 for the paper's four), at most one distractor.
+- `noisy`: the default kitchen with its stations at other cells, their stacks and the robot's start kept, among extra
+  stations and distractors.
+- `horizon50`, `horizon100`, `horizon200`: kitchens whose optimum is at least so many steps; see `horizons.py`.
 
 A kitchen is a pure function of (task, family, seed). All starts occur: the robot at any station, something in its hand
-or nothing, things alone or in stacks, distractors of any kind, raw and uncut.
+or nothing, distractors of any kind, raw and uncut. Each kitchen has the stations that the task needs and can be solved:
+three stations without a container on them are enough to bring any item anywhere, and any container to any station.
 """
 
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
-from stgrpo.envs.robotouille.domain import ITEMS, STATIONS
+from stgrpo.envs.robotouille.domain import CONTAINERS, STATIONS
+from stgrpo.envs.robotouille.horizons import Horizon
 from stgrpo.envs.robotouille.kitchen import Kitchen, Thing
+from stgrpo.envs.robotouille.needs import required_stations
+from stgrpo.envs.robotouille.parts import Cell, random_floor, random_items
 from stgrpo.envs.robotouille.tasks import Task
 
 _GRID = 5
 _HIGHEST = 3
-_RAW = {
-    "patty": ("iscookable",),
-    "chicken": ("iscookable",),
-    "lettuce": ("iscuttable",),
-    "tomato": ("iscuttable",),
-    "onion": ("iscuttable",),
-}
-Cell = tuple[int, int]
+_SPARE = 3
+# Half of the benchmark's stations are tables, since the task's own are forced in and the rest is of any kind.
+_EXTRA_STATIONS = ("table", *STATIONS)
+
+
+class Family(Protocol):
+    """A way to make kitchens of a task."""
+
+    @property
+    def bounded(self) -> bool:
+        """Whether the optimum is within the cap by construction."""
+        ...
+
+    def kitchen(self, task: Task, rng: random.Random) -> Kitchen:
+        """Draws a kitchen.
+
+        Raises:
+            UserError: the family has none of this task.
+        """
+        ...
+
+    def max_steps(self, task: Task, kitchen: Kitchen) -> int:
+        """Returns the cap on the steps in a kitchen of this family."""
+        ...
 
 
 @dataclass(frozen=True)
-class Family:
-    """The ranges a family draws from.
+class Scattered:
+    """Things anywhere.
 
     Attributes:
-        stations: least and greatest number of stations.
+        stations: least and greatest number of stations. A task that needs more has up to two more than it needs.
         distractors: the greatest number of things the task does not need.
         held: probability that the robot starts with something in its hand.
         stacked: probability that things may start on top of each other.
@@ -39,90 +67,135 @@ class Family:
     distractors: int
     held: float
     stacked: float
+    bounded = False
+
+    def max_steps(self, task: Task, kitchen: Kitchen) -> int:
+        """Returns the task's cap."""
+        return task.max_steps
+
+    def kitchen(self, task: Task, rng: random.Random) -> Kitchen:
+        """Draws a kitchen."""
+        default = task.default()
+        needed = [replace(thing, x=0, y=0, level=0) for thing in (*default.items, *default.containers)]
+        least, most = self.sizes(task)
+        held = rng.random() < self.held
+        stacked = rng.random() < self.stacked or len(needed) - held > most
+        kinds = _station_kinds(rng, required_stations(task), max(least, 0 if stacked else len(needed) - held), most)
+        room = _HIGHEST * (len(kinds) - len(default.containers)) - len(default.items)
+        room = min(len(kinds), room) if stacked else len(kinds) + held - len(needed)
+        things = needed + _distractors(rng, min(self.distractors, room))
+        rng.shuffle(things)
+        cells, robot, facing = random_floor(rng, len(kinds), _side(default))
+        stations = tuple(Thing(kind, *cell) for kind, cell in zip(kinds, cells, strict=True))
+        in_hand = [replace(things.pop(), x=robot[0], y=robot[1])] if held else []
+        placed = _place(rng, things, cells, _HIGHEST if stacked else 1) + in_hand
+        items, containers = _parted(placed)
+        return Kitchen(stations, items, Thing("robot", *robot), facing, task.goal, containers)
+
+    def sizes(self, task: Task) -> tuple[int, int]:
+        """Returns the least and the greatest number of stations of a task's kitchens whose things all stand in stacks.
+
+        The least is enough for the stations that the task needs, for its things with a distractor in stacks of three,
+        and for three stations without a container.
+        """
+        default = task.default()
+        piles = -(-(len(default.items) + 1) // _HIGHEST)
+        least = max(self.stations[0], len(required_stations(task)), max(_SPARE, piles) + len(default.containers))
+        return least, max(self.stations[1], least + 2)
 
 
-FAMILIES = {
-    "random": Family(stations=(3, 14), distractors=10, held=0.25, stacked=0.25),
-    "small": Family(stations=(3, 5), distractors=1, held=0.25, stacked=0.15),
+@dataclass(frozen=True)
+class Noisy:
+    """The default kitchen's own stations as they are, at other cells, and more around them.
+
+    Attributes:
+        stations: up to how many stations a kitchen has; there may always be two extra ones.
+        distractors: the greatest number of things that stand about on the extra stations.
+        stacked: probability that distractors may start on top of each other.
+    """
+
+    stations: int
+    distractors: int
+    stacked: float
+    bounded = False
+
+    def max_steps(self, task: Task, kitchen: Kitchen) -> int:
+        """Returns the task's cap."""
+        return task.max_steps
+
+    def kitchen(self, task: Task, rng: random.Random) -> Kitchen:
+        """Draws a kitchen."""
+        default = task.default()
+        own = len(default.stations)
+        extra = [rng.choice(_EXTRA_STATIONS) for _ in range(rng.randint(0, max(2, self.stations - own)))]
+        highest = _HIGHEST if rng.random() < self.stacked else 1
+        distractors = _distractors(rng, min(self.distractors, len(extra)))
+        cells, robot, facing = random_floor(rng, own + len(extra), _side(default))
+        free = [cell for cell in cells if cell != facing]
+        moved = {default.facing: facing, (default.robot.x, default.robot.y): robot}
+        moved |= {(s.x, s.y): free.pop() for s in default.stations if (s.x, s.y) != default.facing}
+
+        def move(things: Sequence[Thing]) -> tuple[Thing, ...]:
+            return tuple(replace(t, x=moved[t.x, t.y][0], y=moved[t.x, t.y][1]) for t in things)
+
+        stations = move(default.stations) + tuple(Thing(kind, *cell) for kind, cell in zip(extra, free, strict=True))
+        items = move(default.items) + tuple(_place(rng, distractors, free, highest))
+        return Kitchen(stations, items, Thing("robot", *robot), facing, task.goal, move(default.containers))
+
+
+FAMILIES: dict[str, Family] = {
+    "random": Scattered(stations=(3, 14), distractors=10, held=0.25, stacked=0.25),
+    "small": Scattered(stations=(3, 5), distractors=1, held=0.25, stacked=0.15),
+    "noisy": Noisy(stations=14, distractors=10, stacked=0.25),
+    "horizon50": Horizon(50),
+    "horizon100": Horizon(100),
+    "horizon200": Horizon(200),
 }
 
 
 def generate(task: Task, family: str, seed: int) -> Kitchen:
-    """Returns the kitchen of a seed."""
+    """Returns the kitchen of a seed.
+
+    Raises:
+        UserError: the family has no kitchens of this task.
+    """
     # A string seeds through SHA-512, so kitchens do not depend on the hash seed or the platform.
-    rng = random.Random(f"{task.name}/{family}/{seed}")
-    ranges = FAMILIES[family]
-    default = task.default()
-    needed = [replace(item, x=0, y=0, level=0) for item in default.items]
-    held = rng.random() < ranges.held
-    stacked = rng.random() < ranges.stacked or len(needed) - held > ranges.stations[1]
-    places = max(ranges.stations[0], 0 if stacked else len(needed) - held)
-    kinds = _station_kinds(rng, ranges, places)
-    items = needed + _distractors(rng, ranges, len(kinds) if stacked else len(kinds) + held - len(needed))
-    rng.shuffle(items)
-    cells, robot, facing = _floor(rng, len(kinds))
-    stations = tuple(Thing(kind, *cell) for kind, cell in zip(kinds, cells, strict=True))
-    in_hand = [replace(items.pop(), x=robot[0], y=robot[1])] if held else []
-    placed = _place(rng, items, cells, stacked)
-    return Kitchen(stations, tuple(placed + in_hand), Thing("robot", *robot), facing, task.goal)
+    return FAMILIES[family].kitchen(task, random.Random(f"{task.name}/{family}/{seed}"))
 
 
-def _station_kinds(rng: random.Random, ranges: Family, least: int) -> list[str]:
-    """At least one table, on which every goal of these tasks is met; the others of any kind."""
-    count = rng.randint(least, max(least, ranges.stations[1]))
-    # Half of the benchmark's stations are tables, since the task's own are forced in and the rest is of any kind.
-    kinds = ["table", *(rng.choice(("table", *STATIONS)) for _ in range(count - 1))]
+def _side(default: Kitchen) -> int:
+    """Returns the side of the square on which the default kitchen stands, at least that of the paper's tasks."""
+    return max(_GRID, 1 + max(max(station.x, station.y) for station in default.stations))
+
+
+def _station_kinds(rng: random.Random, required: Sequence[str], least: int, most: int) -> list[str]:
+    """Returns those that are needed, and others of any kind, in any order."""
+    count = rng.randint(least, max(least, most))
+    kinds = [*required, *(rng.choice(_EXTRA_STATIONS) for _ in range(count - len(required)))]
     rng.shuffle(kinds)
     return kinds
 
 
-def _distractors(rng: random.Random, ranges: Family, room: int) -> list[Thing]:
-    count = rng.randint(0, max(0, min(ranges.distractors, room)))
-    kinds = [rng.choice(ITEMS) for _ in range(count)]
-    return [Thing(kind, 0, 0, 0, _RAW.get(kind, ())) for kind in kinds]
+def _distractors(rng: random.Random, most: int) -> list[Thing]:
+    return random_items(rng, rng.randint(0, max(0, most)))
 
 
-def _place(rng: random.Random, items: Sequence[Thing], cells: Sequence[Cell], stacked: bool) -> list[Thing]:
-    """Puts every item on a free station, or, where stacks are allowed, on one with a stack of less than three."""
+def _place(rng: random.Random, things: Sequence[Thing], cells: Sequence[Cell], highest: int) -> list[Thing]:
+    """Puts each container on a station of its own, and each item on one with a stack of less than `highest`."""
     height = dict.fromkeys(cells, 0)
     placed = []
+    items, containers = _parted(things)
+    for container in containers:
+        cell = rng.choice([cell for cell in cells if not height[cell]])
+        placed.append(replace(container, x=cell[0], y=cell[1]))
+        height[cell] = highest
     for item in items:
-        cell = rng.choice([cell for cell in cells if height[cell] < (_HIGHEST if stacked else 1)])
+        cell = rng.choice([cell for cell in cells if height[cell] < highest])
         placed.append(replace(item, x=cell[0], y=cell[1], level=height[cell]))
         height[cell] += 1
     return placed
 
 
-def _floor(rng: random.Random, count: int) -> tuple[list[Cell], Cell, Cell]:
-    """Returns cells for stations, the robot's cell and the cell it faces.
-
-    The robot can walk to every station, so that the kitchen is also one for engines in which walls count.
-    """
-    while True:
-        free = [(x, y) for x in range(_GRID) for y in range(_GRID)]
-        robot = free.pop(rng.randrange(len(free)))
-        rng.shuffle(free)
-        cells: list[Cell] = []
-        for cell in free:
-            if len(cells) < count and _reachable(robot, [*cells, cell]):
-                cells.append(cell)
-        beside = [cell for cell in cells if cell in _neighbours(robot)]
-        if len(cells) == count and beside:
-            return cells, robot, rng.choice(beside)
-
-
-def _neighbours(cell: Cell) -> list[Cell]:
-    x, y = cell
-    around = [(x + 1, y), (x - 1, y), (x, y + 1), (x, y - 1)]
-    return [(a, b) for a, b in around if 0 <= a < _GRID and 0 <= b < _GRID]
-
-
-def _reachable(robot: Cell, stations: Sequence[Cell]) -> bool:
-    walls, seen, stack = set(stations), {robot}, [robot]
-    while stack:
-        for cell in _neighbours(stack.pop()):
-            if cell not in seen:
-                seen.add(cell)
-                if cell not in walls:
-                    stack.append(cell)
-    return walls <= seen
+def _parted(things: Sequence[Thing]) -> tuple[tuple[Thing, ...], tuple[Thing, ...]]:
+    items = tuple(thing for thing in things if thing.kind not in CONTAINERS)
+    return items, tuple(thing for thing in things if thing.kind in CONTAINERS)

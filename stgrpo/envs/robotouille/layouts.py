@@ -40,6 +40,12 @@ def layout_kitchen(task: Task, layout: str) -> Kitchen:
     raise UserError(f'layout {layout!r} of {task.name}: unknown; use "default", {families} (SEED ≥ 0){tests}')
 
 
+def layout_cap(task: Task, layout: str, kitchen: Kitchen) -> int:
+    """Returns the cap on the steps in the kitchen of a layout id."""
+    family = FAMILIES.get(layout.partition(":")[0])
+    return family.max_steps(task, kitchen) if family else task.max_steps
+
+
 def canonical_key(kitchen: Kitchen) -> Key:
     """Returns the same text for kitchens that are equal up to renaming, and different texts for others."""
     cells = {(s.x, s.y): s.kind for s in kitchen.stations}
