@@ -1,0 +1,126 @@
+"""Environments in which actions fail: with probability p an action does nothing, and only time passes.
+
+Whether the action at some time fails is a function of (seed, task, layout, time): an episode can be repeated, a `step`
+is pure, and other actions in the same kitchen meet the same failures. The time is part of the state and is not shown.
+
+    environment = FlakyEnvironment(envs.get("robotouille"), 0.1, seed=0)
+"""
+
+import random
+from math import ceil
+from typing import NamedTuple
+
+from stgrpo.envs.base import Environment, Planner, Problem, State
+from stgrpo.errors import UserError
+
+WAIT = "Do nothing"
+"""The action that only lets time pass, where an environment has one."""
+
+
+class FlakyState(NamedTuple):
+    """A state of the problem that is wrapped, and the number of actions taken so far."""
+
+    inner: State
+    time: int = 0
+
+
+class FlakyProblem:
+    """A problem whose actions fail with probability `p`.
+
+    A failed action acts as `wait` does where that is a valid action, so that timers go on; elsewhere the state stays as
+    it is. The cap is longer by the factor 1 / (1 - p), by which the expected number of steps of a plan grows.
+
+    Args:
+        problem: the deterministic problem.
+        p: the probability, at least 0 and below 1.
+        seed: of the failures.
+        wait: the action that only lets time pass.
+
+    Raises:
+        UserError: p is not such a probability.
+    """
+
+    def __init__(self, problem: Problem, p: float, seed: int = 0, *, wait: str = WAIT):
+        if not 0 <= p < 1:
+            raise UserError(f"failure probability {p}: out of range; use one from 0 to below 1")
+        self.problem, self.p, self.seed, self._wait = problem, p, seed, wait
+        self.task, self.layout, self.goal = problem.task, problem.layout, problem.goal
+        self.max_steps = ceil(problem.max_steps / (1 - p))
+
+    def initial_state(self) -> FlakyState:
+        """Returns the start, before any action."""
+        return FlakyState(self.problem.initial_state())
+
+    def observation(self, state: FlakyState) -> str:
+        """Returns the text of the wrapped problem: what an agent sees says nothing of failures to come."""
+        return self.problem.observation(state.inner)
+
+    def valid_actions(self, state: FlakyState) -> tuple[str, ...]:
+        """Returns the valid actions; each may fail."""
+        return self.problem.valid_actions(state.inner)
+
+    def fails(self, state: FlakyState) -> bool:
+        """Says whether the next action fails, whichever it is."""
+        return random.Random(f"{self.seed}/{self.task}/{self.layout}/{state.time}").random() < self.p
+
+    def step(self, state: FlakyState, action: str) -> FlakyState:
+        """Returns the state after an action, or after its failure.
+
+        Raises:
+            InvalidAction: the action is not valid in this state.
+        """
+        after = self.problem.step(state.inner, action)
+        if self.fails(state):
+            waits = self._wait in self.problem.valid_actions(state.inner)
+            after = self.problem.step(state.inner, self._wait) if waits else state.inner
+        return FlakyState(after, state.time + 1)
+
+    def is_goal(self, state: FlakyState) -> bool:
+        """Says whether the goal holds."""
+        return self.problem.is_goal(state.inner)
+
+
+class FlakyPlanner:
+    """The planner of the problem that is wrapped, which reckons as if nothing failed from here on.
+
+    Where no timer runs, a failure leaves everything as it was: then its actions are also those with the least expected
+    number of steps, which is distance / (1 - p).
+    """
+
+    def __init__(self, planner: Planner):
+        self._planner = planner
+
+    def distance(self, state: FlakyState) -> int:
+        """Returns the least number of steps to the goal if no further action fails."""
+        return self._planner.distance(state.inner)
+
+    def optimal_actions(self, state: FlakyState) -> tuple[str, ...]:
+        """Returns the actions that bring the goal one step nearer if they do not fail."""
+        return self._planner.optimal_actions(state.inner)
+
+
+class FlakyEnvironment:
+    """An environment all of whose problems are flaky; tasks, families and layouts are those of the wrapped one.
+
+    Args:
+        environment: the deterministic environment.
+        p: the probability that an action fails, at least 0 and below 1.
+        seed: of the failures.
+    """
+
+    def __init__(self, environment: Environment, p: float, seed: int = 0):
+        self._environment, self._p, self._seed = environment, p, seed
+        self.tasks, self.families = environment.tasks, environment.families
+        self.benchmark_layouts, self.layouts = environment.benchmark_layouts, environment.layouts
+
+    def make(self, task: str, layout: str) -> FlakyProblem:
+        """Builds one problem.
+
+        Raises:
+            UserError: there is no such task or layout, or p is no such probability.
+        """
+        return FlakyProblem(self._environment.make(task, layout), self._p, self._seed)
+
+    def planner(self, problem: FlakyProblem) -> FlakyPlanner:
+        """Returns the planner of a problem that `make` built."""
+        return FlakyPlanner(self._environment.planner(problem.problem))
