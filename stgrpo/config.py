@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from ml_collections import ConfigDict
 
 from stgrpo import envs
+from stgrpo.errors import UserError
 from stgrpo.models.shapes import ModelShape, named_shapes
 from stgrpo.react.prompt import HISTORY_POLICIES, INSTRUCTION_STYLES
 from stgrpo.react.reward import TARGETS
@@ -29,6 +30,7 @@ def base() -> ConfigDict:
 
     c.env = ConfigDict()
     c.env.name = "robotouille"
+    c.env.engine = "ours"  # plays the episodes of evaluations: "ours", or "upstream" (the benchmark's own package)
     c.env.tasks = ("burger",)
     c.env.family = "random"  # unseen layouts: "random" like the benchmark's, "small" 3-5 stations
 
@@ -180,6 +182,7 @@ def _choices(c: ConfigDict) -> Iterator[str]:
     if c.env.name in envs.names():
         environment = envs.get(c.env.name)
         tasks = environment.tasks()
+        fields.append(("env.engine", c.env.engine, envs.engines(c.env.name)))
         fields.append(("env.family", c.env.family, environment.families()))
         fields += [("env.tasks", task, tasks) for task in c.env.tasks]
         fields += [("evaluation.tasks", task, tasks) for task in c.evaluation.tasks]
@@ -189,6 +192,15 @@ def _choices(c: ConfigDict) -> Iterator[str]:
             yield f"{name}={value!r} is unknown: {nearest(value, known)}"
     if not c.env.tasks:
         yield "env.tasks is empty: name at least one task"
+    yield from _engine(c)
+
+
+def _engine(c: ConfigDict) -> Iterator[str]:
+    if c.env.name in envs.names() and c.env.engine in envs.engines(c.env.name):
+        try:
+            envs.get(c.env.name, engine=c.env.engine)
+        except UserError as error:
+            yield str(error)
 
 
 def _numbers(c: ConfigDict) -> Iterator[str]:

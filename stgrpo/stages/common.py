@@ -10,9 +10,11 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
+from stgrpo import envs
 from stgrpo.data.examples import Example, build_examples
 from stgrpo.data.records import read_trajectories
 from stgrpo.data.tokenizer import Tokenizer
+from stgrpo.envs.base import Environment
 from stgrpo.errors import UserError
 from stgrpo.models.shapes import ModelShape
 from stgrpo.models.sharding import make_mesh
@@ -46,6 +48,11 @@ def open_setting(config: ConfigDict, workdir: WorkDir) -> Setting:
         raise UserError(f"{workdir.tokenizer} does not exist: run `stgrpo collect` with this work directory first")
     mesh = make_mesh(config.mesh.data, config.mesh.fsdp, config.mesh.tensor)
     return Setting(config, workdir, Tokenizer.load(workdir.tokenizer), mesh)
+
+
+def playing_environment(config: ConfigDict) -> Environment:
+    """The environment in which episodes are played: that of the config on the engine of the config."""
+    return envs.get(config.env.name, engine=config.env.engine)
 
 
 def prompt_style(config: ConfigDict) -> PromptStyle:

@@ -8,7 +8,6 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from stgrpo import envs
 from stgrpo.config import SUITES
 from stgrpo.data.tokenizer import Tokenizer
 from stgrpo.evaluation.episodes import EpisodeConfig, run_episodes
@@ -18,7 +17,7 @@ from stgrpo.evaluation.records import Episode
 from stgrpo.models.sharding import make_mesh
 from stgrpo.rollout.base import Sampler, SamplingParams
 from stgrpo.rollout.jax_sampler import JaxSampler
-from stgrpo.stages.common import prompt_style
+from stgrpo.stages.common import playing_environment, prompt_style
 from stgrpo.stages.console import Progress, say, table
 from stgrpo.stages.start import abstract_model
 from stgrpo.training.checkpointing import Record, load_params, load_record, newest, step_folders
@@ -58,7 +57,7 @@ def play_suite(
     config: ConfigDict, suite: Suite, sampler: Sampler, tokenizer: Tokenizer, label: str = ""
 ) -> list[Episode]:
     """One episode in every kitchen of a suite; shows progress if there is a label."""
-    environment, e = envs.get(config.env.name), config.evaluation
+    environment, e = playing_environment(config), config.evaluation
     problems = []
     for task in suite.tasks:
         if suite.split == "benchmark":
@@ -167,6 +166,7 @@ def _settings(config: ConfigDict, suite: Suite, record: Record) -> dict[str, obj
         "fingerprint": record.fingerprint,
         "parameters": record.shape.parameter_count(),
         "suite": dataclasses.asdict(suite),
+        "engine": config.env.engine,
         "temperature": e.temperature,
         "top_p": e.top_p,
         "top_k": e.top_k,
