@@ -88,8 +88,10 @@ class Scattered:
         cells, robot, facing = random_floor(rng, len(kinds), _side(default))
         stations = tuple(Thing(kind, *cell) for kind, cell in zip(kinds, cells, strict=True))
         in_hand = [replace(things.pop(), x=robot[0], y=robot[1])] if held else []
-        placed = _place(rng, things, cells, _HIGHEST if stacked else 1) + in_hand
-        items, containers = _parted(placed)
+        if in_hand and in_hand[0].kind in CONTAINERS:
+            cells = cells[1:]  # a container can be put down only where nothing stands
+        placed = _place(rng, things, cells, _HIGHEST if stacked or len(things) > len(cells) else 1)
+        items, containers = _parted(placed + in_hand)
         return Kitchen(stations, items, Thing("robot", *robot), facing, task.goal, containers)
 
     def sizes(self, task: Task) -> tuple[int, int]:
