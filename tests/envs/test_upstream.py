@@ -179,6 +179,14 @@ def test_states_are_values_and_branch(installed: None) -> None:
         problem.step(start, "Fry patty1 on stove1 using robot1")
 
 
+def test_effects_under_way_stay_in_their_kitchen(installed: None) -> None:
+    engine = upstream.load_engine()
+    first, second = (engine.start(kitchen_to_json(kitchen_from_json(BUSY))) for _ in range(2))
+    actions, texts = first.get_valid_actions_and_str()
+    first.step([actions[texts.index("Cook patty1 on stove1 using robot1")]])
+    assert first.special_effects and not second.special_effects
+
+
 def test_created_meals_belong_to_one_branch(installed: None) -> None:
     problem = UpstreamProblem(kitchen_from_json(BUSY))
     state = problem.step(problem.initial_state(), "Move robot1 from stove1 to sink1")

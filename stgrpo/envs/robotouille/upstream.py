@@ -60,6 +60,7 @@ class UpstreamEngine:
         """Returns the package's state of an environment JSON, its bindings in an order that no hash decides."""
         _, named = self.builder.build_objects(environment_json)
         state = self.env.build_state(self.domain, named)
+        state.special_effects = []  # else all states share one list, a default argument
         _order_bindings(state)
         return state
 
