@@ -66,7 +66,10 @@ class Robotouille:
 
 
 def _solvable_within_cap(problem: RobotouilleProblem, family: str) -> bool:
-    """Says whether a kitchen is not solved as it stands, and can be within the cap on its steps."""
+    """Says whether a kitchen is not solved as it stands, and can be within the cap on its steps.
+
+    A list of layouts is a function of its arguments: no clock may have a say in this.
+    """
     start = problem.initial_state()
     if problem.is_goal(start):
         return False
