@@ -49,7 +49,7 @@ class RobotouilleProblem:
         self.grounding = Grounding(kitchen)
         self._goal_test = GoalTest(kitchen.goal, self.grounding)
         self._renderer: Renderer | None = None
-        self._choices: Callable[[int], dict[str, GroundAction]] = lru_cache(_CACHED_STATES)(self._find_choices)
+        self._choices: Callable[[int], dict[str, GroundAction]] = lru_cache(_CACHED_STATES)(self.grounding.valid)
 
     def __reduce__(self) -> tuple:
         return _rebuild, (self.kitchen, self.task, self.layout, self.max_steps)
@@ -68,13 +68,6 @@ class RobotouilleProblem:
     def valid_actions(self, state: State) -> tuple[str, ...]:
         """Returns the valid actions in display order."""
         return tuple(self._choices(state.facts))
-
-    def _find_choices(self, facts: int) -> dict[str, GroundAction]:
-        return {
-            action.text: action
-            for action in self.grounding.actions(facts)
-            if facts & action.need == action.need and not facts & action.forbid
-        }
 
     def step(self, state: State, action: str) -> State:
         """Returns the state after an action.

@@ -1,12 +1,14 @@
 """Compiles the rules and one kitchen into bit masks.
 
-Every atom that can change has a bit; a set of facts is a Python int. Ground actions are made on demand, for one
-position of the robot and one content of its hand at a time: nothing else of the whole product of bindings can be valid,
-so that even kitchens with tens of thousands of groundings are ready in a fraction of a millisecond.
+Every atom that can change has a bit; a set of facts is a Python int. Ground actions are made on demand: candidates, no
+more than masks, for one position of the robot and one content of its hand at a time, as nothing else of the whole
+product of bindings can be valid; the rest of an action when it is first found valid. So even kitchens with tens of
+thousands of groundings are ready in a fraction of a millisecond.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import product
 
 from stgrpo.envs.robotouille.domain import (
@@ -16,9 +18,9 @@ from stgrpo.envs.robotouille.domain import (
     PREDICATES,
     TYPE_OF_LETTER,
     TYPES,
-    WAIT,
     Action,
     Literal,
+    Predicate,
     Special,
     parse_literals,
 )
@@ -54,6 +56,74 @@ class GroundAction:
     specials: tuple[GroundSpecial, ...] = ()
 
 
+@dataclass(slots=True)
+class _Candidate:
+    """A binding of an action's parameters that fits the robot's place and hand; grounded once it is found valid."""
+
+    need: int
+    forbid: int
+    action: Action
+    args: tuple[str, ...]
+    ground: GroundAction | None = None
+
+
+class _Schema:
+    """An action with each parameter replaced by its place among them.
+
+    `fixed` are preconditions by which bindings are found: what holds for good, and where the robot is and what it
+    holds. `open` ones become bits.
+    """
+
+    def __init__(self, action: Action):
+        self.action = action
+        place = {parameter: index for index, parameter in enumerate(action.parameters)}
+
+        def literals(kind: str) -> list[tuple[str, tuple[int, ...]]]:
+            chosen = [literal for literal in action.preconditions if _role(literal) == kind]
+            return [(literal.predicate, tuple(place[arg] for arg in literal.args)) for literal in chosen]
+
+        self.fixed, self.open, self.forbidden = literals("fixed"), literals("open"), literals("forbidden")
+        bound = {index for _, places in self.fixed for index in places}
+        self.types = [TYPE_OF_LETTER[parameter[0]] for parameter in action.parameters]
+        self.free = [index for index in range(len(place)) if index not in bound]
+
+    def bindings(self, known: Mapping[str, list[tuple[str, ...]]], objects: Mapping) -> Iterator[Sequence[str]]:
+        """Yields the bindings that agree with what is known, in the order of the objects."""
+        bindings = [[""] * len(self.types)]
+        for predicate, places in self.fixed:
+            bindings = [
+                extended
+                for bound in bindings
+                for args in known.get(predicate, ())
+                if (extended := _extend(bound, places, args)) is not None
+            ]
+        for bound in bindings:
+            for args in product(*(objects[self.types[index]] for index in self.free)):
+                for index, arg in zip(self.free, args, strict=True):
+                    bound[index] = arg
+                if len(set(bound)) == len(bound):
+                    yield bound
+
+
+def _role(literal: Literal) -> str:
+    if not literal.value:
+        return "forbidden"
+    return "open" if literal.predicate in CHANGING and literal.predicate not in SITUATION else "fixed"
+
+
+def _extend(bound: list[str], places: tuple[int, ...], args: tuple[str, ...]) -> list[str] | None:
+    extended = bound.copy()
+    for place, arg in zip(places, args, strict=True):
+        if extended[place] not in ("", arg):
+            return None
+        extended[place] = arg
+    return extended
+
+
+_SCHEMAS = tuple(map(_Schema, ACTIONS))
+_parsed = cache(parse_literals)
+
+
 class Grounding:
     """The objects, atoms and ground actions of one kitchen."""
 
@@ -70,18 +140,19 @@ class Grounding:
         self._static_args: dict[str, list[tuple[str, ...]]] = {}
         for name, args in sorted(self.static):
             self._static_args.setdefault(name, []).append(args)
-        self.bits: dict[Atom, int] = {}
-        for predicate in PREDICATES:
-            if predicate.name in CHANGING:
-                for args in product(*(self.objects[t] for t in predicate.types)):
-                    if len(set(args)) == len(args):
-                        self.bits[predicate.name, args] = 1 << len(self.bits)
+        atoms = (atom for p in PREDICATES if p.name in CHANGING for atom in self._atoms_of(p))
+        self.bits: dict[Atom, int] = {atom: 1 << index for index, atom in enumerate(atoms)}
         self.atoms = tuple(self.bits)
         self.start = sum(self.bits[atom] for atom in start if atom[0] in CHANGING)
         self.situation = sum(bit for atom, bit in self.bits.items() if atom[0] in SITUATION)
         self.created = tuple(self.bits["iswater", (meal,)] for meal in self.objects["meal"])
         self.specials: dict[str, GroundSpecial] = {}
-        self._actions: dict[int, tuple[GroundAction, ...]] = {}
+        self._candidates: dict[int, tuple[_Candidate, ...]] = {}
+
+    def _atoms_of(self, predicate: Predicate) -> Iterator[Atom]:
+        for args in product(*(self.objects[type_] for type_ in predicate.types)):
+            if len(args) == 1 or args[0] != args[1]:
+                yield predicate.name, args
 
     def true_atoms(self, facts: int) -> Iterator[Atom]:
         """Yields the atoms of a set of facts, without those that hold for good."""
@@ -90,52 +161,47 @@ class Grounding:
             yield self.atoms[low.bit_length() - 1]
             facts ^= low
 
+    def valid(self, facts: int) -> dict[str, GroundAction]:
+        """Returns the valid actions of a state by their text, in display order."""
+        found = (c for c in self._fitting(facts) if facts & c.need == c.need and not facts & c.forbid)
+        return {action.text: action for action in (c.ground or self._ground(c) for c in found)}
+
     def actions(self, facts: int) -> tuple[GroundAction, ...]:
         """Returns all ground actions that fit the robot's place and hand, in display order."""
+        return tuple(candidate.ground or self._ground(candidate) for candidate in self._fitting(facts))
+
+    def _fitting(self, facts: int) -> tuple[_Candidate, ...]:
         situation = facts & self.situation
-        actions = self._actions.get(situation)
-        if actions is None:
+        candidates = self._candidates.get(situation)
+        if candidates is None:
             known = dict(self._static_args)
             for name in SITUATION:
                 known[name] = []
             for name, args in self.true_atoms(situation):
                 known[name].append(args)
-            actions = tuple(self._ground(action, bound) for action in ACTIONS for bound in self._bind(action, known))
-            self._actions[situation] = actions
-        return actions
+            candidates = self._candidates[situation] = tuple(
+                _Candidate(
+                    self._mask(schema.open, args), self._mask(schema.forbidden, args), schema.action, tuple(args)
+                )
+                for schema in _SCHEMAS
+                for args in schema.bindings(known, self.objects)
+            )
+        return candidates
 
-    def _bind(self, action: Action, known: Mapping[str, list[tuple[str, ...]]]) -> Iterator[dict[str, str]]:
-        """Yields the bindings that agree with what is known, in the order of the objects."""
-        fixed = [literal for literal in action.preconditions if literal.value and not self._open(literal)]
-        bindings: list[dict[str, str]] = [{}]
-        for literal in fixed:
-            bindings = [
-                bound | dict(zip(literal.args, args, strict=True))
-                for bound in bindings
-                for args in known.get(literal.predicate, ())
-                if all(bound.get(p, a) == a for p, a in zip(literal.args, args, strict=True))
-            ]
-        rest = [p for p in action.parameters if bindings and p not in bindings[0]]
-        for bound in bindings:
-            for args in product(*(self.objects[TYPE_OF_LETTER[p[0]]] for p in rest)):
-                full = bound | dict(zip(rest, args, strict=True))
-                if len(set(full.values())) == len(full):
-                    yield full
+    def _mask(self, literals: list[tuple[str, tuple[int, ...]]], args: Sequence[str]) -> int:
+        mask = 0
+        for predicate, places in literals:
+            mask |= self.bits.get((predicate, tuple([args[place] for place in places])), 0)
+        return mask
 
-    @staticmethod
-    def _open(literal: Literal) -> bool:
-        return literal.predicate in CHANGING and literal.predicate not in SITUATION
-
-    def _ground(self, action: Action, bound: Mapping[str, str]) -> GroundAction:
-        if action.text == WAIT:
-            return GroundAction(WAIT, 0, 0, 0, 0)
-        need = forbid = 0
-        for literal in action.preconditions:
-            bit = self.bits.get((literal.predicate, tuple(bound[p] for p in literal.args)), 0)
-            need, forbid = (need | bit, forbid) if literal.value else (need, forbid | bit)
-        add, delete = self._masks(parse_literals(action.effects), bound)
+    def _ground(self, candidate: _Candidate) -> GroundAction:
+        action = candidate.action
+        bound = dict(zip(action.parameters, candidate.args, strict=True))
+        add, delete = self._masks(_parsed(action.effects), bound)
         specials = tuple(self._ground_special(special, bound) for special in action.specials)
-        return GroundAction(action.text.format(**bound), need & ~self.situation, forbid, add, delete, specials)
+        text = action.text.format(**bound)
+        candidate.ground = GroundAction(text, candidate.need, candidate.forbid, add, delete, specials)
+        return candidate.ground
 
     def _masks(self, literals: tuple[Literal, ...], bound: Mapping[str, str]) -> tuple[int, int]:
         masks = {True: 0, False: 0}
@@ -145,7 +211,7 @@ class Grounding:
 
     def _ground_special(self, special: Special, bound: Mapping[str, str]) -> GroundSpecial:
         conditions, possible, names = 0, True, []
-        for literal in parse_literals(special.conditions):
+        for literal in _parsed(special.conditions):
             atom = (literal.predicate, tuple(bound[p] for p in literal.args))
             conditions |= self.bits.get(atom, 0)
             possible &= atom in self.bits or atom in self.static
@@ -153,9 +219,9 @@ class Grounding:
         name = f"{bound[special.argument]} {'&'.join(names)} {special.effects} {special.results}"
         if name not in self.specials:
             meals = self.objects["meal"] if special.creates else ("",)
-            results = parse_literals(special.results)
+            results = _parsed(special.results)
             masks = tuple(self._masks(results, {**bound, "m1": meal} if meal else bound) for meal in meals)
-            effects = self._masks(parse_literals(special.effects), bound)
+            effects = self._masks(_parsed(special.effects), bound)
             self.specials[name] = GroundSpecial(
                 name, conditions, possible, effects, masks, special.repeats, special.delay
             )
@@ -200,12 +266,14 @@ def _start(kitchen: Kitchen) -> set[Atom]:
 
 def _start_stacks(things: tuple, by_cell: Mapping[tuple[int, int], str]) -> set[Atom]:
     facts: set[Atom] = set()
-    for cell, station in by_cell.items():
-        stack = [(thing.level, name) for name, type_, thing in things if type_ == "item" and (thing.x, thing.y) == cell]
+    stacks: dict[str, list[tuple[int, str]]] = {}
+    for name, type_, thing in things:
+        if type_ == "item" and (thing.x, thing.y) in by_cell:
+            stacks.setdefault(by_cell[thing.x, thing.y], []).append((thing.level, name))
+    for station, stack in stacks.items():
         names = [name for _, name in sorted(stack, key=lambda pair: pair[0])]
-        if names:
-            facts |= {("item_on", (names[0], station)), ("clear", (names[-1],))}
-            facts |= {("atop", (above, below)) for below, above in zip(names, names[1:], strict=False)}
+        facts |= {("item_on", (names[0], station)), ("clear", (names[-1],))}
+        facts |= {("atop", (above, below)) for below, above in zip(names, names[1:], strict=False)}
     return facts
 
 

@@ -45,15 +45,18 @@ class Renderer:
         self._meals = {name: _Block(f"Meal {name}:") for name in grounding.objects["meal"]}
         self._exists = dict(zip(grounding.objects["meal"], grounding.created, strict=True))
         blocks = self._blocks | self._meals
+        changing: dict[str, list[tuple[tuple[str, ...], int]]] = {}
+        for (name, args), bit in grounding.bits.items():
+            changing.setdefault(name, []).append((args, bit))
         for predicate in PREDICATES:
-            for args in product(*(grounding.objects[type_] for type_ in predicate.types)):
-                if predicate.name in CHANGING:
-                    bit = grounding.bits.get((predicate.name, args), 0)
-                else:
-                    bit = _ALWAYS if (predicate.name, args) in grounding.static else 0
-                if bit:
-                    for name, text in zip(args, predicate.texts, strict=True):
-                        blocks[name].add(bit, text.format(*args))
+            if predicate.name in CHANGING:
+                atoms = changing.get(predicate.name, [])
+            else:
+                pairs = product(*(grounding.objects[type_] for type_ in predicate.types))
+                atoms = [(args, _ALWAYS) for args in pairs if (predicate.name, args) in grounding.static]
+            for args, bit in atoms:
+                for name, text in zip(args, predicate.texts, strict=True):
+                    blocks[name].add(bit, text.format(*args))
 
     def render(self, facts: int) -> str:
         """Returns the description of the objects, without valid actions and goal."""
