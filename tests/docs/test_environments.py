@@ -1,0 +1,104 @@
+"""The worked example of docs/environments.md, as it stands there: the protocol, and a short run."""
+
+import importlib.metadata
+import json
+import pathlib
+import re
+import sys
+from types import ModuleType, SimpleNamespace
+
+import pytest
+
+from stgrpo import envs
+from stgrpo.cli import main
+from stgrpo.envs.base import SPLITS, InvalidAction
+from stgrpo.errors import UserError
+
+PAGE = pathlib.Path(__file__).resolve().parents[2] / "docs" / "environments.md"
+SMALL = {
+    "expert.trajectories": 6,
+    "expert.validation": 2,
+    "model.width": 32,
+    "model.heads": 2,
+    "model.kv_heads": 1,
+    "model.head_dim": 16,
+    "model.mlp_width": 64,
+    "sft.steps": 2,
+    "sft.batch": 8,
+    "evaluation.layouts": 2,
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    """The files of the page."""
+    folder = tmp_path_factory.mktemp("example")
+    for name, text in re.findall(r"^```python (\S+\.py)\n(.*?)^```$", PAGE.read_text("utf-8"), re.M | re.S):
+        (folder / name).write_text(text, encoding="utf-8")
+    assert {path.name for path in folder.iterdir()} == {"hanoi.py", "hanoi_config.py"}
+    return folder
+
+
+@pytest.fixture
+def hanoi(folder: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.setattr(envs, "_REGISTRY", dict(envs._REGISTRY))
+    monkeypatch.syspath_prepend(folder)
+    monkeypatch.delitem(sys.modules, "hanoi", raising=False)
+    import hanoi
+
+    return hanoi
+
+
+def test_the_example_keeps_to_the_protocol(hanoi: ModuleType) -> None:
+    environment = envs.get("hanoi")
+    assert "hanoi" in envs.names() and envs.engines("hanoi") == ("ours",)
+    for task, disks in hanoi.TASKS.items():
+        lists = [environment.layouts(task, "start", split=split, count=2) for split in SPLITS]
+        assert len({layout for layouts in lists for layout in layouts}) == 6
+        problem = environment.make(task, "start:0")
+        planner, state = environment.planner(problem), problem.initial_state()
+        assert planner.distance(state) == 2**disks - 1  # all disks on one peg
+        while not problem.is_goal(state):
+            shown = problem.observation(state).split("\n\nValid Actions:\n")[1].split("\n\nGoal: ")[0]
+            assert tuple(shown.split("\n")) == problem.valid_actions(state)
+            after = problem.step(state, planner.optimal_actions(state)[0])
+            assert planner.distance(after) == planner.distance(state) - 1
+            state = after
+        assert planner.optimal_actions(state) == ()
+        with pytest.raises(InvalidAction):
+            problem.step(state, "Move disk 2 to peg A")
+        with pytest.raises(UserError):
+            environment.layouts(task, "start", split="test", count=100)
+    with pytest.raises(UserError):
+        environment.make("three_disks", "start:27")
+
+
+def test_the_example_is_collected_trained_evaluated_and_reported(
+    hanoi: ModuleType, folder: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    fields = [f"--config.{name}={value}" for name, value in SMALL.items()]
+    for stage in ("collect", "sft", "evaluate", "report"):
+        main([stage, f"--config={folder / 'hanoi_config.py'}", f"--workdir={tmp_path / 'w'}", *fields])
+    line = json.loads((tmp_path / "w" / "data" / "four_disks" / "train.jsonl").read_text().splitlines()[0])
+    assert line["steps"][0]["reasoning"].startswith("Steps to the goal: ")
+    summary = json.loads((tmp_path / "w" / "evaluation" / "sft_unseen.json").read_text())["summary"]
+    assert summary["n"] == 2
+    assert "disk 1 is on peg" in (tmp_path / "w" / "report.html").read_text()
+
+
+def test_an_entry_point_is_an_environment(hanoi: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    entry = SimpleNamespace(name="towers", load=lambda: hanoi.HanoiEnvironment)
+
+    def entry_points(group: str, name: str = "towers") -> list:
+        return [entry] if (group, name) == ("stgrpo.environments", "towers") else []
+
+    monkeypatch.setattr(envs, "entry_points", entry_points)
+    assert "towers" in envs.names()
+    assert envs.get("towers").make("three_disks", "start:5").start == "CBA"
+    with pytest.raises(UserError, match="'tower': unknown; use one of robotouille, hanoi, towers"):
+        envs.get("tower")
+
+
+def test_the_entry_points_named_on_the_page_are_those_looked_up() -> None:
+    assert f'[project.entry-points."{envs.ENTRY_POINTS}"]' in PAGE.read_text("utf-8")
+    assert envs.entry_points is importlib.metadata.entry_points
