@@ -47,7 +47,7 @@ def ours(problem: RobotouilleProblem, steps: int, text: bool) -> float:
         actions = problem.valid_actions(state)
         if text:
             problem.observation(state)
-        state = problem.step(state, rng.choice(actions))
+        state = problem.step(state, actions[int(rng.random() * len(actions))])
         problem.is_goal(state)
     return time.process_time() - started
 
@@ -62,7 +62,7 @@ def theirs(engine: UpstreamEngine, problem: RobotouilleProblem, steps: int, mode
         between = time.process_time()
         actions, _ = state.get_valid_actions_and_str()
         chosen = time.process_time()
-        state.step([rng.choice(actions)])
+        state.step([actions[int(rng.random() * len(actions))]])
         seconds += time.process_time() - started - (chosen - between if mode == "text_once" else 0.0)
     return seconds
 

@@ -99,7 +99,7 @@ class RobotouilleProblem:
 
     def _update(self, facts: int, pending: Pending, *, active: bool) -> tuple[int, Pending]:
         """Updates one effect; `active` while its own action is performed: only repetitions count then."""
-        special = self.grounding.specials.get(pending.effect) or self._special(pending.effect)
+        special = self.grounding.specials.get(pending.effect) or self.grounding.special(pending.effect)
         if special.repeats:
             if pending.done or not active:
                 return facts, pending
@@ -120,15 +120,6 @@ class RobotouilleProblem:
             add, delete = self._results(special, facts)
             facts = facts & ~delete | add
         return facts, Pending(pending.effect, count, done)
-
-    def _special(self, name: str) -> GroundSpecial:
-        """Grounds the actions at every station, for a state that another instance of this problem made."""
-        loc = self.grounding.bits
-        here = [(args, bit) for (predicate, args), bit in loc.items() if predicate == "loc"]
-        nothing = loc["nothing", (self.grounding.robot,)]
-        for _, bit in here:
-            self.grounding.actions(bit | nothing)
-        return self.grounding.specials[name]
 
     def _results(self, special: GroundSpecial, facts: int) -> tuple[int, int]:
         if len(special.results) == 1:

@@ -24,8 +24,9 @@ class GoalTest:
                 self.variables[kind, id_] = _candidates(kind, id_, grounding)
         options = [self._groundings(atom, grounding) for atom in goal.atoms]
         self._atoms = sorted(zip(goal.atoms, options, strict=True), key=lambda pair: len(pair[1]))
-        self._any = [sum({bit for _, bit in option if bit > 0}) for _, option in self._atoms]
-        self._always = [any(bit < 0 for _, bit in option) for _, option in self._atoms]
+        self._any = [
+            sum({bit for _, bit in option}) for _, option in self._atoms if not any(bit < 0 for _, bit in option)
+        ]
 
     def _groundings(self, atom: GoalAtom, grounding: Grounding) -> list[tuple[tuple[str, ...], int]]:
         """Returns (objects, bit) for each way this atom can be true; `_ALWAYS` for what holds for good."""
@@ -44,8 +45,8 @@ class GoalTest:
 
     def holds(self, facts: int) -> bool:
         """Says whether some binding of the variables makes every atom true."""
-        for mask, always in zip(self._any, self._always, strict=True):
-            if not (always or facts & mask):
+        for mask in self._any:
+            if not facts & mask:
                 return False
         return self._join(facts, 0, {})
 

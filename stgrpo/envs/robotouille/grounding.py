@@ -1,9 +1,9 @@
 """Compiles the rules and one kitchen into bit masks.
 
 Every atom that can change has a bit; a set of facts is a Python int. Ground actions are made on demand: candidates, no
-more than masks, for one position of the robot and one content of its hand at a time, as nothing else of the whole
-product of bindings can be valid; the rest of an action when it is first found valid. So even kitchens with tens of
-thousands of groundings are ready in a fraction of a millisecond.
+more than masks, for one place of the robot, what is there and what it holds, as nothing else of the whole product of
+bindings can be valid; the rest of an action when it is first found valid. So even kitchens with tens of thousands of
+groundings are ready in a fraction of a millisecond.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -28,7 +28,9 @@ from stgrpo.envs.robotouille.kitchen import Kitchen
 
 Atom = tuple[str, tuple[str, ...]]
 SITUATION = ("loc", "nothing", "has_item", "has_container")
-"""Where the robot is and what it holds: the predicates by which ground actions are looked up."""
+"""Where the robot is and what it holds."""
+HERE = ("item_on", "item_at", "container_at", "station_empty")
+"""What is at a station, the last argument. Of these, actions only ask for those of the robot's own."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ class GroundAction:
 
 @dataclass(slots=True)
 class _Candidate:
-    """A binding of an action's parameters that fits the robot's place and hand; grounded once it is found valid."""
+    """A binding of an action to what the robot holds and has before it; grounded once it is found valid."""
 
     need: int
     forbid: int
@@ -70,8 +72,8 @@ class _Candidate:
 class _Schema:
     """An action with each parameter replaced by its place among them.
 
-    `fixed` are preconditions by which bindings are found: what holds for good, and where the robot is and what it
-    holds. `open` ones become bits.
+    `fixed` are preconditions by which bindings are found, the most telling first: where the robot is and what it holds,
+    what is at its station, what holds for good. `open` ones become bits.
     """
 
     def __init__(self, action: Action):
@@ -82,7 +84,8 @@ class _Schema:
             chosen = [literal for literal in action.preconditions if _role(literal) == kind]
             return [(literal.predicate, tuple(place[arg] for arg in literal.args)) for literal in chosen]
 
-        self.fixed, self.open, self.forbidden = literals("fixed"), literals("open"), literals("forbidden")
+        self.fixed = [*literals("situation"), *literals("here"), *literals("static")]
+        self.open, self.forbidden = literals("open"), literals("forbidden")
         bound = {index for _, places in self.fixed for index in places}
         self.types = [TYPE_OF_LETTER[parameter[0]] for parameter in action.parameters]
         self.free = [index for index in range(len(place)) if index not in bound]
@@ -108,7 +111,11 @@ class _Schema:
 def _role(literal: Literal) -> str:
     if not literal.value:
         return "forbidden"
-    return "open" if literal.predicate in CHANGING and literal.predicate not in SITUATION else "fixed"
+    if literal.predicate in SITUATION:
+        return "situation"
+    if literal.predicate in HERE:
+        return "here"
+    return "open" if literal.predicate in CHANGING else "static"
 
 
 def _extend(bound: list[str], places: tuple[int, ...], args: tuple[str, ...]) -> list[str] | None:
@@ -145,6 +152,11 @@ class Grounding:
         self.atoms = tuple(self.bits)
         self.start = sum(self.bits[atom] for atom in start if atom[0] in CHANGING)
         self.situation = sum(bit for atom, bit in self.bits.items() if atom[0] in SITUATION)
+        self._loc = sum(self._bits_of("loc"))
+        self._near = {loc: self.situation for loc in self._bits_of("loc")}
+        for (name, args), bit in self.bits.items():
+            if name in HERE:
+                self._near[self.bits["loc", (self.robot, args[-1])]] |= bit
         self.created = tuple(self.bits["iswater", (meal,)] for meal in self.objects["meal"])
         self.specials: dict[str, GroundSpecial] = {}
         self._candidates: dict[int, tuple[_Candidate, ...]] = {}
@@ -153,6 +165,9 @@ class Grounding:
         for args in product(*(self.objects[type_] for type_ in predicate.types)):
             if len(args) == 1 or args[0] != args[1]:
                 yield predicate.name, args
+
+    def _bits_of(self, predicate: str) -> list[int]:
+        return [bit for (name, _), bit in self.bits.items() if name == predicate]
 
     def true_atoms(self, facts: int) -> Iterator[Atom]:
         """Yields the atoms of a set of facts, without those that hold for good."""
@@ -166,27 +181,34 @@ class Grounding:
         found = (c for c in self._fitting(facts) if facts & c.need == c.need and not facts & c.forbid)
         return {action.text: action for action in (c.ground or self._ground(c) for c in found)}
 
-    def actions(self, facts: int) -> tuple[GroundAction, ...]:
-        """Returns all ground actions that fit the robot's place and hand, in display order."""
-        return tuple(candidate.ground or self._ground(candidate) for candidate in self._fitting(facts))
-
     def _fitting(self, facts: int) -> tuple[_Candidate, ...]:
-        situation = facts & self.situation
-        candidates = self._candidates.get(situation)
+        """Returns the bindings that fit the robot's place and hand and what is there, in display order."""
+        near = facts & self._near[facts & self._loc]
+        candidates = self._candidates.get(near)
         if candidates is None:
             known = dict(self._static_args)
-            for name in SITUATION:
-                known[name] = []
-            for name, args in self.true_atoms(situation):
-                known[name].append(args)
-            candidates = self._candidates[situation] = tuple(
-                _Candidate(
-                    self._mask(schema.open, args), self._mask(schema.forbidden, args), schema.action, tuple(args)
-                )
-                for schema in _SCHEMAS
-                for args in schema.bindings(known, self.objects)
-            )
+            for name, args in self.true_atoms(near):
+                known.setdefault(name, []).append(args)
+            candidates = self._candidates[near] = tuple(self._bind(known))
         return candidates
+
+    def _bind(self, known: Mapping[str, list[tuple[str, ...]]]) -> Iterator[_Candidate]:
+        for schema in _SCHEMAS:
+            for args in schema.bindings(known, self.objects):
+                need, forbid = self._mask(schema.open, args), self._mask(schema.forbidden, args)
+                yield _Candidate(need, forbid, schema.action, tuple(args))
+
+    def special(self, name: str) -> GroundSpecial:
+        """Returns a lasting effect by its name, also where its action was never looked at (a state from elsewhere)."""
+        if name not in self.specials:
+            known = dict(self._static_args)
+            for predicate, args in self.atoms:
+                if predicate in SITUATION or predicate in HERE:
+                    known.setdefault(predicate, []).append(args)
+            for candidate in self._bind(known):
+                if candidate.action.specials:
+                    self._ground(candidate)
+        return self.specials[name]
 
     def _mask(self, literals: list[tuple[str, tuple[int, ...]]], args: Sequence[str]) -> int:
         mask = 0
