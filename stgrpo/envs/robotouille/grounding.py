@@ -29,7 +29,7 @@ from stgrpo.envs.robotouille.kitchen import Kitchen
 Atom = tuple[str, tuple[str, ...]]
 SITUATION = ("loc", "nothing", "has_item", "has_container")
 """Where the robot is and what it holds."""
-HERE = ("item_on", "item_at", "container_at", "station_empty")
+HERE = ("item_at", "container_at")
 """What is at a station, the last argument. Of these, actions only ask for those of the robot's own."""
 
 
@@ -92,12 +92,14 @@ class _Schema:
 
     def bindings(self, known: Mapping[str, list[tuple[str, ...]]], objects: Mapping) -> Iterator[Sequence[str]]:
         """Yields the bindings that agree with what is known, in the order of the objects."""
+        if not all(predicate in known for predicate, _ in self.fixed):
+            return
         bindings = [[""] * len(self.types)]
         for predicate, places in self.fixed:
             bindings = [
                 extended
                 for bound in bindings
-                for args in known.get(predicate, ())
+                for args in known[predicate]
                 if (extended := _extend(bound, places, args)) is not None
             ]
         for bound in bindings:
@@ -159,6 +161,7 @@ class Grounding:
                 self._near[self.bits["loc", (self.robot, args[-1])]] |= bit
         self.created = tuple(self.bits["iswater", (meal,)] for meal in self.objects["meal"])
         self.specials: dict[str, GroundSpecial] = {}
+        self._made: list[dict[tuple[str, ...], _Candidate]] = [{} for _ in _SCHEMAS]
         self._candidates: dict[int, tuple[_Candidate, ...]] = {}
 
     def _atoms_of(self, predicate: Predicate) -> Iterator[Atom]:
@@ -193,10 +196,13 @@ class Grounding:
         return candidates
 
     def _bind(self, known: Mapping[str, list[tuple[str, ...]]]) -> Iterator[_Candidate]:
-        for schema in _SCHEMAS:
-            for args in schema.bindings(known, self.objects):
-                need, forbid = self._mask(schema.open, args), self._mask(schema.forbidden, args)
-                yield _Candidate(need, forbid, schema.action, tuple(args))
+        for schema, made in zip(_SCHEMAS, self._made, strict=True):
+            for args in map(tuple, schema.bindings(known, self.objects)):
+                candidate = made.get(args)
+                if candidate is None:
+                    need, forbid = self._mask(schema.open, args), self._mask(schema.forbidden, args)
+                    candidate = made[args] = _Candidate(need, forbid, schema.action, args)
+                yield candidate
 
     def special(self, name: str) -> GroundSpecial:
         """Returns a lasting effect by its name, also where its action was never looked at (a state from elsewhere)."""
