@@ -1,12 +1,14 @@
-"""Exact distances and optimal actions of any reachable state of the paper's tasks.
+"""Plans, exact distances and optimal actions of any state of any task.
 
-Plans that only move and manipulate come from `rearrangement.py`. Where a raw item that could serve lies about in a
-kitchen with a stove, cooking it may be shorter (say, when the cooked one is buried), so this is bounded from below:
-a plan with n manipulations and a cooking takes at least 2n - 1 steps for them and their moves, 1 to cook, and 1 more
-if the item stands on its stove already (the visit to cook it there has no other use) or is held while the robot is not
-at an empty stove (it starts with a move). An effect already under way may complete as its item is put on the stove, so
-that it is taken off again without the move between, which saves a step at most once for each effect. Only where this
-bound does not exceed the plan without cooking, a search over the engine's own states decides, timers included.
+Goals that ask for food to be prepared, or for a soup, are the business of `search.py`. The others, the paper's among
+them, are solved faster here. Plans that only move and manipulate come from `rearrangement.py`. Where a raw item that
+could serve lies about in a kitchen with a stove, cooking it may be shorter (say, when the cooked one is buried), so
+this is bounded from below: a plan with n manipulations and a cooking takes at least 2n - 1 steps for them and their
+moves, 1 to cook, and 1 more if the item stands on its stove already (the visit to cook it there has no other use) or is
+held while the robot is not at an empty stove (it starts with a move). An effect already under way may complete as its
+item is put on the stove, so that it is taken off again without the move between, which saves a step at most once for
+each effect. Only where this bound does not exceed the plan without cooking, a search over the engine's own states
+decides, timers included.
 """
 
 import heapq
@@ -18,10 +20,13 @@ from stgrpo.envs.robotouille.engine import RobotouilleProblem, State
 from stgrpo.envs.robotouille.grounding import Atom
 from stgrpo.envs.robotouille.rearrangement import Rearrangement
 from stgrpo.envs.robotouille.requirements import UNREACHABLE, Config, ManipulationBound, compile_requirements
+from stgrpo.envs.robotouille.search import Plan, Search
 from stgrpo.errors import UserError
 
 _QUALITIES = ("iscooked", "iscut", "isfried")
 _COOKED = "iscooked"
+_PLACES = ("item_on", "atop", "item_at", "clear")
+_QUICK_LOOK = 2000
 
 
 @dataclass(frozen=True)
@@ -36,14 +41,108 @@ class _Solvers:
 class RobotouillePlanner:
     """The planner of one problem; results are kept, so that asking again is cheap.
 
-    Raises:
-        UserError: the goal is not one of places and qualities, or there are containers.
+    Args:
+        problem: the kitchen.
+        seconds: the time that a question may take where food has to be prepared, before it is given up.
     """
+
+    def __init__(self, problem: RobotouilleProblem, *, seconds: float = 60.0):
+        self._problem, self._seconds = problem, seconds
+        self._carrying = _Carrying(problem) if _only_carries(problem) else None
+        self._search = None if self._carrying else Search(problem)
+
+    def solve(self, state: State, *, seconds: float | None = None) -> Plan:
+        """Returns the best plan found in the time, with a bound that tells how good it is.
+
+        Raises:
+            UserError: no plan was found.
+        """
+        if self._carrying:
+            actions = []
+            while optimal := self._carrying.optimal_actions(state):
+                actions.append(optimal[0])
+                state = self._problem.step(state, optimal[0])
+            return Plan(tuple(actions), len(actions))
+        seconds = self._seconds if seconds is None else seconds
+        plan = self._search.solve(state, seconds=seconds)
+        if plan is None and self._search.lower_bound(state) >= UNREACHABLE:
+            raise UserError(f"planner: {self._kitchen()} has no plan: its goal cannot be reached from here")
+        if plan is None:
+            raise self._gives_up("no plan found", seconds)
+        return plan
+
+    def distance(self, state: State) -> int:
+        """Returns the least number of steps to the goal.
+
+        Raises:
+            UserError: the goal cannot be reached from here, or the proof takes longer than the planner's time.
+        """
+        if self._carrying:
+            return self._carrying.distance(state)
+        plan = self.solve(state)
+        if not plan.optimal:
+            least, found = plan.bound, len(plan.actions)
+            raise self._gives_up(f"between {least} and {found} steps, no more is proved", self._seconds)
+        return len(plan.actions)
+
+    def optimal_actions(self, state: State) -> tuple[str, ...]:
+        """Returns the actions that lead one step nearer to the goal, in display order; none at the goal.
+
+        Raises:
+            UserError: like `distance`.
+        """
+        if self._carrying:
+            return self._carrying.optimal_actions(state)
+        distance = self.distance(state)
+        if distance == 0:
+            return ()
+        problem = self._problem
+        try:
+            return tuple(
+                action
+                for action in problem.valid_actions(state)
+                if self._search.shorter(problem.step(state, action), distance, seconds=self._seconds)
+            )
+        except TimeoutError:
+            raise self._gives_up("the set of optimal actions is not proved", self._seconds) from None
+
+    def solves_within(self, state: State, steps: int) -> bool:
+        """Says whether some plan takes at most so many steps; where food is prepared, whether a quick look finds one.
+
+        The answer depends on nothing but its arguments, not on the speed of the machine.
+        """
+        if self._carrying:
+            return self._carrying.solves_within(state, steps)
+        return self._search.reaches(state, steps, nodes=_QUICK_LOOK)
+
+    def _kitchen(self) -> str:
+        return f"{self._problem.task!r} {self._problem.layout!r}"
+
+    def _gives_up(self, what: str, seconds: float) -> UserError:
+        return UserError(f"planner: {self._kitchen()}: {what} in {seconds:g} s; give RobotouillePlanner more seconds")
+
+
+def _only_carries(problem: RobotouilleProblem) -> bool:
+    """Says whether the goal can be met by carrying alone: all it asks for is there, cooked where it must be."""
+    goal, grounding = problem.kitchen.goal, problem.grounding
+    if grounding.objects["container"] or any(a.predicate not in (*_PLACES, _COOKED) for a in goal.atoms):
+        return False
+    start = {*grounding.true_atoms(grounding.start), *grounding.static}
+    cooked = {
+        (kind, id_) for a in goal.atoms if a.predicate == _COOKED for kind, id_ in zip(a.kinds, a.ids, strict=True)
+    }
+    for kind in {kind for kind, _ in cooked}:
+        ready = sum(kind in args[0] for name, args in start if name == _COOKED)
+        if ready < sum(k == kind for k, _ in cooked):
+            return False
+    return True
+
+
+class _Carrying:
+    """Exact plans for goals of places and cooked items, where enough is cooked already."""
 
     def __init__(self, problem: RobotouilleProblem):
         self._problem, self._grounding = problem, problem.grounding
-        if self._grounding.objects["container"]:
-            raise UserError(f"planner: {problem.task!r} has containers, which are not planned; use a task without")
         self._items, self._stations = self._grounding.objects["item"], self._grounding.objects["station"]
         self._requirements = compile_requirements(problem.kitchen.goal, _QUALITIES)
         self._index = {name: i for names in (self._items, self._stations) for i, name in enumerate(names)}
