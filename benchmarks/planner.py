@@ -20,7 +20,7 @@ from stgrpo.envs.robotouille import RobotouilleProblem, load, make
 from stgrpo.envs.robotouille.benchmark import TESTING_SEEDS
 from stgrpo.envs.robotouille.generator import generate
 from stgrpo.envs.robotouille.layouts import canonical_key
-from stgrpo.envs.robotouille.tasks import get_task
+from stgrpo.envs.robotouille.tasks import PAPER_TASKS, get_task
 
 OPTIMA = {
     "cheese_sandwich": (7, 8, 10, 11, 8, 14, 8, 8, 8, 5),
@@ -106,7 +106,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--layouts", help="recorded layouts with their optima")
     arguments = parser.parse_args()
-    for task in ROBOTOUILLE.tasks():
+    for task in PAPER_TASKS:
         tests = [make(task, f"test:{seed}") for seed in TESTING_SEEDS]
         figure("benchmark_layouts", task, tests, OPTIMA[task])
         for family in ("small", "random"):

@@ -32,7 +32,8 @@ def base() -> ConfigDict:
     c.env.name = "robotouille"
     c.env.engine = "ours"  # plays the episodes of evaluations: "ours", or "upstream" (the benchmark's own package)
     c.env.tasks = ("burger",)
-    c.env.family = "random"  # unseen layouts: "random" like the benchmark's, "small" 3-5 stations
+    c.env.family = "random"  # unseen layouts: "random" like the benchmark's, "small", "noisy", "horizon50", ...
+    c.env.failure = 0.0  # probability that an action fails while episodes are played: only time passes
 
     c.expert = ConfigDict()
     c.expert.kind = "planner"  # A*; the paper's is Llama-3.3-70B by rejection sampling
@@ -238,6 +239,8 @@ def _limits(c: ConfigDict, names: list[str], good: Callable[[float], bool], limi
 
 
 def _sampling(c: ConfigDict) -> Iterator[str]:
+    if not 0 <= c.env.failure < 1:
+        yield f"env.failure={c.env.failure} is no probability below 1: use one from 0 to 0.9"
     if c.grpo.top_p != 1.0 or c.grpo.top_k != 0:
         yield (
             f"grpo.top_p={c.grpo.top_p}, grpo.top_k={c.grpo.top_k}: training must sample from the policy itself, "

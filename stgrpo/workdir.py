@@ -36,14 +36,18 @@ class WorkDir:
     def claim(self, config: ml_collections.ConfigDict) -> None:
         """Makes the directory this config's, or checks that it is.
 
+        A field that the directory's config does not have yet, since it is older, counts as having its default.
+
         Raises:
           UserError: it belongs to another config; the fields that differ are named.
         """
+        from stgrpo.config import base  # brings jax, which those who only read a work directory do without
+
         file = self.path / "config.json"
         mine = json.loads(config.to_json())
         if file.is_file():
             theirs = _read_json(file)
-            differ = sorted(_differences(mine, theirs))
+            differ = sorted(_differences(mine, _completed(theirs, json.loads(base().to_json()))))
             if differ:
                 shown = "; ".join(differ[:6]) + ("; ..." if len(differ) > 6 else "")
                 raise UserError(f"{self.path} belongs to a run with another config ({shown}): use another --workdir")
@@ -131,6 +135,12 @@ def _read_json(file: Path) -> dict:
         return json.loads(file.read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
         raise UserError(f"{file} is not JSON ({error}): restore it or use another --workdir") from error
+
+
+def _completed(given: dict, defaults: dict) -> dict:
+    """The given fields, and the defaults of all others."""
+    parts = {k: _completed(v, defaults[k]) for k, v in given.items() if isinstance(v, dict) and k in defaults}
+    return {**defaults, **given, **parts}
 
 
 def _differences(mine: object, theirs: object, at: str = "") -> Iterator[str]:

@@ -6,6 +6,9 @@ import pathlib
 import pytest
 
 from stgrpo.cli import main
+from stgrpo.config import base
+from stgrpo.errors import UserError
+from stgrpo.workdir import WorkDir
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
 SMOKE = f"--config={REPOSITORY / 'configs' / 'tiny.py'}:smoke"
@@ -70,6 +73,20 @@ def test_a_work_directory_belongs_to_one_config(tmp_path, capsys):
     error = capsys.readouterr().err
     assert "seed: 5 here, 0 there" in error and "grpo.kl_coef: 0.5 here" in error
     assert {p: p.read_bytes() for p in (tmp_path / "w").rglob("*") if p.is_file()} == before
+
+
+def test_an_older_work_directory_has_the_defaults_of_fields_that_are_new(tmp_path):
+    workdir = WorkDir(tmp_path / "w")
+    config = base()
+    workdir.claim(config)
+    file = tmp_path / "w" / "config.json"
+    older = json.loads(file.read_text())
+    del older["env"]["failure"], older["sft"]["group_by_length"]
+    file.write_text(json.dumps(older))
+    workdir.claim(config)
+    config.env.failure = 0.5
+    with pytest.raises(UserError, match="env.failure: 0.5 here, 0.0 there"):
+        workdir.claim(config)
 
 
 def test_a_foreign_folder_is_refused(tmp_path, capsys):

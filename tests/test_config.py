@@ -42,6 +42,7 @@ def test_there_are_configs():
         ("sft.micro_batches", 3, "sft.batch=8 is not a multiple of sft.micro_batches=3: use sft.batch=9"),
         ("model.name", "qwen2.5-2b", "did you mean 'qwen2.5-"),
         ("grpo.clip_low", 1.5, "below 1"),
+        ("env.failure", 1.0, "use one from 0 to 0.9"),
     ],
 )
 def test_an_error_names_the_field_the_value_and_the_way_out(field, value, says):

@@ -24,7 +24,7 @@ def collect(
     Args:
         environment: the registry entry that makes kitchens and planners.
         task: one of its tasks.
-        family: one of its layout families, "small" or "random".
+        family: one of its layout families, such as "small" or "random".
         split: "train", "validation" or "test".
         count: how many kitchens.
         seed: where the enumeration of kitchens starts.

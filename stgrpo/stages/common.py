@@ -15,6 +15,7 @@ from stgrpo.data.examples import Example, build_examples
 from stgrpo.data.records import read_trajectories
 from stgrpo.data.tokenizer import Tokenizer
 from stgrpo.envs.base import Environment
+from stgrpo.envs.stochastic import FlakyEnvironment
 from stgrpo.errors import UserError
 from stgrpo.models.shapes import ModelShape
 from stgrpo.models.sharding import make_mesh
@@ -51,8 +52,9 @@ def open_setting(config: ConfigDict, workdir: WorkDir) -> Setting:
 
 
 def playing_environment(config: ConfigDict) -> Environment:
-    """The environment in which episodes are played: that of the config on the engine of the config."""
-    return envs.get(config.env.name, engine=config.env.engine)
+    """The environment in which episodes are played: on the engine of the config, with its failures."""
+    environment = envs.get(config.env.name, engine=config.env.engine)
+    return FlakyEnvironment(environment, config.env.failure, config.seed) if config.env.failure else environment
 
 
 def prompt_style(config: ConfigDict) -> PromptStyle:

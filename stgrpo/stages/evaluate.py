@@ -1,6 +1,7 @@
 """Evaluate: a policy plays whole episodes in kitchens it has never seen."""
 
 import dataclasses
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -101,12 +102,15 @@ def load_policy(config: ConfigDict, folder: Path, record: Record) -> tuple[JaxSa
 
 
 def evaluate_checkpoint(config: ConfigDict, folder: Path, directory: Path) -> list[Evaluation]:
-    """Plays every suite of the config with the policy of one step folder; complete results are kept."""
+    """Plays every suite of the config with the policy of one step folder.
+
+    Results that are there already are kept if the same policy played the same kitchens in the same way.
+    """
     record = load_record(folder)
     wanted = {f"{record.stage}_{suite.name}": suite for suite in suites(config)}
     there = list_evaluations(directory)
     results = [read_evaluation(directory, name) for name in wanted if name in there]
-    results = [r for r in results if r.settings["fingerprint"] == record.fingerprint]
+    results = [r for r in results if r.settings == _as_json(_settings(config, wanted[r.name], record))]
     for result in results:
         say(f"evaluate: {result.name} is complete, skipped")
         del wanted[result.name]
@@ -158,6 +162,11 @@ def _comparison(suite: str, before: Evaluation, after: Evaluation) -> str:
     )
 
 
+def _as_json(settings: dict[str, object]) -> object:
+    """Settings as they are read from a file: lists for tuples."""
+    return json.loads(json.dumps(settings))
+
+
 def _settings(config: ConfigDict, suite: Suite, record: Record) -> dict[str, object]:
     e = config.evaluation
     return {
@@ -167,6 +176,7 @@ def _settings(config: ConfigDict, suite: Suite, record: Record) -> dict[str, obj
         "parameters": record.shape.parameter_count(),
         "suite": dataclasses.asdict(suite),
         "engine": config.env.engine,
+        "failure": config.env.failure,
         "temperature": e.temperature,
         "top_p": e.top_p,
         "top_k": e.top_k,

@@ -21,6 +21,18 @@ def test_a_damaged_newest_checkpoint_gives_way_to_the_one_before(tmp_path, capsy
     assert "checkpoint before it is used" in caplog.text
     settings = json.loads((workdir / "evaluation" / "sft_unseen.json").read_text())["settings"]
     assert settings["step"] == 4
+    # The same policy in the same kitchens is not played again; where actions fail it is.
+    capsys.readouterr()
+    main(["evaluate", *arguments])
+    assert "sft_unseen is complete, skipped" in capsys.readouterr().out
+    checkpoint = f"--checkpoint={workdir / 'checkpoints' / 'sft' / '4'}"
+    out = tmp_path / "out"
+    for failure in ("0.0", "0.9"):
+        flaky = (f"--workdir={out}", "--config.evaluation.layouts=2", f"--config.env.failure={failure}")
+        main(["evaluate", SMOKE, checkpoint, *flaky])
+        (written,) = out.rglob("sft_unseen.json")
+        assert json.loads(written.read_text())["settings"]["failure"] == float(failure)
+    assert "skipped" not in capsys.readouterr().out
     shutil.rmtree(workdir / "checkpoints" / "sft" / "4")
     capsys.readouterr()
     try:
