@@ -1,6 +1,7 @@
 """Time to plan, and engine speed: one JSON line a figure.
 
     python benchmarks/planner.py [--layouts=../shared/traces/layouts.jsonl.gz]
+    python benchmarks/planner.py --optima [TASK ...] [--layout=default] [--seconds=60]
 
 Times are of fresh planners (nothing cached), wall clock, on one core. `optimal` counts the layouts whose distance is
 the known optimum; with --layouts, the recorded layouts and their numbers of optimal plans are checked as well.
@@ -21,6 +22,7 @@ from stgrpo.envs.robotouille.benchmark import TESTING_SEEDS
 from stgrpo.envs.robotouille.generator import generate
 from stgrpo.envs.robotouille.layouts import canonical_key
 from stgrpo.envs.robotouille.tasks import PAPER_TASKS, get_task
+from stgrpo.errors import UserError
 
 OPTIMA = {
     "cheese_sandwich": (7, 8, 10, 11, 8, 14, 8, 8, 8, 5),
@@ -81,6 +83,18 @@ def recorded(path: str) -> None:
     print(json.dumps({**result, "plan_ms_max": round(1e3 * max(times), 2)}), flush=True)
 
 
+def optimum(task: str, layout: str, seconds: float) -> None:
+    """Prints the best plan's steps and the proved bound of one kitchen, and the CPU time they took."""
+    problem, started = make(task, layout), time.process_time()
+    line = {"figure": "optimum", "task": task, "layout": layout, "cap": problem.max_steps}
+    try:
+        plan = ROBOTOUILLE.planner(problem).solve(problem.initial_state(), seconds=seconds)
+        line |= {"steps": len(plan.actions), "bound": plan.bound}
+    except UserError as error:
+        line |= {"error": str(error)}
+    print(json.dumps({**line, "cpu_s": round(time.process_time() - started, 2)}), flush=True)
+
+
 def engine(task: str, layout: str, steps: int = 20_000) -> None:
     """Prints the time of a step of a random walk: valid actions, text, step and goal test."""
     problem, rng = make(task, layout), random.Random(0)
@@ -105,7 +119,16 @@ def main() -> None:
     """Prints all figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--layouts", help="recorded layouts with their optima")
+    parser.add_argument("--optima", nargs="*", metavar="TASK", help="only the optima of these tasks, or of all")
+    parser.add_argument("--layout", default="", help="with --optima: one layout instead of the default and test ones")
+    parser.add_argument("--seconds", type=float, default=60.0, help="with --optima: the time a kitchen may take")
     arguments = parser.parse_args()
+    if arguments.optima is not None:
+        for task in arguments.optima or ROBOTOUILLE.tasks():
+            every = ("default", *ROBOTOUILLE.benchmark_layouts(task))
+            for layout in (arguments.layout,) if arguments.layout else every:
+                optimum(task, layout, arguments.seconds)
+        return
     for task in PAPER_TASKS:
         tests = [make(task, f"test:{seed}") for seed in TESTING_SEEDS]
         figure("benchmark_layouts", task, tests, OPTIMA[task])

@@ -4,7 +4,7 @@ from collections.abc import Hashable
 
 from stgrpo.data.records import Step, Trajectory
 from stgrpo.envs.base import Planner, Problem
-from stgrpo.experts.reasoning import KitchenProblem, Scene, explain, outline
+from stgrpo.experts.reasoning import WAIT, KitchenProblem, Scene, explain, outline
 
 
 class PlannerExpert:
@@ -12,7 +12,7 @@ class PlannerExpert:
 
     Where several actions are optimal it takes the one the kitchen displays first. The order of display depends on the
     kitchen alone, so the choice is the same in every run, and a model can see it in its prompt: of several free tables,
-    say, the one that is listed first.
+    say, the one that is listed first. Where waiting is optimal it waits, rather than walk about.
     """
 
     def __init__(self, problem: Problem, planner: Planner) -> None:
@@ -31,7 +31,7 @@ class PlannerExpert:
             if not optimal:
                 kitchen = f"{self._problem.task} {self._problem.layout}"
                 raise ValueError(f"no action leads to the goal of {kitchen} from here")
-            self._choices[state] = optimal[0]
+            self._choices[state] = WAIT if WAIT in optimal else optimal[0]
         return self._choices[state]
 
     def plan(self, state: Hashable) -> tuple[str, ...]:

@@ -5,7 +5,8 @@ A model trained from scratch fails at looking things up, not at planning, so a r
 - names only what the next sub-goal needs, and in this order: where the robot is and what it holds, what is missing,
   what stands in its way if anything does, where to act, and last the conclusion, right behind the fact it follows from.
 
-The sub-goal comes from the plan: the next thing that is put down for good in the stack which ends up being the goal.
+The sub-goal comes from the plan: what is next done to the thing in question (cut, cook, fill, add, ...), or else the
+next thing that is put down for good in the stack which ends up being the goal.
 
     robot1 is at table1. robot1 is holding nothing. Next, patty1 must go on top of bottombun1. patty1 is directly under
     lettuce1. lettuce1 is at table3. So move there.
@@ -24,6 +25,7 @@ DEEDS = {
     "place": re.compile(rf"Place (\S+) on (\S+) using {ROBOT}"),
     "stack": re.compile(rf"Stack (\S+) on top of (\S+) using {ROBOT}"),
 }
+WAIT = "Do nothing"
 CONCLUSIONS = {"pick up": "pick it up", "unstack": "unstack it", "place": "place it", "stack": "stack it"}
 
 
@@ -112,10 +114,14 @@ def explain(scene: Scene, plan: Sequence[str]) -> str:
         One line of sentences without "Action:".
     """
     deeds = _deeds(scene.station, plan)
-    now = deeds[0]
     where = [f"{ROBOT} is at {scene.station}", f"{ROBOT} is holding {scene.held or 'nothing'}"]
+    if plan[0] == WAIT:
+        thing = f" for {deeds[0].item or deeds[0].action.split()[1]}" if deeds else ""
+        return " ".join(f"{sentence}." for sentence in [*_quote(scene, where), f"Next, wait{thing}", "So do nothing"])
+    now = deeds[0]
     if not (now.takes or now.puts):
-        aim, spot = [f"Next, {now.action[0].lower()}{now.action.removesuffix(f' using {ROBOT}')[1:]}"], []
+        things = [word.removesuffix("'s") for word in now.action.split() if word != ROBOT]
+        aim, spot = [_chore(now)], _quote(scene, [f"{thing} is at {now.station}" for thing in things])
     else:
         aim, spot = _aim(scene, deeds), _spot(scene, now)
     return " ".join(f"{sentence}." for sentence in [*_quote(scene, where), *aim, *spot, _conclusion(scene, now)])
@@ -130,6 +136,8 @@ def outline(plan: Sequence[str]) -> str:
 def _deeds(station: str, plan: Sequence[str]) -> list[Deed]:
     deeds = []
     for action in plan:
+        if action == WAIT:
+            continue
         if move := MOVE.fullmatch(action):
             station = move.group(2)
             continue
@@ -153,6 +161,10 @@ def _for_good(deeds: Sequence[Deed]) -> list[Deed]:
 def _aim(scene: Scene, deeds: Sequence[Deed]) -> list[str]:
     """What is missing, and what stands in the way of it where the next deed only makes room."""
     now, parts = deeds[0], _for_good(deeds)
+    chore = _next_chore(deeds, parts)
+    if chore is not None:
+        aside = now.puts and chore.station != now.station
+        return [_chore(chore), *([f"{now.item} must go aside first"] if aside else [])]
     if now.puts:
         if not parts:
             return [f"Next, {now.item} must go aside"]
@@ -168,6 +180,20 @@ def _aim(scene: Scene, deeds: Sequence[Deed]) -> list[str]:
             if now.item in scene.above(thing):
                 return [_missing(part), *_quote(scene, _way_to_top(scene, thing))]
     return [f"Next, {now.support} must be free of {now.item}"]
+
+
+def _next_chore(deeds: Sequence[Deed], parts: Sequence[Deed]) -> Deed | None:
+    """What is done to the first deed's item or container before it is put down for good, None if nothing is."""
+    for deed in deeds[1:]:
+        if deed.item == deeds[0].item and deed in parts:
+            return None
+        if not (deed.takes or deed.puts) and re.search(rf"\b{deeds[0].item}\b", deed.action):
+            return deed if deeds[0] not in parts else None
+    return None
+
+
+def _chore(deed: Deed) -> str:
+    return f"Next, {deed.action[0].lower()}{deed.action.removesuffix(f' using {ROBOT}')[1:]}"
 
 
 def _missing(part: Deed) -> str:

@@ -170,9 +170,21 @@ def test_actions_of_other_tasks_are_explained_too() -> None:
     kitchen = scene("table1", None, table1="", stove1="patty1")
     plan = [move("table1", "stove1"), "Cook patty1 on stove1 using robot1", "Do nothing"]
     assert explain(kitchen, plan) == (
-        "robot1 is at table1. robot1 is holding nothing. Next, cook patty1 on stove1. So move to stove1."
+        "robot1 is at table1. robot1 is holding nothing. Next, cook patty1 on stove1. patty1 is at stove1. "
+        "So move to stove1."
     )
-    assert explain(kitchen, ["Do nothing"]).endswith("Next, do nothing. So do that now.")
+    assert explain(kitchen, ["Do nothing"]).endswith("Next, wait. So do nothing.")
+    then = ["Do nothing", "Do nothing", "Pick up patty1 from stove1 using robot1"]
+    assert explain(kitchen, then).endswith("Next, wait for patty1. So do nothing.")
+
+
+def test_what_will_be_done_to_a_thing_is_said_before_where_it_goes() -> None:
+    kitchen = scene("table1", None, table1="patty1", stove1="", table2="")
+    plan = ["Pick up patty1 from table1 using robot1", move("table1", "stove1"), "Place patty1 on stove1 using robot1"]
+    plan += ["Cook patty1 on stove1 using robot1", "Do nothing", "Do nothing", "Do nothing"]
+    plan += ["Pick up patty1 from stove1 using robot1", move("stove1", "table2"), "Place patty1 on table2 using robot1"]
+    assert "Next, cook patty1 on stove1." in explain(kitchen, plan)
+    assert "Next, patty1 must go on a table." in explain(scene("stove1", None, stove1="patty1"), plan[-3:])
 
 
 def test_outline_knows_only_the_plan() -> None:
