@@ -121,6 +121,15 @@ def test_default_kitchens_of_the_other_tasks_are_solved_in_the_fewest_steps(task
     assert problem.is_goal(state)
 
 
+@pytest.mark.parametrize("task", ["burger", "cheese_sandwich", "cheese_burger", "double_cheese_burger"])
+def test_it_agrees_with_the_planner_for_goals_that_only_carry(task):
+    for seed in (42, 126, 252, 420):
+        problem = make(task, f"test:{seed}")
+        start = problem.initial_state()
+        plan = Search(problem).solve(start, seconds=60)
+        assert plan.optimal and len(plan.actions) == RobotouillePlanner(problem).distance(start)
+
+
 def test_what_is_not_proved_in_time_is_said_with_its_bounds():
     problem = make("soup_and_sandwich", "default")
     planner, start = RobotouillePlanner(problem, seconds=1e-9), problem.initial_state()
