@@ -112,8 +112,11 @@ def _below(wanted: Sequence[Wanted]) -> set[tuple[int, int]]:
         below |= more
 
 
-class _Layout(NamedTuple):
-    """The masks of one configuration: items above and beneath each item, those of each station, and direct supports."""
+class Places(NamedTuple):
+    """The masks of one configuration: items above and beneath each item, those of each station, and direct supports.
+
+    `station` is that of each item, -1 for those at none.
+    """
 
     held: int
     above: list[int]
@@ -121,26 +124,28 @@ class _Layout(NamedTuple):
     stack: list[int]
     support: list[int]
     bottom: list[int]
+    station: list[int]
 
     def count(self, lifted: int, twice: int) -> int:
         """Returns the manipulations for these sets."""
         return 2 * (lifted.bit_count() + twice.bit_count()) + (self.held >= 0)
 
 
-def _layout(config: Config, items: int) -> _Layout:
-    above, beneath, support = [0] * items, [0] * items, [-1] * items
+def places_of(config: Config, items: int) -> Places:
+    """Returns the masks of a configuration of so many items."""
+    above, beneath, support, station = [0] * items, [0] * items, [-1] * items, [-1] * items
     stack, bottom = [], []
-    for pile in config.stacks:
+    for index, pile in enumerate(config.stacks):
         mask, below = 0, -1
         for item in pile:
-            beneath[item], support[item] = mask, below
+            beneath[item], support[item], station[item] = mask, below, index
             mask |= 1 << item
             below = item
         for item in pile:
             above[item] = mask & ~beneath[item] & ~(1 << item)
         stack.append(mask)
         bottom.append(pile[0] if pile else -1)
-    return _Layout(config.held, above, beneath, stack, support, bottom)
+    return Places(config.held, above, beneath, stack, support, bottom, station)
 
 
 class ManipulationBound:
@@ -207,7 +212,7 @@ class ManipulationBound:
             choices[variable] = [s for s in choices[variable] if s not in empty]
         return choices
 
-    def place(self, layout: _Layout, wanted: Wanted, bound: Mapping[int, int]) -> tuple[int, int]:
+    def place(self, layout: Places, wanted: Wanted, bound: Mapping[int, int]) -> tuple[int, int]:
         """Returns the sets M and D that one required place gives rise to."""
         item = bound[wanted.item]
         lifted, twice = self._cook(layout, item) if self._to_cook >> item & 1 else (0, 0)
@@ -226,14 +231,14 @@ class ManipulationBound:
             return lifted | in_the_way, twice | (1 << item if in_the_way else 0)
         return lifted | 1 << item | layout.above[item] | in_the_way, twice | 1 << item & in_the_way
 
-    def _cook(self, layout: _Layout, item: int) -> tuple[int, int]:
+    def _cook(self, layout: Places, item: int) -> tuple[int, int]:
         if item == layout.held:
             return 0, 1 << item
         lifted = 1 << item | layout.above[item]
         on_stove = any(layout.bottom[stove] == item for stove in self._stoves)
         return lifted, 0 if on_stove else 1 << item
 
-    def total(self, layout: _Layout, bound: Mapping[int, int], lifted: int, twice: int) -> int:
+    def total(self, layout: Places, bound: Mapping[int, int], lifted: int, twice: int) -> int:
         """Returns the bound of a complete binding; `UNREACHABLE` if nothing in it is to be cooked but should be."""
         if self._to_cook and not any(self._to_cook >> bound[step.item] & 1 for step, _ in self.steps):
             return UNREACHABLE
@@ -258,7 +263,7 @@ class ManipulationBound:
                     return total - 1
         return total
 
-    def _spots(self, layout: _Layout, bound: Mapping[int, int]) -> dict[int, int]:
+    def _spots(self, layout: Places, bound: Mapping[int, int]) -> dict[int, int]:
         """For each item variable whose place is still to be made: the items now where it must go."""
         spots: dict[int, int] = {}
         for wanted in self._requirements.wanted:
@@ -280,7 +285,7 @@ class _Search:
 
     def __init__(self, bound: ManipulationBound, config: Config, floor: int):
         self._bound, self._floor = bound, floor
-        self._layout = _layout(config, bound.items)
+        self._places = places_of(config, bound.items)
         self._candidates = bound.candidates(config)
         self.best = UNREACHABLE
 
@@ -288,14 +293,14 @@ class _Search:
         """Binds the variables of the required places from `index` on, the cheapest first."""
         steps = self._bound.steps
         if index == len(steps):
-            self.best = min(self.best, self._bound.total(self._layout, bound, lifted, twice))
+            self.best = min(self.best, self._bound.total(self._places, bound, lifted, twice))
             return
         wanted, new = steps[index]
         options = []
         for number, binding in enumerate(self._bindings(new, bound)):
-            more_lifted, more_twice = self._bound.place(self._layout, wanted, binding)
+            more_lifted, more_twice = self._bound.place(self._places, wanted, binding)
             more_lifted, more_twice = lifted | more_lifted, twice | more_twice
-            options.append((self._layout.count(more_lifted, more_twice), number, more_lifted, more_twice, binding))
+            options.append((self._places.count(more_lifted, more_twice), number, more_lifted, more_twice, binding))
         options.sort()
         for cost, _, more_lifted, more_twice, binding in options:
             if cost - self._bound.may_end_with_lift >= self.best or self.best <= self._floor:

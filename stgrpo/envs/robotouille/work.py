@@ -26,7 +26,13 @@ from typing import NamedTuple
 from stgrpo.envs.robotouille.domain import CUTS, DELAY, PREDICATE
 from stgrpo.envs.robotouille.grounding import Grounding
 from stgrpo.envs.robotouille.kitchen import Goal, GoalAtom
-from stgrpo.envs.robotouille.requirements import UNREACHABLE, Wanted, compile_requirements
+from stgrpo.envs.robotouille.requirements import (
+    UNREACHABLE,
+    Config,
+    Wanted,
+    compile_requirements,
+    places_of,
+)
 from stgrpo.envs.robotouille.views import BOIL, COOK, CUT, FILL, FRY, View, Viewer
 
 _PLACES = ("item_on", "atop", "item_at", "clear")
@@ -34,7 +40,8 @@ _QUALITIES = {"iscut": 1, "iscooked": 2, "isfried": 4}
 _CUT, _COOK, _FRY = 1, 2, 4
 _STATIONS = {_CUT: "board", _COOK: "stove", _FRY: "fryer"}
 _LAUNCH_AND_WAIT = DELAY
-HELD, GONE = -1, -2
+HELD = -1
+"""The station of a container that the robot carries."""
 Binding = dict[int, int]
 """For variables of the goal, by index, the items and stations they stand for."""
 
@@ -56,17 +63,6 @@ class _Soup(NamedTuple):
     steps: int
     merges: int
     chain: int
-
-
-class _Where(NamedTuple):
-    """Masks of one view: above and beneath each item, its support and station, and each station's stack."""
-
-    above: list[int]
-    beneath: list[int]
-    support: list[int]
-    station: list[int]
-    stack: list[int]
-    bottom: list[int]
 
 
 class Vessels(NamedTuple):
@@ -264,7 +260,7 @@ class _Call:
         self._own: dict[tuple[_Step, ...], list[tuple]] = {}
         self._held = 1 << view.held if view.held >= 0 else 0
         self._processes: dict[tuple[int, int, int], tuple[int, int, int]] = {}
-        self._where = _where(view, bound.items)
+        self._where = places_of(Config(view.held, view.stacks), bound.items)
         self._gone = 0
         for mask in view.added:
             self._gone |= mask
@@ -771,21 +767,3 @@ def _numbers(signatures: Iterable[tuple]) -> list[int]:
 def _count(sums: tuple[int, int, int, int]) -> int:
     once, twice, thrice, steps = sums
     return 4 * (once.bit_count() + twice.bit_count() + thrice.bit_count()) + steps
-
-
-def _where(view: View, items: int) -> _Where:
-    above, beneath, support, station = [0] * items, [0] * items, [-1] * items, [GONE] * items
-    stack, bottom = [], []
-    for index, pile in enumerate(view.stacks):
-        mask, below = 0, -1
-        for item in pile:
-            beneath[item], support[item], station[item] = mask, below, index
-            mask |= 1 << item
-            below = item
-        for item in pile:
-            above[item] = mask & ~beneath[item] & ~(1 << item)
-        stack.append(mask)
-        bottom.append(pile[0] if pile else -1)
-    if view.held >= 0:
-        station[view.held] = HELD
-    return _Where(above, beneath, support, station, stack, bottom)
