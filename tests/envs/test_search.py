@@ -5,12 +5,14 @@ from collections import defaultdict, deque
 
 import pytest
 
+from stgrpo import envs
 from stgrpo.envs.robotouille import RobotouilleProblem, State, make
 from stgrpo.envs.robotouille.kitchen import parse_goal, parse_kitchen
 from stgrpo.envs.robotouille.planner import RobotouillePlanner
 from stgrpo.envs.robotouille.search import Search
 from stgrpo.envs.robotouille.views import Viewer
 from stgrpo.errors import UserError
+from stgrpo.experts.collect import collect
 
 POTATO = "potato(iscuttable,isfryableifcut)"
 KITCHENS = {
@@ -151,3 +153,18 @@ def test_a_kitchen_without_what_the_goal_needs_has_no_plan():
     problem = RobotouilleProblem(parse_kitchen(kitchen.replace("sink", "table"), parse_goal("soup", goal)))
     with pytest.raises(UserError, match="has no plan: its goal cannot be reached"):
         RobotouillePlanner(problem, seconds=30).distance(problem.initial_state())
+
+
+@pytest.mark.parametrize("task", ["potato_soup", "fried_chicken_sandwich"])
+def test_the_expert_solves_unseen_kitchens_in_which_food_is_prepared(task):
+    environment = envs.get("robotouille")
+    layouts = environment.layouts(task, "small", split="train", count=3)
+    assert layouts == environment.layouts(task, "small", split="train", count=3)
+    for trajectory in collect(environment, task, "small", split="train", count=3):
+        problem = make(task, trajectory.layout)
+        state = problem.initial_state()
+        assert [step.distance for step in trajectory.steps] == list(range(len(trajectory.steps), 0, -1))
+        for step in trajectory.steps:
+            assert step.action in step.optimal_actions
+            state = problem.step(state, step.action)
+        assert problem.is_goal(state) and len(trajectory.steps) <= problem.max_steps
