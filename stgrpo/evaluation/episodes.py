@@ -26,7 +26,7 @@ from stgrpo.envs.base import Planner, Problem
 from stgrpo.evaluation.records import MALFORMED, Episode, TurnRecord
 from stgrpo.react.prompt import PromptStyle, Turn, render_messages
 from stgrpo.react.response import ParsedResponse, feedback, parse_response
-from stgrpo.rollout.base import Sampler, SamplingParams
+from stgrpo.rollout.base import Sampler, SamplingParams, mix_seed
 
 LOOP_VISITS = 3
 
@@ -69,17 +69,6 @@ class EpisodeConfig:
             raise ValueError(f"on_invalid is {self.on_invalid!r}: it must be 'end' or 'retry'")
         if self.retries < 1 or self.max_exhausted < 1:
             raise ValueError(f"retries {self.retries} and max_exhausted {self.max_exhausted} must be at least 1")
-
-
-def mix_seed(*parts: int) -> int:
-    """A seed in [0, 2**31) from integers, the same on every machine and in every process (SplitMix64's finaliser)."""
-    mask, state = (1 << 64) - 1, 0
-    for part in parts:
-        state = (state + (part & mask) + 0x9E3779B97F4A7C15) & mask
-        state = ((state ^ (state >> 30)) * 0xBF58476D1CE4E5B9) & mask
-        state = ((state ^ (state >> 27)) * 0x94D049BB133111EB) & mask
-        state ^= state >> 31
-    return state >> 33
 
 
 @dataclasses.dataclass(frozen=True)

@@ -61,3 +61,14 @@ class Sampler(Protocol):
     def update_weights(self, params: Transformer, version: int) -> None:
         """Makes the next `generate` draw from these parameters."""
         ...
+
+
+def mix_seed(*parts: int) -> int:
+    """A seed in [0, 2**31) from integers, the same on every machine and in every process (SplitMix64's finaliser)."""
+    mask, state = (1 << 64) - 1, 0
+    for part in parts:
+        state = (state + (part & mask) + 0x9E3779B97F4A7C15) & mask
+        state = ((state ^ (state >> 30)) * 0xBF58476D1CE4E5B9) & mask
+        state = ((state ^ (state >> 27)) * 0x94D049BB133111EB) & mask
+        state ^= state >> 31
+    return state >> 33

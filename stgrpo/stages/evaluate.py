@@ -128,7 +128,7 @@ def run_evaluate(config: ConfigDict, workdir: WorkDir) -> None:
     """Evaluates the newest SFT and GRPO policies of a work directory."""
     results = []
     for stage in ("sft", "grpo"):
-        if workdir.checkpoints(stage).is_dir():
+        if any(workdir.checkpoints(stage).glob("[0-9]*")):
             results += newest(
                 workdir.checkpoints(stage), lambda folder: evaluate_checkpoint(config, folder, workdir.evaluation)
             )

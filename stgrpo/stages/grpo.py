@@ -13,12 +13,11 @@ from ml_collections import ConfigDict
 
 from stgrpo.data.examples import Example, stream_indices
 from stgrpo.errors import UserError
-from stgrpo.evaluation.episodes import mix_seed
 from stgrpo.evaluation.metrics import summarise
 from stgrpo.models.shapes import ModelShape
 from stgrpo.models.transformer import Transformer
 from stgrpo.react.reward import RewardWeights
-from stgrpo.rollout.base import Sampler, SamplingParams
+from stgrpo.rollout.base import Sampler, SamplingParams, mix_seed
 from stgrpo.rollout.jax_sampler import JaxSampler
 from stgrpo.stages.common import (
     Setting,
