@@ -19,13 +19,12 @@ from stgrpo.envs.robotouille.domain import PREDICATE
 from stgrpo.envs.robotouille.engine import RobotouilleProblem, State
 from stgrpo.envs.robotouille.grounding import Atom
 from stgrpo.envs.robotouille.rearrangement import Rearrangement
-from stgrpo.envs.robotouille.requirements import UNREACHABLE, Config, ManipulationBound, compile_requirements
+from stgrpo.envs.robotouille.requirements import PLACES, UNREACHABLE, Config, ManipulationBound, compile_requirements
 from stgrpo.envs.robotouille.search import Plan, Search
 from stgrpo.errors import UserError
 
 _QUALITIES = ("iscooked", "iscut", "isfried")
 _COOKED = "iscooked"
-_PLACES = ("item_on", "atop", "item_at", "clear")
 _QUICK_LOOK = 2000
 
 
@@ -125,7 +124,7 @@ class RobotouillePlanner:
 def _only_carries(problem: RobotouilleProblem) -> bool:
     """Says whether the goal can be met by carrying alone: all it asks for is there, cooked where it must be."""
     goal, grounding = problem.kitchen.goal, problem.grounding
-    if grounding.objects["container"] or any(a.predicate not in (*_PLACES, _COOKED) for a in goal.atoms):
+    if grounding.objects["container"] or any(a.predicate not in (*PLACES, _COOKED) for a in goal.atoms):
         return False
     start = {*grounding.true_atoms(grounding.start), *grounding.static}
     cooked = {

@@ -28,7 +28,7 @@ from stgrpo.envs.robotouille.kitchen import Goal
 from stgrpo.errors import UserError
 
 UNREACHABLE = 1 << 20
-_PLACES = ("item_on", "atop", "item_at", "clear")
+PLACES = ("item_on", "atop", "item_at", "clear")
 Variable = tuple[str, str]
 
 
@@ -82,17 +82,17 @@ def compile_requirements(goal: Goal, qualities: Sequence[str]) -> Requirements:
     wanted, demanded = [], [set() for _ in variables]
     for atom in goal.atoms:
         places = [variables.index(key) for key in zip(atom.kinds, atom.ids, strict=True)]
-        if atom.predicate in _PLACES:
+        if atom.predicate in PLACES:
             wanted.append(Wanted(atom.predicate, *places))
         elif atom.predicate in qualities:
             demanded[places[0]].add(atom.predicate)
         else:
             raise UserError(
-                f"planner: goals with {atom.predicate!r} are not planned; use {', '.join((*_PLACES, *qualities))}"
+                f"planner: goals with {atom.predicate!r} are not planned; use {', '.join((*PLACES, *qualities))}"
             )
     below = _below(wanted)
     depth = {x: sum(1 for _, above in below if above == x) for x in range(len(variables))}
-    wanted.sort(key=lambda w: (_PLACES.index(w.predicate), depth[w.item]))
+    wanted.sort(key=lambda w: (PLACES.index(w.predicate), depth[w.item]))
     pairs = tuple(sorted(below, key=lambda pair: (depth[pair[1]], depth[pair[0]])))
     return Requirements(tuple(variables), tuple(wanted), pairs, tuple(map(frozenset, demanded)))
 
@@ -146,6 +146,23 @@ def places_of(config: Config, items: int) -> Places:
         stack.append(mask)
         bottom.append(pile[0] if pile else -1)
     return Places(config.held, above, beneath, stack, support, bottom, station)
+
+
+def spots_of(wanted: Sequence[Wanted], layout: Places, bound: Mapping[int, int]) -> dict[int, int]:
+    """For each item variable whose place is still to be made: the items now where it must go."""
+    spots: dict[int, int] = {}
+    for place in wanted:
+        if place.predicate == "clear":
+            continue
+        item, support = bound[place.item], bound[place.support]
+        if place.predicate == "atop":
+            mask = 0 if layout.support[item] == support else layout.above[support]
+        elif place.predicate == "item_on":
+            mask = 0 if layout.bottom[support] == item else layout.stack[support]
+        else:
+            mask = 0 if layout.stack[support] >> item & 1 else layout.stack[support]
+        spots[place.item] = spots.get(place.item, 0) | mask
+    return spots
 
 
 class ManipulationBound:
@@ -243,7 +260,7 @@ class ManipulationBound:
         if self._to_cook and not any(self._to_cook >> bound[step.item] & 1 for step, _ in self.steps):
             return UNREACHABLE
         held = 1 << layout.held if layout.held >= 0 else 0
-        spots = self._spots(layout, bound)
+        spots = spots_of(self._requirements.wanted, layout, bound)
         for _ in range(2):
             for low, high in self._requirements.below:
                 y, x = bound[low], bound[high]
@@ -262,22 +279,6 @@ class ManipulationBound:
                 if layout.above[item] and not lifted >> item & 1:
                     return total - 1
         return total
-
-    def _spots(self, layout: Places, bound: Mapping[int, int]) -> dict[int, int]:
-        """For each item variable whose place is still to be made: the items now where it must go."""
-        spots: dict[int, int] = {}
-        for wanted in self._requirements.wanted:
-            if wanted.predicate == "clear":
-                continue
-            item, support = bound[wanted.item], bound[wanted.support]
-            if wanted.predicate == "atop":
-                mask = 0 if layout.support[item] == support else layout.above[support]
-            elif wanted.predicate == "item_on":
-                mask = 0 if layout.bottom[support] == item else layout.stack[support]
-            else:
-                mask = 0 if layout.stack[support] >> item & 1 else layout.stack[support]
-            spots[wanted.item] = spots.get(wanted.item, 0) | mask
-        return spots
 
 
 class _Search:

@@ -19,7 +19,7 @@ from typing import NamedTuple
 from stgrpo.envs.robotouille.domain import WAIT
 from stgrpo.envs.robotouille.engine import RobotouilleProblem, State
 from stgrpo.envs.robotouille.requirements import UNREACHABLE
-from stgrpo.envs.robotouille.views import BOIL, COOK, CUT, FILL, FRY, View, Viewer
+from stgrpo.envs.robotouille.views import BOIL, COOK, CUT, FRY, View, Viewer
 from stgrpo.envs.robotouille.work import Binding, WorkBound
 
 Key = tuple
@@ -72,7 +72,6 @@ class Search:
         self._lower: dict[Key, int] = {}
         self._bindings: dict[Key, Binding | None] = {}
         self._plans: dict[State, tuple[str, ...]] = {}
-        self._moves: dict[int, list[str]] = {}
 
     def solve(self, state: State, *, seconds: float) -> Plan | None:
         """Returns the best plan found in the time, with the best bound that was proved; None if none was found.
@@ -226,31 +225,21 @@ class Search:
     def _work(self, state: State, view: View, before: tuple[str, ...]) -> Iterator[Successor]:
         """Yields what can be done at the robot's station, after `before`."""
         actions = self._problem.valid_actions(state)
-        step, index, bound = self._problem.step, self._viewer.index, self.bound
+        step, index = self._problem.step, self._viewer.index
         for action in actions:
             verb, _, rest = action.partition(" ")
             if verb in ("Move", "Do"):
                 continue
             moved = False
             if verb in ("Cut", "Cook", "Fry"):
-                thing = index[rest.partition(" ")[0]]
-                if not self._worthwhile(verb.lower(), thing, view):
+                if not self._worthwhile(verb.lower(), index[rest.partition(" ")[0]], view):
                     continue
-            elif verb == "Boil" or (verb == "Fill" and " with water from " in rest):
-                pot = index[rest.partition(" ")[0].removesuffix("'s")]
-                kind = BOIL if verb == "Boil" else FILL
-                thing = view.inside.index(pot) if kind == BOIL else pot
-                if kind == BOIL and view.boiling >> thing & 1:
+            elif verb == "Boil" or " with water from " in rest:
+                if not self._brings_water(verb.lower(), index[rest.partition(" ")[0].removesuffix("'s")], view):
                     continue
-                if any(t.kind == kind and t.thing == thing and t.station == view.robot for t in view.timers):
-                    continue
-            elif verb == "Fill":
-                moved = True
-            elif verb == "Pick" or verb == "Unstack":
-                moved = True
             elif verb == "Place":
-                moved = not self._stays(view, bound)
-            elif verb == "Stack":
+                moved = not self._stays(view)
+            elif verb != "Add":
                 moved = True
             yield Successor((*before, action), step(state, action), moved)
 
@@ -262,13 +251,20 @@ class Search:
             return True
         return not any(t.kind == kind and t.thing == item and t.station == view.robot for t in view.timers)
 
-    def _stays(self, view: View, bound: WorkBound) -> bool:
+    def _brings_water(self, kind: str, pot: int, view: View) -> bool:
+        """Says whether filling a pot or boiling what is in it starts something that is not under way or done."""
+        thing = view.inside.index(pot) if kind == BOIL else pot
+        if kind == BOIL and view.boiling >> thing & 1:
+            return False
+        return not any(t.kind == kind and t.thing == thing and t.station == view.robot for t in view.timers)
+
+    def _stays(self, view: View) -> bool:
         """Says whether something can be done here with what is about to be put down."""
         station = self._viewer.stations[view.robot]
         if view.carried >= 0:
             return "sink" in station or "stove" in station
         for kind, name in ((CUT, "board"), (COOK, "stove"), (FRY, "fryer")):
-            if name in station and bound.useful[kind] >> view.held & 1:
+            if name in station and self.bound.useful[kind] >> view.held & 1:
                 done = {CUT: view.cut, COOK: view.cooked, FRY: view.fried}[kind]
                 return not done >> view.held & 1
         return False

@@ -27,19 +27,19 @@ from stgrpo.envs.robotouille.domain import CUTS, DELAY, PREDICATE
 from stgrpo.envs.robotouille.grounding import Grounding
 from stgrpo.envs.robotouille.kitchen import Goal, GoalAtom
 from stgrpo.envs.robotouille.requirements import (
+    PLACES,
     UNREACHABLE,
     Config,
     Wanted,
     compile_requirements,
     places_of,
+    spots_of,
 )
 from stgrpo.envs.robotouille.views import BOIL, COOK, CUT, FILL, FRY, View, Viewer
 
-_PLACES = ("item_on", "atop", "item_at", "clear")
 _QUALITIES = {"iscut": 1, "iscooked": 2, "isfried": 4}
 _CUT, _COOK, _FRY = 1, 2, 4
 _STATIONS = {_CUT: "board", _COOK: "stove", _FRY: "fryer"}
-_LAUNCH_AND_WAIT = DELAY
 HELD = -1
 """The station of a container that the robot carries."""
 Binding = dict[int, int]
@@ -86,7 +86,7 @@ class WorkBound:
 
     def __init__(self, goal: Goal, grounding: Grounding, viewer: Viewer):
         self._viewer, self.items = viewer, len(viewer.items)
-        known = tuple(a for a in goal.atoms if a.predicate in _PLACES or a.predicate in _QUALITIES)
+        known = tuple(a for a in goal.atoms if a.predicate in PLACES or a.predicate in _QUALITIES)
         requirements = compile_requirements(Goal(goal.text, known), tuple(_QUALITIES))
         self._variables = list(requirements.variables)
         added = [(a.kinds[0], a.ids[0]) for a in goal.atoms if a.predicate == "addedto"]
@@ -410,10 +410,7 @@ class _Call:
             leaves = int(not any(need & p and name in kinds for p, name in _STATIONS.items()))
         lifts, steps = 0, 0
         if need:
-            known = (item, need, leaves)
-            if known not in self._processes:
-                self._processes[known] = self._process(item, need, leaves)
-            lifts, steps, _ = self._processes[known]
+            lifts, steps, _ = self._process(item, need, leaves)
         if step.predicate == "atop":
             spot, places = where.support[item], frozenset(b._candidates[step.support])
         elif step.predicate in ("item_on", "item_at"):
@@ -477,10 +474,7 @@ class _Call:
                     once |= bit | where.above[item]
             if need:
                 leaves = self._leaves(need, step, binding)
-                known = (item, need, leaves)
-                if known not in self._processes:
-                    self._processes[known] = self._process(item, need, leaves)
-                lifts, more, uncover = self._processes[known]
+                lifts, more, uncover = self._process(item, need, leaves)
                 steps += more
                 once |= uncover
                 if lifts >= 1:
@@ -514,6 +508,12 @@ class _Call:
 
     def _process(self, item: int, need: int, leaves: int) -> tuple[int, int, int]:
         """Returns for an item that needs processes: its lifts, further steps, and the items above that go first."""
+        known = self._processes.get((item, need, leaves))
+        if known is None:
+            known = self._processes[item, need, leaves] = self._processed(item, need, leaves)
+        return known
+
+    def _processed(self, item: int, need: int, leaves: int) -> tuple[int, int, int]:
         b, where, view = self._b, self._where, self._view
         station = where.station[item]
         here = 0
@@ -547,7 +547,7 @@ class _Call:
     def _total(self, bound: Binding, sums: tuple[int, int, int, int]) -> int:
         b, where, view, held = self._b, self._where, self._view, self._held
         once, twice, thrice, steps = sums
-        spots = self._spots(bound)
+        spots = spots_of(b._wanted, where, bound)
         for low, high in b._below:
             bit = 1 << bound[high]
             if (once | held) >> bound[low] & 1 and not bit & held and spots.get(low, 0) & bit:
@@ -589,9 +589,7 @@ class _Call:
             for process, name in ((_COOK, COOK), (_FRY, FRY)):
                 if not need & process:
                     continue
-                time = self._left.get((name, item))
-                if time is None:
-                    time = _LAUNCH_AND_WAIT
+                time = self._left.get((name, item), DELAY)
                 if (name, item) not in self._active:
                     station = where.station[item]
                     there = station >= 0 and where.bottom[station] == item and b._kinds[station] == _STATIONS[process]
@@ -617,22 +615,6 @@ class _Call:
                     return True
         return False
 
-    def _spots(self, bound: Binding) -> Binding:
-        """For each item variable whose place is still to be made: the items now where it must go."""
-        where, spots = self._where, {}
-        for wanted in self._b._wanted:
-            if wanted.predicate == "clear":
-                continue
-            item, support = bound[wanted.item], bound[wanted.support]
-            if wanted.predicate == "atop":
-                mask = 0 if where.support[item] == support else where.above[support]
-            elif wanted.predicate == "item_on":
-                mask = 0 if where.bottom[support] == item else where.stack[support]
-            else:
-                mask = 0 if where.stack[support] >> item & 1 else where.stack[support]
-            spots[wanted.item] = spots.get(wanted.item, 0) | mask
-        return spots
-
     def _read_soup(self) -> _Soup:
         b, view = self._b, self._view
         options = [self._of_meal(m) for m, c in enumerate(view.inside) if c >= 0]
@@ -651,15 +633,15 @@ class _Call:
         """Water has yet to be drawn into this pot."""
         b, view = self._b, self._view
         stands, left = view.stands[pot], self._left.get((FILL, pot))
-        operations, steps, chain = 0, 0 if left is not None else 1, left if left is not None else _LAUNCH_AND_WAIT
+        operations, steps, chain = 0, int(left is None), DELAY if left is None else left
         if stands in b._sinks:
             steps += left is None
         else:
             operations = 1 if stands == HELD else 2
             chain += operations if left is None else 0
         if b._vessels.boiling:
-            operations, steps, chain = operations + 2, steps + 1, chain + 3 + _LAUNCH_AND_WAIT
-        return self._serve(operations, steps, 2 if b._vessels.boiling else 1, chain, -1)
+            operations, steps, chain = operations + 2, steps + 1, chain + 3 + DELAY
+        return self._serve(operations, steps, 2 if b._vessels.boiling else 1, chain)
 
     def _of_meal(self, meal: int) -> _Soup | None:
         """Water that is there already."""
@@ -669,23 +651,17 @@ class _Call:
         if boil and (BOIL, meal) in self._left:
             return self._interrupted(meal, vessel)
         if vessel not in b._pots:
-            return None if boil else _Soup(*self._bowl(vessel, 0, 0), 0, 0)
-        stands, left = view.stands[vessel], self._left.get((BOIL, meal))
+            return None if boil else _Soup(self._bowl(vessel), 0, 0, 0)
+        stands = view.stands[vessel]
         if not boil:
             if b._vessels.container == "bowl":
                 operations = 1 if stands == HELD else 2
-                return _Soup(*self._bowl(-1, operations, 0), int(stands != HELD), operations)
+                return _Soup(operations + self._bowl(), 0, int(stands != HELD), operations)
             return _Soup(0, 0, 0, 0)
-        operations, steps = 0, 0 if left is not None else 1
-        chain = left if left is not None else _LAUNCH_AND_WAIT
         if stands in b._stoves:
-            steps += left is None
-            merges = 2 if left is None else 1
-        else:
-            operations, merges = (1, 1) if stands == HELD else (2, 2)
-            chain += operations if left is None else 0
-            merges += 1
-        return self._serve(operations, steps, merges, chain, -1)
+            return self._serve(0, 2, 2, DELAY)
+        operations = 1 if stands == HELD else 2
+        return self._serve(operations, 1, operations + 1, DELAY + operations)
 
     def _interrupted(self, meal: int, vessel: int) -> _Soup:
         """Water that was set to boil: it goes on as long as that pot is on that stove, even when served already."""
@@ -694,29 +670,28 @@ class _Call:
         back = min(0 if t.runs(view) else 1 if view.stands[t.vessel] == HELD else 2 for t in timers)
         chain = self._left[BOIL, meal]
         if vessel not in b._pots:
-            return _Soup(*self._bowl(vessel, back, 0), 0, chain)
+            return _Soup(back + self._bowl(vessel), 0, 0, chain)
         if b._vessels.container != "bowl":
-            return _Soup(*self._bowl(-1, 0, 0), 0, chain)
+            return _Soup(self._bowl(), 0, 0, chain)
         serve = 1 if view.stands[vessel] == HELD else 2
         # Either it boils first and is served then, or it is served now and the pot put back.
         operations = min(back + 2, serve + 1)
-        return _Soup(*self._bowl(-1, operations, 0), 3, chain)
+        return _Soup(operations + self._bowl(), 0, 3, chain)
 
-    def _serve(self, operations: int, steps: int, merges: int, chain: int, vessel: int) -> _Soup:
+    def _serve(self, operations: int, steps: int, merges: int, chain: int) -> _Soup:
+        """Adds what it takes to fill a bowl, if one is wanted, and to have it in its place."""
         if self._b._vessels.container == "bowl":
             operations, chain = operations + 2, chain + 3
-        return _Soup(*self._bowl(vessel, operations, steps), merges, chain)
+        return _Soup(operations + self._bowl(), steps, merges, chain)
 
-    def _bowl(self, vessel: int, operations: int, steps: int) -> tuple[int, int]:
-        """Adds what it takes to have a bowl where it is wanted."""
+    def _bowl(self, vessel: int = -1) -> int:
+        """Returns the manipulations that bring a bowl to where it is wanted: this vessel, or the nearest there is."""
         b, view = self._b, self._view
         if not b._vessels.placed:
-            return operations, steps
-        vessels = (
-            [vessel] if vessel >= 0 else [i for i, name in enumerate(b._viewer.containers) if b._vessels.placed in name]
-        )
-        costs = [0 if view.stands[i] in b._vessels.stations else 1 if view.stands[i] == HELD else 2 for i in vessels]
-        return operations + min(costs, default=0), steps
+            return 0
+        some = [i for i, name in enumerate(b._viewer.containers) if b._vessels.placed in name]
+        stands = [view.stands[i] for i in ([vessel] if vessel >= 0 else some)]
+        return min((0 if s in b._vessels.stations else 1 if s == HELD else 2 for s in stands), default=0)
 
 
 def _twins(goal: Goal, variables: list[tuple[str, str]]) -> dict[int, int]:
@@ -730,7 +705,7 @@ def _twins(goal: Goal, variables: list[tuple[str, str]]) -> dict[int, int]:
         joined = [part for part in parts if part[0] & mine]
         parts = [part for part in parts if part not in joined]
         parts.append((mine.union(*(p[0] for p in joined)), [a for p in joined for a in p[1]] + [atom]))
-    twins: Binding = {}
+    twins: dict[int, int] = {}
     seen: dict[tuple, tuple[str, str]] = {}
     for _, atoms in parts:
         names: dict[tuple[str, str], int] = {}
