@@ -1,13 +1,16 @@
-"""The recorded traces: what was recorded, and the kitchens that were recorded only as a run."""
+"""The recorded traces: what was recorded, and the kitchens that were recorded only as a run; breadth-first search."""
 
 import gzip
 import json
 import pathlib
 import re
-from collections.abc import Iterator
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterator
 from itertools import groupby
 
 import pytest
+
+from stgrpo.envs.robotouille import RobotouilleProblem, State
 
 LAYOUT_FILES = ("default_layouts", "benchmark_layouts", "layouts", "layouts_wildcard")
 _GIVEN = ("iscooked", "iscookable", "iscut", "iscuttable", "isfried", "isfryable", "isfryableifcut")
@@ -52,6 +55,44 @@ class Traces:
 @pytest.fixture(scope="session")
 def traces(traces_dir: pathlib.Path) -> Traces:
     return Traces(traces_dir)
+
+
+@pytest.fixture(scope="session")
+def breadth_first() -> Callable[[RobotouilleProblem], tuple[dict[State, list[State]], dict[State, int]]]:
+    """A function that gives, for a problem, the successors of every state and the least steps to the goal."""
+
+    def search(problem: RobotouilleProblem) -> tuple[dict[State, list[State]], dict[State, int]]:
+        graph = _graph(problem)
+        return graph, _distances(problem, graph)
+
+    return search
+
+
+def _graph(problem: RobotouilleProblem) -> dict[State, list[State]]:
+    graph: dict[State, list[State]] = {}
+    stack = [problem.initial_state()]
+    while stack:
+        state = stack.pop()
+        if state not in graph:
+            graph[state] = [problem.step(state, action) for action in problem.valid_actions(state)]
+            stack += graph[state]
+    return graph
+
+
+def _distances(problem: RobotouilleProblem, graph: dict[State, list[State]]) -> dict[State, int]:
+    before = defaultdict(list)
+    for state, successors in graph.items():
+        for successor in successors:
+            before[successor].append(state)
+    distances = {state: 0 for state in graph if problem.is_goal(state)}
+    queue = deque(distances)
+    while queue:
+        state = queue.popleft()
+        for earlier in before[state]:
+            if earlier not in distances:
+                distances[earlier] = distances[state] + 1
+                queue.append(earlier)
+    return distances
 
 
 def _rebuild(first: Line, goal: dict) -> dict:

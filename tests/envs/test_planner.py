@@ -1,7 +1,7 @@
 """The planner against breadth-first search over the engine, and against the benchmark's recorded optima."""
 
 import random
-from collections import defaultdict, deque
+from collections import defaultdict
 
 import pytest
 
@@ -31,36 +31,8 @@ COOKING = [
 ]
 
 
-def _graph(problem: RobotouilleProblem) -> dict[State, list[State]]:
-    graph: dict[State, list[State]] = {}
-    stack = [problem.initial_state()]
-    while stack:
-        state = stack.pop()
-        if state not in graph:
-            graph[state] = [problem.step(state, action) for action in problem.valid_actions(state)]
-            stack += graph[state]
-    return graph
-
-
-def _distances(problem: RobotouilleProblem, graph: dict[State, list[State]]) -> dict[State, int]:
-    before = defaultdict(list)
-    for state, successors in graph.items():
-        for successor in successors:
-            before[successor].append(state)
-    distances = {state: 0 for state in graph if problem.is_goal(state)}
-    queue = deque(distances)
-    while queue:
-        state = queue.popleft()
-        for earlier in before[state]:
-            if earlier not in distances:
-                distances[earlier] = distances[state] + 1
-                queue.append(earlier)
-    return distances
-
-
-def _check_against_search(problem: RobotouilleProblem, sample: int) -> None:
-    graph = _graph(problem)
-    distances = _distances(problem, graph)
+def _check_against_search(breadth_first, problem: RobotouilleProblem, sample: int) -> None:
+    graph, distances = breadth_first(problem)
     planner = RobotouillePlanner(problem)
     states = sorted(graph)
     for state in random.Random(0).sample(states, min(sample, len(states))):
@@ -71,27 +43,27 @@ def _check_against_search(problem: RobotouilleProblem, sample: int) -> None:
 
 
 @pytest.mark.parametrize("task", ["burger", "cheese_sandwich", "cheese_burger"])
-def test_every_state_of_the_default_kitchen(task: str) -> None:
-    _check_against_search(make(task, "default"), sample=10_000)
+def test_every_state_of_the_default_kitchen(task: str, breadth_first) -> None:
+    _check_against_search(breadth_first, make(task, "default"), sample=10_000)
 
 
 @pytest.mark.parametrize("task", ["burger", "cheese_sandwich", "cheese_burger"])
-def test_small_kitchens(task: str) -> None:
+def test_small_kitchens(task: str, breadth_first) -> None:
     checked = 0
     for seed in range(16):
         problem = make(task, f"small:{seed}")
         kinds = {item.kind for item in problem.kitchen.items}
         # Progress of cutting is part of the state, so these kitchens are large without being harder.
         if not kinds & {"lettuce", "tomato", "onion"} and len(problem.kitchen.items) < 5:
-            _check_against_search(problem, sample=500)
+            _check_against_search(breadth_first, problem, sample=500)
             checked += 1
     assert checked >= 6
 
 
 @pytest.mark.parametrize("kitchen", COOKING)
-def test_kitchens_in_which_cooking_can_be_shorter(kitchen: str) -> None:
+def test_kitchens_in_which_cooking_can_be_shorter(kitchen: str, breadth_first) -> None:
     problem = RobotouilleProblem(parse_kitchen(kitchen, TASKS["burger"].goal), task="burger")
-    _check_against_search(problem, sample=150)
+    _check_against_search(breadth_first, problem, sample=150)
 
 
 @pytest.mark.parametrize("task", OPTIMA)

@@ -1,12 +1,11 @@
 """The search for plans that prepare food, against breadth-first search over the engine and known optima."""
 
 import random
-from collections import defaultdict, deque
 
 import pytest
 
 from stgrpo import envs
-from stgrpo.envs.robotouille import RobotouilleProblem, State, make
+from stgrpo.envs.robotouille import RobotouilleProblem, make
 from stgrpo.envs.robotouille.kitchen import parse_goal, parse_kitchen
 from stgrpo.envs.robotouille.planner import RobotouillePlanner
 from stgrpo.envs.robotouille.search import Search
@@ -72,31 +71,10 @@ def _problem(name: str) -> RobotouilleProblem:
     return RobotouilleProblem(parse_kitchen(kitchen, parse_goal(name, goal)), task=name, layout="test")
 
 
-def _distances(problem: RobotouilleProblem) -> dict[State, int]:
-    before, stack, seen = defaultdict(list), [problem.initial_state()], {problem.initial_state()}
-    while stack:
-        state = stack.pop()
-        for action in problem.valid_actions(state):
-            after = problem.step(state, action)
-            before[after].append(state)
-            if after not in seen:
-                seen.add(after)
-                stack.append(after)
-    distances = {state: 0 for state in seen if problem.is_goal(state)}
-    queue = deque(distances)
-    while queue:
-        state = queue.popleft()
-        for earlier in before[state]:
-            if earlier not in distances:
-                distances[earlier] = distances[state] + 1
-                queue.append(earlier)
-    return distances
-
-
 @pytest.mark.parametrize("name", KITCHENS)
-def test_every_distance_and_optimal_set_is_that_of_breadth_first_search(name):
+def test_every_distance_and_optimal_set_is_that_of_breadth_first_search(name, breadth_first):
     problem = _problem(name)
-    distances, search, planner = _distances(problem), Search(problem), RobotouillePlanner(problem)
+    (_, distances), search, planner = breadth_first(problem), Search(problem), RobotouillePlanner(problem)
     viewer = Viewer(problem.grounding)
     states = random.Random(0).sample(sorted(distances, key=repr), min(50, len(distances)))
     for state in states:
