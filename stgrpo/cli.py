@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from stgrpo.errors import UserError
+from stgrpo.errors import ServerError, UserError
 
 USAGE = """\
 stgrpo - teach a small language model to plan long tasks, one turn at a time (arXiv 2509.20616)
@@ -77,6 +77,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     except UserError as error:
         print(f"stgrpo: {error}", file=sys.stderr)
         sys.exit(2)
+    except ServerError as error:
+        print(f"stgrpo: {error}", file=sys.stderr)
+        sys.exit(1)
     except KeyboardInterrupt:
         print("stgrpo: interrupted; the same command goes on where it was", file=sys.stderr)
         sys.exit(130)
