@@ -267,7 +267,7 @@ def _object(content: bytes, where: str) -> Json:
 
 
 def _message(content: bytes) -> str:
-    """What a server says about an error, in {"error": {"message": ...}}, {"message": ...}, {"detail": ...} or as text."""
+    """What a server says about an error: {"error": {"message": ...}}, the same without "error", "detail", or text."""
     text = content.decode("utf-8", errors="replace")
     try:
         value = json.loads(text)
