@@ -15,6 +15,7 @@ from stgrpo.models.shapes import ModelShape, named_shapes
 from stgrpo.react.prompt import HISTORY_POLICIES, INSTRUCTION_STYLES
 from stgrpo.react.reward import TARGETS
 from stgrpo.training.grpo import AGGREGATIONS, KL_ESTIMATORS
+from stgrpo.training.optimiser import OPTIMISERS
 
 DTYPES = ("float32", "bfloat16")
 SUITES = ("unseen", "benchmark")
@@ -125,6 +126,8 @@ def _optimisation(learning_rate: float) -> ConfigDict:
     c.learning_rate = learning_rate
     c.schedule = "cosine"  # "cosine" or "constant", after the warm-up; not in paper
     c.warmup = 0.03  # fraction of the updates; not in paper
+    c.optimiser = "adamw"  # or "adafactor": no first moment, the second factored; not in paper
+    c.moment_dtype = "float32"  # of AdamW's moments between updates; "bfloat16" halves them, rounded to 8 bits
     c.weight_decay = 0.0  # not in paper
     c.clip_norm = 1.0  # of the gradient; 0: no limit; not in paper
     c.micro_batches = 1  # parts a batch is taken in, to save memory; the result does not change
@@ -171,14 +174,16 @@ def _choices(c: ConfigDict) -> Iterator[str]:
         ("prompt.history", c.prompt.history, HISTORY_POLICIES),
         ("model.name", c.model.name, [*named_shapes(), "custom"]),
         ("model.dtype", c.model.dtype, DTYPES),
-        ("sft.schedule", c.sft.schedule, ("cosine", "constant")),
-        ("grpo.schedule", c.grpo.schedule, ("cosine", "constant")),
         ("grpo.kl_estimator", c.grpo.kl_estimator, KL_ESTIMATORS),
         ("grpo.aggregation", c.grpo.aggregation, AGGREGATIONS),
         ("reward.target", c.reward.target, TARGETS),
         ("rollout.backend", c.rollout.backend, ("jax",)),
         ("evaluation.on_invalid", c.evaluation.on_invalid, ("end", "retry")),
     ]
+    for stage in ("sft", "grpo"):
+        fields.append((f"{stage}.schedule", c[stage].schedule, ("cosine", "constant")))
+        fields.append((f"{stage}.optimiser", c[stage].optimiser, OPTIMISERS))
+        fields.append((f"{stage}.moment_dtype", c[stage].moment_dtype, DTYPES))
     fields += [("evaluation.suites", suite, SUITES) for suite in c.evaluation.suites]
     if c.env.name in envs.names():
         environment = envs.get(c.env.name)
@@ -224,6 +229,8 @@ def _numbers(c: ConfigDict) -> Iterator[str]:
     yield from _limits(c, ["sft.warmup", "grpo.warmup"], lambda v: 0 <= v < 1, "a fraction from 0 to below 1")
     yield from _limits(c, ["grpo.clip_low"], lambda v: v < 1, "below 1, the ratio is positive")
     for stage in ("sft", "grpo"):
+        if c[stage].optimiser == "adafactor" and c[stage].moment_dtype != "float32":
+            yield f"{stage}.moment_dtype={c[stage].moment_dtype} is for adamw: use float32, adafactor's are small"
         if not c[stage].steps and not c[stage].epochs:
             yield f"{stage}.steps=0 and {stage}.epochs=0 train nothing: set one of them"
     if c.model.name == "custom":

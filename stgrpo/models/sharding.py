@@ -10,7 +10,7 @@ import jax
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from stgrpo.errors import UserError
-from stgrpo.models.shapes import ModelShape, layer_specs, top_specs
+from stgrpo.models.shapes import ModelShape, ParameterSpec, layer_specs, top_specs
 
 MESH_AXES = ("data", "fsdp", "tensor")
 BATCH_AXES = ("data", "fsdp")
@@ -61,28 +61,18 @@ def constrain_batch(x: jax.Array) -> jax.Array:
     return jax.lax.with_sharding_constraint(x, PartitionSpec(BATCH_AXES))
 
 
-def parameter_specs(shape: ModelShape, mesh: Mesh) -> dict:
-    """PartitionSpecs of the parameters, in the nesting of the model's pure dict."""
-    top = {name: _fit(spec.shape, spec.axes, mesh) for name, spec in top_specs(shape).items()}
-    layers = {name: _fit(spec.shape, spec.axes, mesh) for name, spec in layer_specs(shape).items()}
-    return {**top, "layers": layers}
-
-
 def tree_shardings(tree: object, shape: ModelShape, mesh: Mesh) -> object:
-    """Shardings for any pytree that holds copies of the parameters (a model, its gradient, Adam's moments).
+    """Shardings for any pytree that holds copies of the parameters (a model, its gradient, an optimiser's moments).
 
-    A leaf is known by the last names on its path; a leaf that is no parameter (a step, a count) is replicated.
+    A leaf is known by the last name on its path. One that lacks an axis of its parameter, since it is a mean over it,
+    is cut along the others as the parameter is; one that is no parameter at all (a step, a count) is replicated.
     """
-    specs = parameter_specs(shape, mesh)
+    specs = {**top_specs(shape), **layer_specs(shape)}
 
     def place(path, leaf):
-        names = [k.name for k in path if isinstance(k, jax.tree_util.GetAttrKey)]
-        names = [n for n in names if n in specs or n in specs["layers"]]
-        spec = specs
-        for name in names:
-            spec = spec[name] if isinstance(spec, dict) else spec
-        matches = isinstance(spec, PartitionSpec) and len(spec) <= len(leaf.shape)
-        return NamedSharding(mesh, spec if matches else PartitionSpec())
+        names = [k.name for k in path if isinstance(k, jax.tree_util.GetAttrKey) and k.name in specs]
+        axes = _axes_of(leaf.shape, specs[names[-1]]) if names else None
+        return NamedSharding(mesh, _fit(leaf.shape, axes, mesh) if axes else PartitionSpec())
 
     return jax.tree_util.tree_map_with_path(place, tree)
 
@@ -95,6 +85,16 @@ def batch_sharding(mesh: Mesh) -> NamedSharding:
 def replicated(mesh: Mesh) -> NamedSharding:
     """Whole on every device."""
     return NamedSharding(mesh, PartitionSpec())
+
+
+def _axes_of(sizes: tuple[int, ...], spec: ParameterSpec) -> tuple[str, ...] | None:
+    """The logical axes of a leaf of these sizes: all of its parameter's, or all but one; None for anything else."""
+    if len(sizes) == len(spec.shape):
+        return spec.axes
+    for left_out in range(len(spec.shape)):
+        if sizes == spec.shape[:left_out] + spec.shape[left_out + 1 :]:
+            return spec.axes[:left_out] + spec.axes[left_out + 1 :]
+    return None
 
 
 def _fit(sizes: tuple[int, ...], axes: tuple[str, ...], mesh: Mesh) -> PartitionSpec:

@@ -95,6 +95,8 @@ def optimiser_settings(section: ConfigDict, updates: int) -> OptimiserSettings:
         schedule=section.schedule,
         weight_decay=section.weight_decay,
         clip_norm=section.clip_norm,
+        name=section.optimiser,
+        moment_dtype=section.moment_dtype,
     )
 
 

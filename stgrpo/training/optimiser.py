@@ -1,14 +1,17 @@
-"""AdamW with warm-up and a cosine, built from plain numbers."""
+"""AdamW or Adafactor with warm-up and a cosine, built from plain numbers."""
 
 import dataclasses
 
 import jax
+import jax.numpy as jnp
 import optax
+
+OPTIMISERS = ("adamw", "adafactor")
 
 
 @dataclasses.dataclass(frozen=True)
 class OptimiserSettings:
-    """AdamW (arXiv 1711.05101) with a clipped gradient.
+    """How a gradient, clipped, becomes a change of the parameters.
 
     Attributes:
       learning_rate: its peak.
@@ -18,6 +21,10 @@ class OptimiserSettings:
       final_fraction: of the peak, where the cosine ends.
       weight_decay: on matrices only, not on norms and biases.
       clip_norm: global norm of the gradient is cut to this; 0 for no limit.
+      name: "adamw" (arXiv 1711.05101), or "adafactor" (arXiv 1804.04235): no first moment, and of the second only its
+        means over rows and over columns wherever two axes have at least 128 places. Its changes are not scaled by the
+        parameter, so that a learning rate means about the same to both; b1 and b2 are AdamW's alone.
+      moment_dtype: in which AdamW's two moments are kept between updates; computed in float32.
     """
 
     learning_rate: float
@@ -29,6 +36,8 @@ class OptimiserSettings:
     b1: float = 0.9
     b2: float = 0.95
     clip_norm: float = 1.0
+    name: str = "adamw"
+    moment_dtype: str = "float32"
 
 
 def learning_rate(settings: OptimiserSettings) -> optax.Schedule:
@@ -47,12 +56,42 @@ def learning_rate(settings: OptimiserSettings) -> optax.Schedule:
 
 
 def make_optimiser(settings: OptimiserSettings) -> optax.GradientTransformation:
-    """The optax chain for these settings."""
+    """The optax chain for these settings.
+
+    Raises:
+      ValueError: b1 or b2 is so near 1 that a moment in `moment_dtype` would never change again.
+    """
     s = settings
-    adamw = optax.adamw(
-        learning_rate(s), b1=s.b1, b2=s.b2, weight_decay=s.weight_decay, mask=_is_matrix if s.weight_decay else None
-    )
-    return optax.chain(optax.clip_by_global_norm(s.clip_norm), adamw) if s.clip_norm else adamw
+    scale = _adam(s) if s.name == "adamw" else _adafactor()
+    decay = optax.add_decayed_weights(s.weight_decay, _is_matrix if s.weight_decay else None)
+    chain = optax.chain(scale, decay, optax.scale_by_learning_rate(learning_rate(s)))
+    return optax.chain(optax.clip_by_global_norm(s.clip_norm), chain) if s.clip_norm else chain
+
+
+def _adam(s: OptimiserSettings) -> optax.GradientTransformation:
+    dtype = jnp.dtype(s.moment_dtype)
+    least = float(jnp.finfo(dtype).eps) / 2  # a smaller relative change is rounded away
+    if 1 - max(s.b1, s.b2) <= least:
+        raise ValueError(f"b1={s.b1}, b2={s.b2}: moments in {dtype} need both below {1 - least}")
+    adam = optax.scale_by_adam(s.b1, s.b2)
+    return adam if dtype == jnp.float32 else _kept_in(dtype, adam)
+
+
+def _adafactor() -> optax.GradientTransformation:
+    return optax.chain(optax.scale_by_factored_rms(), optax.clip_by_block_rms(1.0))
+
+
+def _kept_in(dtype: jnp.dtype, inner: optax.GradientTransformation) -> optax.GradientTransformation:
+    """The same transformation, its state rounded to the nearest of `dtype` between updates."""
+
+    def cast(state: optax.OptState, to: jnp.dtype) -> optax.OptState:
+        return jax.tree.map(lambda x: x.astype(to) if jnp.issubdtype(x.dtype, jnp.floating) else x, state)
+
+    def update(grads: optax.Updates, state: optax.OptState, params: optax.Params | None = None):
+        changes, state = inner.update(grads, cast(state, jnp.float32), params)
+        return changes, cast(state, dtype)
+
+    return optax.GradientTransformation(lambda params: cast(inner.init(params), dtype), update)
 
 
 def _is_matrix(params: object) -> object:
