@@ -13,24 +13,29 @@ from stgrpo.config import base, nearest
 from stgrpo.errors import UserError
 from stgrpo.models.shapes import named_shapes
 
-SIZES = tuple(name.removeprefix("qwen2.5-") for name in named_shapes())
 TASKS = ("cheese_sandwich", "burger", "cheese_burger", "double_cheese_burger")
 
 
 def get_config(arg: str = "1.5b,burger") -> ConfigDict:
     """`arg`: SIZE,TASK, such as "1.5b,burger"; a part that is left out is the one of this default."""
-    size, task = "1.5b", "burger"
-    for part in arg.split(","):
-        if part in SIZES:
+    return published("configs/qwen2_5.py", "qwen2.5-", "1.5b", arg)
+
+
+def published(file: str, prefix: str, size: str, arg: str) -> ConfigDict:
+    """The experiment with a published model: `arg` is SIZE,TASK of the models whose names begin with `prefix`."""
+    sizes = [name.removeprefix(prefix) for name in named_shapes() if name.startswith(prefix)]
+    task = "burger"
+    for part in filter(None, arg.split(",")):
+        if part in sizes:
             size = part
         elif part in TASKS:
             task = part
         else:
-            raise UserError(f"configs/qwen2_5.py has no variant {part!r}: {nearest(part, SIZES + TASKS)}")
+            raise UserError(f"{file} has no variant {part!r}: {nearest(part, [*sizes, *TASKS])}")
     c = base()
     c.env.tasks = (task,)
     c.evaluation.tasks = TASKS  # the paper's table of generalisation has all four
-    c.model.name = f"qwen2.5-{size}"
+    c.model.name = prefix + size
     c.model.dtype = "bfloat16"
     c.mesh.data = 1
     c.mesh.fsdp = -1

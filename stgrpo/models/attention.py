@@ -10,6 +10,9 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+
+from stgrpo.models.shapes import ModelShape
 
 _MASKED = -1e30  # finite, so that a fully masked row gives numbers and no NaN in the backward pass
 
@@ -25,19 +28,33 @@ class KeyValues:
 jax.tree_util.register_dataclass(KeyValues, ["k", "v"], [])
 
 
-def rotary(positions: jax.Array, head_dim: int, theta: float) -> tuple[jax.Array, jax.Array]:
-    """Cosines and sines of rotary position embedding (arXiv 2104.09864), float32.
+def rotary_frequencies(shape: ModelShape) -> np.ndarray:
+    """Radians a position of each pair of a head, [H / 2] float32 (arXiv 2104.09864), scaled as the shape says.
+
+    A constant of the program, rounded step by step as the published models were trained with: at position 30,000 the
+    last bit of a frequency is 0.002 radians.
+    """
+    exponent = np.arange(0, shape.head_dim, 2, dtype=np.float32) / np.float32(shape.head_dim)
+    frequency = np.float32(1.0) / np.float32(shape.rope_theta) ** exponent
+    scaling = shape.rope_scaling
+    if scaling is None:
+        return frequency
+    turns = scaling.original_position * frequency / np.float32(2 * np.pi)  # full circles over the original length
+    kept = np.clip((turns - scaling.low) / (scaling.high - scaling.low), 0.0, 1.0)
+    return (frequency * (kept + (1.0 - kept) / scaling.factor)).astype(np.float32)
+
+
+def rotary(positions: jax.Array, frequency_F: np.ndarray) -> tuple[jax.Array, jax.Array]:
+    """Cosines and sines of rotary position embedding, float32.
 
     Args:
       positions: [B, S] token positions.
-      head_dim: H.
-      theta: the base of the frequencies.
+      frequency_F: of `rotary_frequencies`, F = H / 2.
 
     Returns:
       Two arrays [B, S, 1, H / 2].
     """
-    frequency = theta ** (-jnp.arange(0, head_dim, 2, dtype=jnp.float32) / head_dim)
-    angle = positions[..., None, None].astype(jnp.float32) * frequency
+    angle = positions[..., None, None].astype(jnp.float32) * frequency_F
     return jnp.cos(angle), jnp.sin(angle)
 
 

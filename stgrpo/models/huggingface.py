@@ -1,4 +1,4 @@
-"""Hugging Face folders in and out: Qwen2/2.5, and Llama without rope scaling, as config.json and safetensors.
+"""Hugging Face folders in and out: Qwen2/2.5, Qwen3 and Llama, as config.json and safetensors.
 
 A folder is read tensor by tensor, and of each tensor only the slices that this process's devices hold, so loading
 needs room for one parameter beside the model. Nothing is unpickled and no code of the folder is run.
@@ -8,7 +8,6 @@ Hugging Face keeps a linear map as [outputs, inputs] of one layer; here it is [l
 
 import contextlib
 import dataclasses
-import json
 import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -19,6 +18,7 @@ import numpy as np
 
 from stgrpo.data.tokenizer import Tokenizer
 from stgrpo.errors import UserError
+from stgrpo.models.huggingface_config import config_json, end_tokens, read_json, write_json
 from stgrpo.models.shapes import ModelShape, layer_specs, top_specs
 from stgrpo.models.transformer import Transformer
 
@@ -26,7 +26,6 @@ DTYPES = ("float32", "bfloat16")
 SHARD_BYTES = 2 * 2**30  # of a file; a larger model is written as several
 _INDEX = "model.safetensors.index.json"
 _WHOLE = "model.safetensors"
-_FAMILIES = {"qwen2": "Qwen2ForCausalLM", "llama": "LlamaForCausalLM"}
 _ROWS = 8192  # read at one time where two tensors are compared
 
 # Our name: theirs, and how many axes of ours are inputs of a linear map (0: the same order of axes).
@@ -44,6 +43,8 @@ _LAYER = {
     "q_bias": ("self_attn.q_proj.bias", 0),
     "k_bias": ("self_attn.k_proj.bias", 0),
     "v_bias": ("self_attn.v_proj.bias", 0),
+    "q_norm": ("self_attn.q_norm.weight", 0),
+    "k_norm": ("self_attn.k_norm.weight", 0),
     "mlp_norm": ("post_attention_layernorm.weight", 0),
     "gate": ("mlp.gate_proj.weight", 1),
     "up": ("mlp.up_proj.weight", 1),
@@ -116,39 +117,6 @@ def tensors(shape: ModelShape) -> list[Tensor]:
     return found
 
 
-def read_shape(folder: str | Path) -> ModelShape:
-    """The shape of the model in a Hugging Face folder, from its config.json.
-
-    Raises:
-      UserError: there is none, or it asks for something this decoder does not do.
-    """
-    file = Path(folder) / "config.json"
-    values = _read_json(file)
-    for reason in _unsupported(values):
-        raise UserError(f"{file}: {reason}")
-    try:
-        width, heads = values["hidden_size"], values["num_attention_heads"]
-        shape = ModelShape(
-            vocab_size=values["vocab_size"],
-            width=width,
-            depth=values["num_hidden_layers"],
-            heads=heads,
-            kv_heads=values.get("num_key_value_heads") or heads,
-            head_dim=values.get("head_dim") or width // heads,
-            mlp_width=values["intermediate_size"],
-            rope_theta=float(_rope(values).get("rope_theta") or values.get("rope_theta") or 10_000.0),
-            norm_eps=values.get("rms_norm_eps", 1e-6),
-            qkv_bias=values["model_type"] == "qwen2",
-            tie_embeddings=values.get("tie_word_embeddings", False),
-            max_position=values["max_position_embeddings"],
-        )
-    except KeyError as error:
-        raise UserError(f"{file} has no {error.args[0]!r}: use the config.json that came with the weights") from error
-    for reason in shape.errors():
-        raise UserError(f"{file}: {reason}")
-    return shape
-
-
 def load_folder(folder: str | Path, abstract: Transformer) -> Transformer:
     """The parameters of a Hugging Face folder, each device reading its own shard.
 
@@ -205,67 +173,13 @@ def save_folder(
     if len(files) > 1:
         where = {t.name: name for name, part in zip(names, files, strict=True) for t in part}
         size = sum(math.prod(t.shape) for part in files for t in part) * jnp.dtype(dtype).itemsize
-        _write_json(unfinished / _INDEX, {"metadata": {"total_size": size}, "weight_map": where})
+        write_json(unfinished / _INDEX, {"metadata": {"total_size": size}, "weight_map": where})
     tokenizer.save(unfinished)
-    _write_json(unfinished / "config.json", _config(params.shape, tokenizer, dtype))
-    _write_json(unfinished / "generation_config.json", _ends(tokenizer))
+    write_json(unfinished / "config.json", config_json(params.shape, tokenizer, dtype))
+    write_json(unfinished / "generation_config.json", end_tokens(tokenizer))
     if folder.exists():
         folder.rmdir()
     unfinished.rename(folder)
-
-
-def _unsupported(values: Mapping[str, object]) -> Iterator[str]:
-    kind, rope = values.get("model_type"), _rope(values)
-    rope_type = rope.get("rope_type") or rope.get("type") or "default"
-    if kind not in _FAMILIES:
-        yield f"model_type={kind!r} is not supported: use one of {', '.join(_FAMILIES)}"
-    if rope_type != "default":
-        yield f"rope scaling {rope_type!r} is not supported: use a model without it"
-    if values.get("use_sliding_window") or "sliding_attention" in (values.get("layer_types") or ()):
-        yield "a sliding attention window is not supported: use a model without it (use_sliding_window=false)"
-    plain = {"hidden_act": "silu", "partial_rotary_factor": 1.0, "mlp_bias": False, "quantization_config": None}
-    if kind == "llama":
-        plain["attention_bias"] = False
-    for name, value in plain.items():
-        if values.get(name, value) != value:
-            yield f"{name}={values[name]!r} is not supported: use a model with {value!r}"
-
-
-def _rope(values: Mapping[str, object]) -> Mapping[str, object]:
-    """The rope section by its new name or its old one."""
-    return values.get("rope_parameters") or values.get("rope_scaling") or {}
-
-
-def _config(shape: ModelShape, tokenizer: Tokenizer, dtype: str) -> dict[str, object]:
-    c, kind = shape, "qwen2" if shape.qkv_bias else "llama"
-    extra = {"use_sliding_window": False} if c.qkv_bias else {"attention_bias": False, "mlp_bias": False}
-    return {
-        "architectures": [_FAMILIES[kind]],
-        "model_type": kind,
-        "vocab_size": c.vocab_size,
-        "hidden_size": c.width,
-        "intermediate_size": c.mlp_width,
-        "num_hidden_layers": c.depth,
-        "num_attention_heads": c.heads,
-        "num_key_value_heads": c.kv_heads,
-        "head_dim": c.head_dim,
-        "hidden_act": "silu",
-        "attention_dropout": 0.0,
-        "initializer_range": 0.02,
-        "max_position_embeddings": c.max_position,
-        "rms_norm_eps": c.norm_eps,
-        "rope_theta": c.rope_theta,  # read by transformers 4 and vLLM
-        "rope_parameters": {"rope_type": "default", "rope_theta": c.rope_theta},  # by transformers 5
-        "tie_word_embeddings": c.tie_embeddings,
-        "torch_dtype": dtype,
-        "use_cache": True,
-        **extra,
-        **_ends(tokenizer),
-    }
-
-
-def _ends(tokenizer: Tokenizer) -> dict[str, object]:
-    return {"eos_token_id": list(tokenizer.stop_ids), "pad_token_id": tokenizer.pad_id}
 
 
 def _open(folder: Path, stack: contextlib.ExitStack) -> dict[str, "PySafeSlice"]:  # noqa: F821
@@ -274,7 +188,7 @@ def _open(folder: Path, stack: contextlib.ExitStack) -> dict[str, "PySafeSlice"]
 
     names = [_WHOLE]
     if (folder / _INDEX).is_file():
-        names = sorted(set(_read_json(folder / _INDEX)["weight_map"].values()))
+        names = sorted(set(read_json(folder / _INDEX)["weight_map"].values()))
     found: dict = {}
     for name in names:
         if Path(name).name != name:
@@ -358,16 +272,3 @@ def _shards(wanted: list[Tensor], itemsize: int, limit: int) -> Iterator[list[Te
 def _name(path: tuple) -> str:
     names = [k.name for k in path if isinstance(k, jax.tree_util.GetAttrKey)]
     return next(name for name in reversed(names) if name in _TOP or name in _LAYER)
-
-
-def _read_json(file: Path) -> dict:
-    if not file.is_file():
-        raise UserError(f"{file} does not exist: give a Hugging Face folder with config.json and safetensors files")
-    try:
-        return json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(f"{file} is not JSON ({error}): copy it again") from error
-
-
-def _write_json(file: Path, values: Mapping[str, object]) -> None:
-    file.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")

@@ -11,10 +11,26 @@ import jax.numpy as jnp
 
 
 @dataclasses.dataclass(frozen=True)
+class RopeScaling:
+    """How Llama 3.1 and later stretch rotary positions beyond the length they were first trained on.
+
+    Frequencies whose wavelength is over `original_position / low` are divided by `factor`, those under
+    `original_position / high` stay, and between the two the division sets in linearly in the inverse wavelength
+    (arXiv 2407.21783; `rope_type` "llama3" of Hugging Face).
+    """
+
+    factor: float
+    low: float
+    high: float
+    original_position: int
+
+
+@dataclasses.dataclass(frozen=True)
 class ModelShape:
     """The architecture of a decoder with grouped-query attention, RMSNorm and SwiGLU.
 
-    With `qkv_bias` it is Qwen2/2.5 (arXiv 2412.15115); without, Llama 2/3 without rope scaling.
+    With `qkv_bias` it is Qwen2/2.5 (arXiv 2412.15115), with `qk_norm` Qwen3 (arXiv 2505.09388), with neither Llama 2/3
+    (arXiv 2407.21783; from 3.1 on with `rope_scaling`).
     """
 
     vocab_size: int
@@ -29,6 +45,14 @@ class ModelShape:
     qkv_bias: bool = True
     tie_embeddings: bool = True
     max_position: int = 32_768
+    qk_norm: bool = False
+    rope_scaling: RopeScaling | None = None
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, object]) -> "ModelShape":
+        """The shape that `dataclasses.asdict` gave these values, be it read back from JSON."""
+        scaling = values.get("rope_scaling")
+        return cls(**{**values, "rope_scaling": RopeScaling(**scaling) if scaling else None})
 
     def errors(self) -> list[str]:
         """What is wrong with these sizes, one line each; empty when nothing is."""
@@ -37,6 +61,8 @@ class ModelShape:
             found.append(f"heads={self.heads} is not a multiple of kv_heads={self.kv_heads}: use a divisor of heads")
         if self.head_dim % 2:
             found.append(f"head_dim={self.head_dim} is odd, rotary positions need pairs: use {self.head_dim + 1}")
+        if self.qkv_bias and self.qk_norm:
+            found.append("qkv_bias and qk_norm are of two families, Qwen2 and Qwen3: use one of them")
         for name in ("vocab_size", "width", "depth", "heads", "kv_heads", "head_dim", "mlp_width", "max_position"):
             if getattr(self, name) < 1:
                 found.append(f"{name}={getattr(self, name)} must be at least 1")
@@ -94,6 +120,11 @@ def layer_specs(shape: ModelShape) -> Mapping[str, ParameterSpec]:
             "k_bias": ParameterSpec((c.kv_heads, c.head_dim), ("kv_heads", "head_dim")),
             "v_bias": ParameterSpec((c.kv_heads, c.head_dim), ("kv_heads", "head_dim")),
         }
+    if c.qk_norm:
+        specs |= {
+            "q_norm": ParameterSpec((c.head_dim,), ("head_dim",), constant=1.0),
+            "k_norm": ParameterSpec((c.head_dim,), ("head_dim",), constant=1.0),
+        }
     return {
         name: dataclasses.replace(spec, shape=(c.depth, *spec.shape), axes=("layers", *spec.axes))
         for name, spec in specs.items()
@@ -121,21 +152,50 @@ _QWEN2_5 = {
     "qwen2.5-32b": (5120, 64, 40, 8, 27_648, 152_064, False),
     "qwen2.5-72b": (8192, 80, 64, 8, 29_568, 152_064, False),
 }
+_QWEN3 = {
+    # name: width, depth, heads, mlp_width, tied; 8 key heads, heads of 128
+    "qwen3-0.6b": (1024, 28, 16, 3072, True),
+    "qwen3-1.7b": (2048, 28, 16, 6144, True),
+    "qwen3-4b": (2560, 36, 32, 9728, True),
+    "qwen3-8b": (4096, 36, 32, 12_288, False),
+    "qwen3-14b": (5120, 40, 40, 17_408, False),
+    "qwen3-32b": (5120, 64, 64, 25_600, False),
+}
+_LLAMA3 = {
+    # name: width, depth, heads, head_dim, mlp_width, tied, factor of the rope; 8 key heads
+    "llama3.2-1b": (2048, 16, 32, 64, 8192, True, 32.0),
+    "llama3.2-3b": (3072, 28, 24, 128, 8192, True, 32.0),
+    "llama3.1-8b": (4096, 32, 32, 128, 14_336, False, 8.0),
+    "llama3.3-70b": (8192, 80, 64, 128, 28_672, False, 8.0),
+}
 
 
 def named_shapes() -> dict[str, ModelShape]:
-    """The Qwen2.5 family as published, by name."""
-    shapes = {}
-    for name, (width, depth, heads, kv_heads, mlp_width, vocab_size, tied) in _QWEN2_5.items():
-        shapes[name] = ModelShape(
-            vocab_size=vocab_size,
-            width=width,
-            depth=depth,
-            heads=heads,
-            kv_heads=kv_heads,
-            head_dim=width // heads,
-            mlp_width=mlp_width,
-            norm_eps=1e-6 if width != 5120 and width != 8192 else 1e-5,
-            tie_embeddings=tied,
-        )
-    return shapes
+    """The Qwen2.5, Qwen3 (dense) and Llama 3 families as published, by name."""
+    makers = ((_QWEN2_5, _qwen2_5), (_QWEN3, _qwen3), (_LLAMA3, _llama3))
+    return {name: make(*sizes) for table, make in makers for name, sizes in table.items()}
+
+
+def _qwen2_5(
+    width: int, depth: int, heads: int, kv_heads: int, mlp_width: int, vocab_size: int, tied: bool
+) -> ModelShape:
+    eps = 1e-6 if width != 5120 and width != 8192 else 1e-5
+    sizes = (vocab_size, width, depth, heads, kv_heads, width // heads, mlp_width)
+    return ModelShape(*sizes, norm_eps=eps, tie_embeddings=tied)
+
+
+def _qwen3(width: int, depth: int, heads: int, mlp_width: int, tied: bool) -> ModelShape:
+    sizes = (151_936, width, depth, heads, 8, 128, mlp_width)
+    return ModelShape(*sizes, qkv_bias=False, qk_norm=True, tie_embeddings=tied, max_position=40_960)
+
+
+def _llama3(width: int, depth: int, heads: int, head_dim: int, mlp_width: int, tied: bool, factor: float) -> ModelShape:
+    return ModelShape(
+        *(128_256, width, depth, heads, 8, head_dim, mlp_width),
+        rope_theta=500_000.0,
+        norm_eps=1e-5,
+        qkv_bias=False,
+        tie_embeddings=tied,
+        max_position=131_072,
+        rope_scaling=RopeScaling(factor, low=1.0, high=4.0, original_position=8192),
+    )

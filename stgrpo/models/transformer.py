@@ -1,4 +1,4 @@
-"""The decoder: Qwen2/2.5 in Flax NNX, its layers stacked, scanned and rematerialised.
+"""The decoder: Qwen2/2.5, Qwen3 and Llama 3 in Flax NNX by their shape, its layers stacked, scanned and rematerialised.
 
 NNX modules are pytrees, so the model goes straight through `jax.jit`, `jax.grad`, `jax.lax.scan` and optax.
 Parameters are float32; the forward pass computes in the dtype it is asked for.
@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from stgrpo.models.attention import KeyValues, attend_causal, attend_group, rotary, rotate
+from stgrpo.models.attention import KeyValues, attend_causal, attend_group, rotary, rotary_frequencies, rotate
 from stgrpo.models.shapes import ModelShape, ParameterSpec, layer_specs, top_specs
 from stgrpo.models.sharding import constrain_batch
 
@@ -38,6 +38,8 @@ class Layers(nnx.Module):
         with jax.named_scope("attention"):
             h = rms_norm(x_BSD, self.attention_norm[...], eps)
             q, k, v = (self._project(h, name, dtype) for name in ("q", "k", "v"))
+            if hasattr(self, "q_norm"):
+                q, k = rms_norm(q, self.q_norm[...], eps), rms_norm(k, self.k_norm[...], eps)
             out, kept = attend(rotate(q, rope), KeyValues(rotate(k, rope), v))
             x_BSD += jnp.einsum("bsnh,nhd->bsd", out, self.o[...].astype(dtype))
         with jax.named_scope("mlp"):
@@ -84,7 +86,7 @@ class Transformer(nnx.Module):
           hidden_BSD after the final norm, and what was kept, stacked over layers.
         """
         c = self.shape
-        rope = rotary(positions_BS, c.head_dim, c.rope_theta)
+        rope = rotary(positions_BS, rotary_frequencies(c))
         x_BSD = jnp.take(self.embedding[...], tokens_BS, axis=0).astype(dtype)
 
         def body(x, scanned):

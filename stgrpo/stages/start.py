@@ -11,7 +11,8 @@ from ml_collections import ConfigDict
 from stgrpo.config import model_shape
 from stgrpo.data.tokenizer import Tokenizer
 from stgrpo.errors import UserError
-from stgrpo.models.huggingface import load_folder, read_shape
+from stgrpo.models.huggingface import load_folder
+from stgrpo.models.huggingface_config import read_shape
 from stgrpo.models.shapes import ModelShape
 from stgrpo.models.sharding import tree_shardings
 from stgrpo.models.transformer import Transformer

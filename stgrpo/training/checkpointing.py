@@ -244,7 +244,7 @@ def _reason(error: BaseException) -> str:
 
 
 def _record(values: Mapping[str, object]) -> Record:
-    return Record(**{**values, "shape": ModelShape(**values["shape"])})
+    return Record(**{**values, "shape": ModelShape.from_dict(values["shape"])})
 
 
 def host_scalars(metrics: Mapping[str, jax.Array]) -> dict[str, float]:

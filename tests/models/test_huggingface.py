@@ -1,4 +1,4 @@
-"""Folders in and out against `transformers`: random small Qwen2 and Llama models, float32 on the CPU."""
+"""Folders in and out against `transformers`: random small Qwen2, Qwen3 and Llama models, float32 on the CPU."""
 
 import dataclasses
 import json
@@ -12,18 +12,28 @@ import pytest
 from stgrpo.data.tokenizer import Tokenizer, train_tokenizer
 from stgrpo.errors import UserError
 from stgrpo.models.attention import attend_causal
-from stgrpo.models.huggingface import load_folder, read_shape, save_folder
-from stgrpo.models.shapes import ModelShape
+from stgrpo.models.huggingface import load_folder, save_folder
+from stgrpo.models.huggingface_config import read_shape
+from stgrpo.models.shapes import ModelShape, RopeScaling, named_shapes
 from stgrpo.models.sharding import make_mesh, tree_shardings
 from stgrpo.models.transformer import Transformer, dense_hidden, group_hidden
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
-FAMILIES = ("qwen2 tied", "qwen2 untied", "llama tied", "llama untied")
+FAMILIES = ("qwen2 tied", "qwen2 untied", "qwen3 tied", "llama tied", "llama untied", "llama3 untied")
+# Heads of 8 with this base have wavelengths of 6, 94, 1405 and 21,000: one kept, one between, two divided.
+LLAMA3_ROPE = {
+    "rope_type": "llama3",
+    "rope_theta": 50_000.0,
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 256,
+}
 
 
-def theirs(family, **changes):
+def theirs(family, noise=0.1, **changes):
     """A random model of `transformers`, every parameter off its constant start."""
     kind, tied = family.split()
     sizes = {
@@ -40,13 +50,18 @@ def theirs(family, **changes):
     }
     config_class, model_class = {
         "qwen2": (transformers.Qwen2Config, transformers.Qwen2ForCausalLM),
+        "qwen3": (transformers.Qwen3Config, transformers.Qwen3ForCausalLM),
         "llama": (transformers.LlamaConfig, transformers.LlamaForCausalLM),
-    }[kind]
+    }[kind.removesuffix("3") if kind == "llama3" else kind]
+    if kind == "qwen3":
+        sizes["head_dim"] = 16  # its heads together are wider than the model
+    if kind == "llama3":
+        sizes["rope_parameters"] = LLAMA3_ROPE
     torch.manual_seed(0)
     model = model_class(config_class(**sizes | changes)).float().eval()
     with torch.no_grad():
         for parameter in model.parameters():
-            parameter.add_(0.1 * torch.randn_like(parameter))
+            parameter.add_(noise * torch.randn_like(parameter))
     return model
 
 
@@ -197,6 +212,57 @@ def change_tensors(folder, change):
     save_file({k: np.ascontiguousarray(v) for k, v in tensors.items()}, folder / "model.safetensors")
 
 
+def test_rope_scaling_is_read_from_both_places(folder):
+    expected = RopeScaling(8.0, 1.0, 4.0, 256)
+    change_config(folder, rope_parameters=LLAMA3_ROPE)
+    assert read_shape(folder).rope_scaling == expected
+    change_config(folder, rope_parameters=None, rope_theta=5e5, rope_scaling=LLAMA3_ROPE | {"rope_theta": None})
+    assert (read_shape(folder).rope_scaling, read_shape(folder).rope_theta) == (expected, 5e5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["qwen2.5-0.5b", "qwen2.5-1.5b", "qwen3-0.6b", "llama3.2-1b"])
+def test_published_widths_and_vocabularies(name, tmp_path):
+    """Two layers of the real thing, the whole vocabulary, positions far apart."""
+    kind = {"qwen2": "qwen2", "qwen3": "qwen3", "llama": "llama3"}[name[:5]]
+    shape = dataclasses.replace(named_shapes()[name], depth=2)
+    rope = {"rope_type": "default", "rope_theta": shape.rope_theta}
+    if shape.rope_scaling:
+        scaling = shape.rope_scaling
+        rope |= {
+            "rope_type": "llama3",
+            "factor": scaling.factor,
+            "low_freq_factor": scaling.low,
+            "high_freq_factor": scaling.high,
+            "original_max_position_embeddings": scaling.original_position,
+        }
+    sizes = {
+        "vocab_size": shape.vocab_size,
+        "hidden_size": shape.width,
+        "intermediate_size": shape.mlp_width,
+        "num_hidden_layers": 2,
+        "num_attention_heads": shape.heads,
+        "num_key_value_heads": shape.kv_heads,
+        "head_dim": shape.head_dim,
+        "max_position_embeddings": shape.max_position,
+        "rms_norm_eps": shape.norm_eps,
+        "rope_parameters": rope,
+    }
+    model = theirs(f"{kind} tied", noise=0.005, **sizes)
+    model.save_pretrained(tmp_path)
+    mine = ours(tmp_path)
+    assert mine.shape == shape
+    tokens = np.random.default_rng(5).integers(0, shape.vocab_size, (2, 24))
+    expected = their_logits(model, tokens)
+    assert np.abs(expected).max() > 1
+    np.testing.assert_allclose(our_logits(mine, tokens), expected, atol=1e-4)
+    positions = np.broadcast_to(77 * np.arange(24), (1, 24))  # to 1771: the default limits end at 1792
+    causal = np.tril(np.ones((24, 24), bool))[None, None]
+    expected = their_logits(model, tokens[:1], attention_mask=causal, position_ids=positions)
+    hidden, _ = mine.hidden(tokens[:1], positions, lambda q, kv: (attend_causal(q, kv), None))
+    np.testing.assert_allclose(hidden @ mine.head_VD.T, expected, atol=1e-4)
+
+
 def test_rope_theta_is_read_from_both_places(folder):
     assert read_shape(folder).rope_theta == 50_000.0
     change_config(folder, rope_parameters=None, rope_theta=123.0)
@@ -263,8 +329,11 @@ def test_a_full_folder_is_left_alone(tiny_shape, make_model, tokenizer, tmp_path
     assert [p.name for p in tmp_path.iterdir()] == ["mine.txt"]
 
 
-def test_fields_of_the_shape_survive(tiny_shape, make_model, tokenizer, tmp_path):
-    shape = dataclasses.replace(tiny_shape, norm_eps=1e-5, qkv_bias=False, tie_embeddings=False, rope_theta=7e4)
-    assert isinstance(shape, ModelShape)
+@pytest.mark.parametrize("special", [{"qk_norm": True}, {"rope_scaling": RopeScaling(32.0, 1.0, 4.0, 8192)}])
+def test_fields_of_the_shape_survive(tiny_shape, make_model, tokenizer, tmp_path, special):
+    shape = dataclasses.replace(
+        tiny_shape, norm_eps=1e-5, qkv_bias=False, tie_embeddings=False, rope_theta=7e4, **special
+    )
+    assert ModelShape.from_dict(json.loads(json.dumps(dataclasses.asdict(shape)))) == shape
     save_folder(make_model(shape), tokenizer, tmp_path / "out")
     assert read_shape(tmp_path / "out") == shape

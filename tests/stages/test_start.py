@@ -9,7 +9,8 @@ import pytest
 
 from stgrpo.cli import main
 from stgrpo.data.tokenizer import Tokenizer
-from stgrpo.models.huggingface import load_folder, read_shape
+from stgrpo.models.huggingface import load_folder
+from stgrpo.models.huggingface_config import read_shape
 from stgrpo.models.sharding import make_mesh
 from stgrpo.stages.start import abstract_model
 from stgrpo.training.checkpointing import load_params, load_record
