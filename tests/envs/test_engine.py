@@ -43,6 +43,24 @@ def test_steps_are_pure_and_states_hashable() -> None:
         assert (again.observation(old), again.valid_actions(old), again.predicates(old)) == (text, actions, predicates)
 
 
+def test_what_is_forgotten_is_found_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    remembering, rng = make("onion_soup", "test:42"), random.Random(0)
+    monkeypatch.setattr("stgrpo.envs.robotouille.engine._REMEMBERED", 5)
+    monkeypatch.setattr("stgrpo.envs.robotouille.effects._REMEMBERED", 5)
+    forgetting = make("onion_soup", "test:42")
+    start = state = forgetting.initial_state()
+    for _ in range(1500):
+        actions = forgetting.valid_actions(state)
+        assert actions == remembering.valid_actions(state)
+        action = rng.choice([a for a in actions if not a.startswith("Move")] if rng.random() < 0.5 else actions)
+        after = forgetting.step(state, action)
+        assert after == remembering.step(state, action)
+        assert forgetting.is_goal(after) == remembering.is_goal(after)
+        assert forgetting.valid_actions(start) == remembering.valid_actions(start)  # asked out of turn
+        state = after
+    assert len(forgetting._nodes) <= 5 and len(forgetting._effects._known) <= 5 and state.pending
+
+
 def test_equal_states_are_equal_however_they_were_reached() -> None:
     problem = make("burger", "default")
     start = problem.initial_state()

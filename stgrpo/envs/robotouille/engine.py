@@ -5,25 +5,16 @@ effect once, in order. An effect that completes is removed while the list is wal
 step: two patties put on at once are not done at once.
 """
 
-from collections.abc import Callable
-from functools import lru_cache
 from typing import NamedTuple
 
 from stgrpo.envs.base import InvalidAction
+from stgrpo.envs.robotouille.effects import EffectsUnderWay, Pending
 from stgrpo.envs.robotouille.goal import GoalTest
-from stgrpo.envs.robotouille.grounding import GroundAction, Grounding, GroundSpecial
+from stgrpo.envs.robotouille.grounding import Choices, Grounding
 from stgrpo.envs.robotouille.kitchen import Kitchen
 from stgrpo.envs.robotouille.text import Renderer
 
-_CACHED_STATES = 1 << 14
-
-
-class Pending(NamedTuple):
-    """A lasting effect under way: which, how far its counter is, and whether it is complete but not yet removed."""
-
-    effect: str
-    count: int = 0
-    done: bool = False
+_REMEMBERED = 1 << 14
 
 
 class State(NamedTuple):
@@ -33,8 +24,23 @@ class State(NamedTuple):
     pending: tuple[Pending, ...] = ()
 
 
+class _Node:
+    """What is known of a state: filled in when it is first asked for."""
+
+    __slots__ = ("after", "choices", "goal", "state")
+
+    def __init__(self, state: State):
+        self.state = state
+        self.choices: Choices | None = None
+        self.goal: bool | None = None
+        self.after: dict[str, _Node] = {}
+
+
 class RobotouilleProblem:
     """One kitchen behind the protocol `stgrpo.envs.base.Problem`.
+
+    A bounded number of states is remembered, each with its valid actions and linked to its successors. An episode asks
+    three times about one state in a row, so the last one is found without a look into the table.
 
     Args:
         kitchen: start and goal.
@@ -48,8 +54,10 @@ class RobotouilleProblem:
         self.goal = kitchen.goal.text
         self.grounding = Grounding(kitchen)
         self._goal_test = GoalTest(kitchen.goal, self.grounding)
+        self._effects = EffectsUnderWay(self.grounding)
         self._renderer: Renderer | None = None
-        self._choices: Callable[[int], dict[str, GroundAction]] = lru_cache(_CACHED_STATES)(self.grounding.valid)
+        self._last = _Node(State(self.grounding.start))
+        self._nodes = {self._last.state: self._last}
 
     def __reduce__(self) -> tuple:
         return _rebuild, (self.kitchen, self.task, self.layout, self.max_steps)
@@ -58,16 +66,34 @@ class RobotouilleProblem:
         """Returns the start."""
         return State(self.grounding.start)
 
+    def _find(self, state: State) -> _Node:
+        node = self._nodes.get(state)
+        if node is None:
+            if len(self._nodes) >= _REMEMBERED:
+                self._nodes.clear()
+            node = self._nodes[state] = _Node(state)
+        self._last = node
+        return node
+
+    def _choices(self, state: State) -> Choices:
+        node = self._last
+        if node.state is not state:
+            node = self._find(state)
+        choices = node.choices
+        if choices is None:
+            choices = node.choices = self.grounding.valid(state.facts)
+        return choices
+
     def observation(self, state: State) -> str:
         """Returns the full text an agent is shown: objects, valid actions, goal."""
         if self._renderer is None:
             self._renderer = Renderer(self.grounding)
-        actions = "\n".join(self._choices(state.facts))
+        actions = "\n".join(self._choices(state).texts)
         return f"{self._renderer.render(state.facts)}\n\nValid Actions:\n{actions}\n\nGoal: {self.goal}"
 
     def valid_actions(self, state: State) -> tuple[str, ...]:
         """Returns the valid actions in display order."""
-        return tuple(self._choices(state.facts))
+        return self._choices(state).texts
 
     def step(self, state: State, action: str) -> State:
         """Returns the state after an action.
@@ -75,60 +101,33 @@ class RobotouilleProblem:
         Raises:
             InvalidAction: the action is not valid here.
         """
-        ground = self._choices(state.facts).get(action)
+        node = self._last
+        if node.state is not state:
+            node = self._find(state)
+        after = node.after.get(action)
+        if after is None:
+            after = node.after[action] = self._find(self._successor(state, action))
+        self._last = after
+        return after.state
+
+    def _successor(self, state: State, action: str) -> State:
+        ground = self._choices(state).actions.get(action)
         if ground is None:
             raise InvalidAction(f"The action {action!r} is not valid here; valid_actions(state) lists the valid ones.")
-        facts = state.facts & ~ground.delete | ground.add
+        facts = state.facts & ground.keep | ground.add
         if not (ground.specials or state.pending):
             return State(facts)
-        return self._update_pending(facts, list(state.pending), ground.specials)
-
-    def _update_pending(self, facts: int, pending: list[Pending], launched: tuple[GroundSpecial, ...]) -> State:
-        for special in launched:
-            index = next((i for i, p in enumerate(pending) if p.effect == special.name), len(pending))
-            if index == len(pending):
-                pending.append(Pending(special.name))
-            facts, pending[index] = self._update(facts, pending[index], active=True)
-        index = 0
-        while index < len(pending):
-            facts, pending[index] = self._update(facts, pending[index], active=False)
-            if pending[index].done:
-                del pending[index]
-            index += 1
-        return State(facts, tuple(pending))
-
-    def _update(self, facts: int, pending: Pending, *, active: bool) -> tuple[int, Pending]:
-        """Updates one effect; `active` while its own action is performed: only repetitions count then."""
-        special = self.grounding.specials.get(pending.effect) or self.grounding.special(pending.effect)
-        if special.repeats:
-            if pending.done or not active:
-                return facts, pending
-            count = pending.count + 1
-        else:
-            holds = special.possible and facts & special.conditions == special.conditions
-            add, delete = special.effects if holds else reversed(special.effects)
-            facts = facts & ~delete | add
-            if not holds:
-                return facts, pending
-            if not special.delay:
-                return facts, pending._replace(done=True)
-            if pending.done or active:
-                return facts, pending
-            count = pending.count + 1
-        done = count == (special.repeats or special.delay)
-        if done:
-            add, delete = self._results(special, facts)
-            facts = facts & ~delete | add
-        return facts, Pending(pending.effect, count, done)
-
-    def _results(self, special: GroundSpecial, facts: int) -> tuple[int, int]:
-        if len(special.results) == 1:
-            return special.results[0]
-        return next(r for r, bit in zip(special.results, self.grounding.created, strict=True) if not facts & bit)
+        return State(*self._effects.update(facts, state.pending, ground.specials))
 
     def is_goal(self, state: State) -> bool:
         """Says whether the goal holds."""
-        return self._goal_test.holds(state.facts)
+        node = self._last
+        if node.state is not state:
+            node = self._find(state)
+        goal = node.goal
+        if goal is None:
+            goal = node.goal = self._goal_test.holds(state.facts)
+        return goal
 
     def predicates(self, state: State) -> list[str]:
         """Returns all true predicates, sorted, as `name(arg1,arg2)`."""

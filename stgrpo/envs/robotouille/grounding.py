@@ -6,10 +6,12 @@ bindings can be valid; the rest of an action when it is first found valid. So ev
 groundings are ready in a fraction of a millisecond.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
-from itertools import product
+from functools import cache, reduce
+from itertools import count, product
+from operator import or_
+from typing import NamedTuple
 
 from stgrpo.envs.robotouille.domain import (
     ACTIONS,
@@ -33,9 +35,12 @@ HERE = ("item_at", "container_at")
 """What is at a station, the last argument. Of these, actions only ask for those of the robot's own."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class GroundSpecial:
-    """A lasting effect with its masks. `results` has one (add, delete) pair, or one a meal it may create."""
+    """A lasting effect with its masks. `results` has one (add, delete) pair, or one a meal it may create.
+
+    A kitchen has one object for each, so that they are compared and hashed by identity.
+    """
 
     name: str
     conditions: int
@@ -45,16 +50,20 @@ class GroundSpecial:
     repeats: int
     delay: int
 
+    @property
+    def touches(self) -> int:
+        """The bits that an update reads or writes, but for those of what it may create."""
+        masks = [mask for pair in (self.effects, *self.results) for mask in pair]
+        return reduce(or_, masks, self.conditions)
+
 
 @dataclass(frozen=True)
 class GroundAction:
-    """An action over objects: valid if all of `need` and none of `forbid` holds."""
+    """An action over objects: what it makes true, what is kept, and the effects it launches or continues."""
 
     text: str
-    need: int
-    forbid: int
     add: int
-    delete: int
+    keep: int
     specials: tuple[GroundSpecial, ...] = ()
 
 
@@ -86,6 +95,8 @@ class _Schema:
 
         self.fixed = [*literals("situation"), *literals("here"), *literals("static")]
         self.open, self.forbidden = literals("open"), literals("forbidden")
+        self.asks_for = {name for name, _ in literals("static")}
+        self.looks_at = {name for name, _ in self.fixed} - self.asks_for
         bound = {index for _, places in self.fixed for index in places}
         self.types = [TYPE_OF_LETTER[parameter[0]] for parameter in action.parameters]
         self.free = [index for index in range(len(place)) if index not in bound]
@@ -133,44 +144,91 @@ _SCHEMAS = tuple(map(_Schema, ACTIONS))
 _parsed = cache(parse_literals)
 
 
+class Choices(NamedTuple):
+    """The valid actions of a state: their texts in display order, and what each does."""
+
+    texts: tuple[str, ...]
+    actions: dict[str, GroundAction]
+
+
+class _Possible(NamedTuple):
+    """An action that the kitchen's objects allow, its bindings by what it looks at, and all that were made."""
+
+    schema: _Schema
+    looks_at: int
+    found: dict[int, tuple[tuple[_Candidate, ...], int]]
+    made: dict[tuple[str, ...], _Candidate]
+
+
+class _Here(NamedTuple):
+    """The candidates for one place of the robot, hand and things there, and their valid ones by the facts they read."""
+
+    candidates: tuple[_Candidate, ...]
+    reads: int
+    valid: dict[int, Choices]
+
+
 class Grounding:
-    """The objects, atoms and ground actions of one kitchen."""
+    """The objects, atoms and ground actions of one kitchen.
+
+    Attributes:
+        types: the type of each object, those that may come into being included, in the order of display.
+        objects: the names of the objects by type.
+        given: the names of the things that the kitchen starts with, by kind.
+        ids: the names of the things that the goal may call by their own id.
+        robot: its name.
+        static: the atoms that hold for good.
+        bits: the bit of each atom that can change; `atoms` has them in the order of their bits.
+        start: the facts at the start.
+        situation: the bits that say where the robot is and what it holds.
+        created: the bit of each meal that says that it exists.
+        specials: the lasting effects that were looked at so far, by name.
+    """
 
     def __init__(self, kitchen: Kitchen):
         things = kitchen.things()
         self.types = {name: type_ for name, type_, _ in things}
+        self.given: dict[str, tuple[str, ...]] = {}
+        for name, _, thing in things:
+            self.given[thing.kind] = (*self.given.get(thing.kind, ()), name)
         self.ids = {thing.id: name for name, _, thing in things if thing.id}
         for number in range(_meals_possible(kitchen)):
             self.types.setdefault(f"water{number + 1}", "meal")
         self.objects = {type_: tuple(n for n, t in self.types.items() if t == type_) for type_ in TYPES}
         self.robot = self.objects["player"][0]
-        start = _start(kitchen)
+        start = _start(things, kitchen)
         self.static = frozenset(atom for atom in start if atom[0] not in CHANGING)
         self._static_args: dict[str, list[tuple[str, ...]]] = {}
         for name, args in sorted(self.static):
             self._static_args.setdefault(name, []).append(args)
-        atoms = (atom for p in PREDICATES if p.name in CHANGING for atom in self._atoms_of(p))
-        self.bits: dict[Atom, int] = {atom: 1 << index for index, atom in enumerate(atoms)}
-        self.atoms = tuple(self.bits)
+        self.atoms: tuple[Atom, ...] = ()
+        masks = {p.name: self._add_atoms(p) for p in PREDICATES if p.name in CHANGING}
+        self.bits: dict[Atom, int] = dict(zip(self.atoms, map((1).__lshift__, count()), strict=False))
         self.start = sum(self.bits[atom] for atom in start if atom[0] in CHANGING)
-        self.situation = sum(bit for atom, bit in self.bits.items() if atom[0] in SITUATION)
-        self._loc = sum(self._bits_of("loc"))
-        self._near = {loc: self.situation for loc in self._bits_of("loc")}
-        for (name, args), bit in self.bits.items():
-            if name in HERE:
-                self._near[self.bits["loc", (self.robot, args[-1])]] |= bit
+        self.situation = sum(masks[name] for name in SITUATION)
+        self._loc = masks["loc"]
+        self._near = {self.bits["loc", (self.robot, s)]: self._bits_at(s) for s in self.objects["station"]}
         self.created = tuple(self.bits["iswater", (meal,)] for meal in self.objects["meal"])
         self.specials: dict[str, GroundSpecial] = {}
-        self._made: list[dict[tuple[str, ...], _Candidate]] = [{} for _ in _SCHEMAS]
-        self._candidates: dict[int, tuple[_Candidate, ...]] = {}
+        self._possible = [
+            _Possible(schema, sum(masks[name] for name in schema.looks_at), {}, {})
+            for schema in _SCHEMAS
+            if schema.asks_for <= self._static_args.keys() and all(self.objects[type_] for type_ in schema.types)
+        ]
+        self._here: dict[int, _Here] = {}
 
-    def _atoms_of(self, predicate: Predicate) -> Iterator[Atom]:
-        for args in product(*(self.objects[type_] for type_ in predicate.types)):
-            if len(args) == 1 or args[0] != args[1]:
-                yield predicate.name, args
+    def _add_atoms(self, predicate: Predicate) -> int:
+        """Appends the atoms of a predicate to the list, and returns the mask of their bits."""
+        name, first = predicate.name, len(self.atoms)
+        found = product(*(self.objects[type_] for type_ in predicate.types))
+        self.atoms += tuple((name, args) for args in found if len(args) == 1 or args[0] != args[1])
+        return (1 << len(self.atoms)) - (1 << first)
 
-    def _bits_of(self, predicate: str) -> list[int]:
-        return [bit for (name, _), bit in self.bits.items() if name == predicate]
+    def _bits_at(self, station: str) -> int:
+        """Returns the bits by which the robot's actions at a station are found: its situation, and what is there."""
+        things = (("item_at", "item"), ("container_at", "container"))
+        here = sum(self.bits[name, (thing, station)] for name, type_ in things for thing in self.objects[type_])
+        return self.situation | here
 
     def true_atoms(self, facts: int) -> Iterator[Atom]:
         """Yields the atoms of a set of facts, without those that hold for good."""
@@ -179,41 +237,60 @@ class Grounding:
             yield self.atoms[low.bit_length() - 1]
             facts ^= low
 
-    def valid(self, facts: int) -> dict[str, GroundAction]:
-        """Returns the valid actions of a state by their text, in display order."""
-        found = (c for c in self._fitting(facts) if facts & c.need == c.need and not facts & c.forbid)
-        return {action.text: action for action in (c.ground or self._ground(c) for c in found)}
-
-    def _fitting(self, facts: int) -> tuple[_Candidate, ...]:
-        """Returns the bindings that fit the robot's place and hand and what is there, in display order."""
+    def valid(self, facts: int) -> Choices:
+        """Returns the valid actions of a state."""
         near = facts & self._near[facts & self._loc]
-        candidates = self._candidates.get(near)
-        if candidates is None:
-            known = dict(self._static_args)
-            for name, args in self.true_atoms(near):
-                known.setdefault(name, []).append(args)
-            candidates = self._candidates[near] = tuple(self._bind(known))
-        return candidates
+        here = self._here.get(near)
+        if here is None:
+            here = self._here[near] = self._look_around(near)
+        read = facts & here.reads
+        choices = here.valid.get(read)
+        if choices is None:
+            found = (c for c in here.candidates if read & c.need == c.need and not read & c.forbid)
+            actions = {action.text: action for action in (c.ground or self._ground(c) for c in found)}
+            choices = here.valid[read] = Choices(tuple(actions), actions)
+        return choices
 
-    def _bind(self, known: Mapping[str, list[tuple[str, ...]]]) -> Iterator[_Candidate]:
-        for schema, made in zip(_SCHEMAS, self._made, strict=True):
-            for args in map(tuple, schema.bindings(known, self.objects)):
-                candidate = made.get(args)
-                if candidate is None:
-                    need, forbid = self._mask(schema.open, args), self._mask(schema.forbidden, args)
-                    candidate = made[args] = _Candidate(need, forbid, schema.action, args)
-                yield candidate
+    def _look_around(self, near: int) -> _Here:
+        """Returns the bindings that fit the robot's place and hand and what is there, in display order."""
+        known, candidates, reads = self._known(self.true_atoms(near)), [], 0
+        for possible in self._possible:
+            seen = near & possible.looks_at
+            found = possible.found.get(seen)
+            if found is None:
+                found = possible.found[seen] = self._bind(possible, known)
+            candidates += found[0]
+            reads |= found[1]
+        return _Here(tuple(candidates), reads, {})
+
+    def _known(self, atoms: Iterable[Atom]) -> dict[str, list[tuple[str, ...]]]:
+        known = dict(self._static_args)
+        for name, args in atoms:
+            known.setdefault(name, []).append(args)
+        return known
+
+    def _bind(
+        self, possible: _Possible, known: Mapping[str, list[tuple[str, ...]]]
+    ) -> tuple[tuple[_Candidate, ...], int]:
+        """Returns the bindings of an action that agree with what is known, and the bits they read."""
+        schema, candidates, reads = possible.schema, [], 0
+        for args in map(tuple, schema.bindings(known, self.objects)):
+            candidate = possible.made.get(args)
+            if candidate is None:
+                need, forbid = self._mask(schema.open, args), self._mask(schema.forbidden, args)
+                candidate = possible.made[args] = _Candidate(need, forbid, schema.action, args)
+            candidates.append(candidate)
+            reads |= candidate.need | candidate.forbid
+        return tuple(candidates), reads
 
     def special(self, name: str) -> GroundSpecial:
         """Returns a lasting effect by its name, also where its action was never looked at (a state from elsewhere)."""
         if name not in self.specials:
-            known = dict(self._static_args)
-            for predicate, args in self.atoms:
-                if predicate in SITUATION or predicate in HERE:
-                    known.setdefault(predicate, []).append(args)
-            for candidate in self._bind(known):
-                if candidate.action.specials:
-                    self._ground(candidate)
+            known = self._known(atom for atom in self.atoms if atom[0] in SITUATION or atom[0] in HERE)
+            for possible in self._possible:
+                if possible.schema.action.specials:
+                    for candidate in self._bind(possible, known)[0]:
+                        self._ground(candidate)
         return self.specials[name]
 
     def _mask(self, literals: list[tuple[str, tuple[int, ...]]], args: Sequence[str]) -> int:
@@ -228,7 +305,7 @@ class Grounding:
         add, delete = self._masks(_parsed(action.effects), bound)
         specials = tuple(self._ground_special(special, bound) for special in action.specials)
         text = action.text.format(**bound)
-        candidate.ground = GroundAction(text, candidate.need, candidate.forbid, add, delete, specials)
+        candidate.ground = GroundAction(text, add, ~delete, specials)
         return candidate.ground
 
     def _masks(self, literals: tuple[Literal, ...], bound: Mapping[str, str]) -> tuple[int, int]:
@@ -267,9 +344,8 @@ def _meals_possible(kitchen: Kitchen) -> int:
     return len(kitchen.meals) + (sinks * len(kitchen.containers) if pots else 0)
 
 
-def _start(kitchen: Kitchen) -> set[Atom]:
+def _start(things: tuple, kitchen: Kitchen) -> set[Atom]:
     """Returns all atoms true at the start."""
-    things = kitchen.things()
     by_cell = {(t.x, t.y): name for name, type_, t in things if type_ == "station"}
     robot = next(name for name, type_, _ in things if type_ == "player")
     facts: set[Atom] = {("loc", (robot, by_cell[kitchen.facing]))}

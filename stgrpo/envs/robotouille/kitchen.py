@@ -207,8 +207,3 @@ def _check(kitchen: Kitchen) -> None:
     cells = {(station.x, station.y) for station in kitchen.stations}
     if kitchen.facing not in cells:
         raise UserError(f"environment JSON: the robot faces {kitchen.facing}, where no station is; turn or move it")
-
-
-def with_goal(kitchen: Kitchen, goal: Goal) -> Kitchen:
-    """Returns the same kitchen with another goal."""
-    return replace(kitchen, goal=goal)

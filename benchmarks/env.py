@@ -1,6 +1,6 @@
 """Our engine against the benchmark's own package, in one process: one JSON line a figure.
 
-    python benchmarks/environment.py [--steps=40] [--states=1000000] [--only=steps,create,memory]
+    python benchmarks/env.py [--steps=40] [--states=1000000] [--only=steps,create,memory]
 
 Both engines take the same random walks. Times are CPU time of this process, so other load on the machine counts less.
 `text`: valid actions, text, step and goal test, as an agent needs them; the package then finds the valid actions twice,
@@ -10,6 +10,7 @@ Without the package (see docs/environments.md) only our figures are printed.
 """
 
 import argparse
+import gc
 import json
 import multiprocessing
 import random
@@ -74,6 +75,7 @@ def steps_figures(engine: UpstreamEngine | None, steps: int) -> None:
     for task, layout in KITCHENS:
         for mode in MODES:
             text = mode != "no_text"
+            gc.collect()  # what the package left behind is not ours to clean up
             started = time.process_time()
             ours(make(task, layout), steps, text)
             fresh = (time.process_time() - started) / steps
