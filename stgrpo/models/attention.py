@@ -77,6 +77,25 @@ def attend_causal(q_BSNH: jax.Array, own: KeyValues) -> jax.Array:
     return attend_prefix(q_BSNH[:, None], own, causal_mask(S), None, None)[:, 0]
 
 
+def packed_mask(group_XS: jax.Array, branch_XS: jax.Array | None) -> jax.Array:
+    """[X, S, S], true where a token of a packed row may see another: see `stgrpo.training.packing`.
+
+    Args:
+      group_XS: the group of each token; 0 for padding, which sees itself.
+      branch_XS: 0 for a prompt's token, else the response; None where every group has one response.
+    """
+    seen_XSS = causal_mask(group_XS.shape[1]) & (group_XS[:, :, None] == group_XS[:, None, :])
+    if branch_XS is None:
+        return seen_XSS
+    query_XS1, key_X1S = branch_XS[:, :, None], branch_XS[:, None, :]
+    return seen_XSS & ((key_X1S == 0) | (key_X1S == query_XS1))
+
+
+def attend_masked(q_BSNH: jax.Array, own: KeyValues, seen_BSS: jax.Array) -> jax.Array:
+    """Attention over whole rows with a mask of their own, [B, S, N, H]."""
+    return jax.nn.dot_product_attention(q_BSNH, own.k, own.v, mask=seen_BSS[:, None], implementation="xla")
+
+
 def attend_group(q_BSNH: jax.Array, own: KeyValues, prompt_len_B: jax.Array, *, P: int, G: int) -> jax.Array:
     """Attention of rows that hold a prompt and its G responses, S = P + G * R.
 

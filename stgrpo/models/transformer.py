@@ -11,7 +11,16 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from stgrpo.models.attention import KeyValues, attend_causal, attend_group, rotary, rotary_frequencies, rotate
+from stgrpo.models.attention import (
+    KeyValues,
+    attend_causal,
+    attend_group,
+    attend_masked,
+    packed_mask,
+    rotary,
+    rotary_frequencies,
+    rotate,
+)
 from stgrpo.models.shapes import ModelShape, ParameterSpec, layer_specs, top_specs
 from stgrpo.models.sharding import constrain_batch
 
@@ -132,6 +141,18 @@ def row_hidden(
     own_BGRD = hidden_BSD[:, P:].reshape(B, G, R, -1)
     first_BG1D = jnp.broadcast_to(last_B1D[:, None], (B, G, 1, last_B1D.shape[-1]))
     return prompt_BPD, jnp.concatenate([first_BG1D, own_BGRD[:, :, :-1]], axis=2)
+
+
+def packed_hidden(
+    model: Transformer,
+    token_XS: jax.Array,
+    position_XS: jax.Array,
+    place_XS: tuple[jax.Array, jax.Array | None],
+    dtype=jnp.float32,
+) -> jax.Array:
+    """Hidden states [X, S, D] of packed rows; `place_XS` is the group and the branch of each token (`PackedBatch`)."""
+    seen_XSS = packed_mask(*place_XS)
+    return model.hidden(token_XS, position_XS, lambda q, kv: (attend_masked(q, kv, seen_XSS), None), dtype=dtype)[0]
 
 
 def dense_hidden(model: Transformer, tokens_BS: jax.Array, dtype=jnp.float32) -> jax.Array:

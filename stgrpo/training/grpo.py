@@ -17,6 +17,29 @@ _LOG_RATIO_LIMIT = 20.0  # exp(20) is finite in float32 with room for a sum over
 
 
 @dataclasses.dataclass(frozen=True)
+class LossTerms:
+    """What the loss takes for each response token beside the policy itself, all of one shape whatever the layout.
+
+    Attributes:
+      weight: share in the loss, 0 for padding; see `loss_weights`.
+      mask: 1 for a real response token.
+      adv: advantage of its response.
+      ref_logp: log-probability under the frozen reference.
+      old_logp: under the policy that drew the responses; None where that is the current one, as it is when there is
+        one update a rollout.
+    """
+
+    weight: jax.Array
+    mask: jax.Array
+    adv: jax.Array
+    ref_logp: jax.Array
+    old_logp: jax.Array | None = None
+
+
+jax.tree_util.register_dataclass(LossTerms, [f.name for f in dataclasses.fields(LossTerms)], [])
+
+
+@dataclasses.dataclass(frozen=True)
 class GroupBatch:
     """Prompts, each held once, with their G responses.
 
@@ -42,6 +65,23 @@ class GroupBatch:
     ref_logp_BGR: jax.Array
     old_logp_BGR: jax.Array | None = None
     prompt_weight_BP: jax.Array | None = None
+
+    @property
+    def terms(self) -> LossTerms:
+        """Of the responses, each [B, G, R]."""
+        adv_BGR = self.adv_BG[..., None] * self.mask_BGR
+        return LossTerms(self.weight_BGR, self.mask_BGR, adv_BGR, self.ref_logp_BGR, self.old_logp_BGR)
+
+    @property
+    def size(self) -> int:
+        """Tokens that the model computes, padding included."""
+        return self.prompt_BP.size + self.response_BGR.size
+
+    @property
+    def form(self) -> str:
+        """The sizes a program is compiled for, for people."""
+        (B, P), (_, G, R) = self.prompt_BP.shape, self.response_BGR.shape
+        return f"{B} prompts of {P} tokens, {G} responses of {R}"
 
 
 jax.tree_util.register_dataclass(GroupBatch, [f.name for f in dataclasses.fields(GroupBatch)], [])
@@ -118,38 +158,37 @@ def kl_penalty(logp: jax.Array, ref_logp: jax.Array, estimator: str) -> jax.Arra
 
 
 def policy_loss(
-    logp_BGR: jax.Array, entropy_BGR: jax.Array, batch: GroupBatch, loss: GrpoLoss
+    logp: jax.Array, entropy: jax.Array, terms: LossTerms, loss: GrpoLoss
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
     """The loss to minimise, as a sum over the tokens of this part of the batch, and sums to log.
 
     Args:
-      logp_BGR: log-probabilities of the responses under the policy, differentiable.
-      entropy_BGR: entropies of the policy at each token.
-      batch: the groups; its weights carry the global denominator.
+      logp: log-probabilities of the response tokens under the policy, differentiable, in any layout.
+      entropy: of the policy at each token.
+      terms: the rest, in the same layout; its weights carry the global denominator.
       loss: coefficients.
 
     Returns:
       The loss and a dict of sums over real tokens ("tokens" counts them).
     """
-    old_logp_BGR = jax.lax.stop_gradient(logp_BGR) if batch.old_logp_BGR is None else batch.old_logp_BGR
-    log_ratio = jnp.clip(logp_BGR - old_logp_BGR, -_LOG_RATIO_LIMIT, _LOG_RATIO_LIMIT)
+    old_logp = jax.lax.stop_gradient(logp) if terms.old_logp is None else terms.old_logp
+    log_ratio = jnp.clip(logp - old_logp, -_LOG_RATIO_LIMIT, _LOG_RATIO_LIMIT)
     ratio = jnp.exp(log_ratio)
-    adv_BG1 = batch.adv_BG[..., None]
-    gain, clipped = ratio * adv_BG1, jnp.zeros_like(ratio)
+    gain, clipped = ratio * terms.adv, jnp.zeros_like(ratio)
     if loss.clip_low is not None or loss.clip_high is not None:
         low = 0.0 if loss.clip_low is None else 1.0 - loss.clip_low
         high = jnp.inf if loss.clip_high is None else 1.0 + loss.clip_high
-        bounded = jnp.clip(ratio, low, high) * adv_BG1
+        bounded = jnp.clip(ratio, low, high) * terms.adv
         clipped = (bounded < gain).astype(jnp.float32)
         gain = jnp.minimum(gain, bounded)
-    kl = kl_penalty(logp_BGR, batch.ref_logp_BGR, loss.kl_estimator)
-    total = masked_sum(loss.kl_coef * kl - gain, batch.weight_BGR)
-    mask = batch.mask_BGR
+    kl = kl_penalty(logp, terms.ref_logp, loss.kl_estimator)
+    total = masked_sum(loss.kl_coef * kl - gain, terms.weight)
+    mask = terms.mask
     sums = {
         "tokens": jnp.sum(mask),
-        "kl": masked_sum(kl_penalty(logp_BGR, batch.ref_logp_BGR, "k3"), mask),
-        "kl_k1": masked_sum(kl_penalty(logp_BGR, batch.ref_logp_BGR, "k1"), mask),
-        "entropy": masked_sum(entropy_BGR, mask),
+        "kl": masked_sum(kl_penalty(logp, terms.ref_logp, "k3"), mask),
+        "kl_k1": masked_sum(kl_penalty(logp, terms.ref_logp, "k1"), mask),
+        "entropy": masked_sum(entropy, mask),
         "ratio": masked_sum(ratio, mask),
         "clip_fraction": masked_sum(clipped, mask),
     }

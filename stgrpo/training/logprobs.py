@@ -7,7 +7,9 @@ import jax
 import jax.numpy as jnp
 
 from stgrpo.models.sharding import batch_shards
-from stgrpo.models.transformer import Transformer, group_hidden
+from stgrpo.models.transformer import Transformer, group_hidden, packed_hidden
+from stgrpo.training.grpo import GroupBatch
+from stgrpo.training.packing import PackedBatch
 
 CHUNK = 1024  # tokens a device whose logits exist at one time; at a vocabulary of 151,936 that is 0.6 GB in float32
 
@@ -62,3 +64,15 @@ def response_logprobs(
     )
     logp_BGR, entropy_BGR = (x.reshape(B, G, R) for x in both)
     return logp_BGR, entropy_BGR
+
+
+def batch_logprobs(
+    model: Transformer, batch: GroupBatch | PackedBatch, *, temperature: float = 1.0, dtype: jnp.dtype = jnp.float32
+) -> tuple[jax.Array, jax.Array]:
+    """Log-probabilities and entropies in the layout of the batch's loss terms, float32."""
+    if isinstance(batch, GroupBatch):
+        rows = (batch.prompt_BP, batch.prompt_len_B, batch.response_BGR)
+        return response_logprobs(model, *rows, temperature=temperature, dtype=dtype)
+    hidden_XSD = packed_hidden(model, batch.token_XS, batch.position_XS, (batch.group_XS, batch.branch_XS), dtype)
+    hidden_XMD = jnp.take_along_axis(hidden_XSD, batch.source_XM[..., None], axis=1)
+    return token_logprobs(hidden_XMD, model.head_VD, batch.target_XM, temperature=temperature)

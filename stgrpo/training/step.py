@@ -12,8 +12,9 @@ from stgrpo.models.shapes import ModelShape
 from stgrpo.models.sharding import batch_sharding, replicated, tree_shardings
 from stgrpo.models.transformer import Transformer, row_hidden
 from stgrpo.training.grpo import GroupBatch, GrpoLoss, policy_loss
-from stgrpo.training.logprobs import response_logprobs, token_logprobs
+from stgrpo.training.logprobs import batch_logprobs, token_logprobs
 from stgrpo.training.masked import masked_sum
+from stgrpo.training.packing import PackedBatch
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,7 +28,8 @@ class TrainState:
 
 jax.tree_util.register_dataclass(TrainState, ["params", "opt_state", "step"], [])
 
-LossFn = Callable[[Transformer, GroupBatch], tuple[jax.Array, dict[str, jax.Array]]]
+Batch = GroupBatch | PackedBatch
+LossFn = Callable[[Transformer, Batch], tuple[jax.Array, dict[str, jax.Array]]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,51 +39,58 @@ class Steps:
     Attributes:
       init: key -> TrainState, born sharded.
       start: Transformer -> TrainState with a fresh optimiser (the model is donated).
-      update: (TrainState, GroupBatch) -> (TrainState, metrics); the state is donated.
-      logprobs: (Transformer, GroupBatch) -> log-probabilities [B, G, R], for the reference and the old policy.
+      update: (TrainState, Batch) -> (TrainState, metrics); the state is donated.
+      logprobs: (Transformer, Batch) -> log-probabilities of the reference or the old policy, laid out as the batch's
+        loss terms.
       abstract: the TrainState as shapes with shardings.
       mesh: of all of them.
     """
 
     init: Callable[[jax.Array], TrainState]
     start: Callable[[Transformer], TrainState]
-    update: Callable[[TrainState, GroupBatch], tuple[TrainState, dict[str, jax.Array]]]
-    logprobs: Callable[[Transformer, GroupBatch], jax.Array]
+    update: Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]]
+    logprobs: Callable[[Transformer, Batch], jax.Array]
     abstract: TrainState
     mesh: Mesh
 
 
-def sft_loss(model: Transformer, batch: GroupBatch, dtype: jnp.dtype) -> tuple[jax.Array, dict[str, jax.Array]]:
+def sft_loss(model: Transformer, batch: Batch, dtype: jnp.dtype) -> tuple[jax.Array, dict[str, jax.Array]]:
     """Negative log-likelihood of the responses; the prompt is in the loss only where the batch gives it weights."""
-    B, G, R = batch.response_BGR.shape
-    prompt_BPD, response_BGRD = row_hidden(model, batch.prompt_BP, batch.prompt_len_B, batch.response_BGR, dtype)
-    logp, entropy = token_logprobs(
-        response_BGRD.reshape(B, G * R, -1), model.head_VD, batch.response_BGR.reshape(B, G * R), temperature=1.0
-    )
-    logp_BGR, entropy_BGR = logp.reshape(B, G, R), entropy.reshape(B, G, R)
-    total = -masked_sum(logp_BGR, batch.weight_BGR)
-    if batch.prompt_weight_BP is not None:
-        logp_BP, _ = token_logprobs(prompt_BPD[:, :-1], model.head_VD, batch.prompt_BP[:, 1:], temperature=1.0)
-        total -= masked_sum(logp_BP, batch.prompt_weight_BP[:, 1:])
+    terms, prompt_total = batch.terms, 0.0
+    if isinstance(batch, GroupBatch) and batch.prompt_weight_BP is not None:
+        logp, entropy, logp_BP = _with_prompts(model, batch, dtype)
+        prompt_total = masked_sum(logp_BP, batch.prompt_weight_BP[:, 1:])
+    else:
+        logp, entropy = batch_logprobs(model, batch, dtype=dtype)
+    total = -masked_sum(logp, terms.weight) - prompt_total
     sums = {
-        "tokens": jnp.sum(batch.mask_BGR),
-        "response_loss": -masked_sum(logp_BGR, batch.mask_BGR),
-        "entropy": masked_sum(entropy_BGR, batch.mask_BGR),
+        "tokens": jnp.sum(terms.mask),
+        "response_loss": -masked_sum(logp, terms.mask),
+        "entropy": masked_sum(entropy, terms.mask),
     }
     return total, jax.lax.stop_gradient(sums)
 
 
+def _with_prompts(model: Transformer, batch: GroupBatch, dtype: jnp.dtype) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Log-probabilities and entropies of the responses [B, G, R], log-probabilities of the prompts [B, P - 1]."""
+    B, G, R = batch.response_BGR.shape
+    prompt_BPD, response_BGRD = row_hidden(model, batch.prompt_BP, batch.prompt_len_B, batch.response_BGR, dtype)
+    both = token_logprobs(
+        response_BGRD.reshape(B, G * R, -1), model.head_VD, batch.response_BGR.reshape(B, G * R), temperature=1.0
+    )
+    logp_BP, _ = token_logprobs(prompt_BPD[:, :-1], model.head_VD, batch.prompt_BP[:, 1:], temperature=1.0)
+    return both[0].reshape(B, G, R), both[1].reshape(B, G, R), logp_BP
+
+
 def grpo_loss(
-    model: Transformer, batch: GroupBatch, loss: GrpoLoss, dtype: jnp.dtype
+    model: Transformer, batch: Batch, loss: GrpoLoss, dtype: jnp.dtype
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
     """The GRPO loss of a batch of groups under the model; see `policy_loss`."""
-    logp_BGR, entropy_BGR = response_logprobs(
-        model, batch.prompt_BP, batch.prompt_len_B, batch.response_BGR, temperature=loss.temperature, dtype=dtype
-    )
-    return policy_loss(logp_BGR, entropy_BGR, batch, loss)
+    logp, entropy = batch_logprobs(model, batch, temperature=loss.temperature, dtype=dtype)
+    return policy_loss(logp, entropy, batch.terms, loss)
 
 
-def accumulate(loss_fn: LossFn, params: Transformer, batch: GroupBatch, micro_batches: int):
+def accumulate(loss_fn: LossFn, params: Transformer, batch: Batch, micro_batches: int):
     """Gradient, loss and sums of a batch taken in equal parts: the same numbers as in one piece, up to rounding."""
     grad_fn = jax.value_and_grad(loss_fn, has_aux=True)
     if micro_batches == 1:
@@ -127,21 +136,19 @@ def build_steps(
     def start(model: Transformer) -> TrainState:
         return TrainState(model, optimiser.init(model), jnp.int32(0))
 
-    def loss_fn(model: Transformer, batch: GroupBatch):
+    def loss_fn(model: Transformer, batch: Batch):
         return sft_loss(model, batch, dtype) if loss is None else grpo_loss(model, batch, loss, dtype)
 
-    def update(state: TrainState, batch: GroupBatch):
+    def update(state: TrainState, batch: Batch):
         grads, total, sums = accumulate(loss_fn, state.params, batch, micro_batches)
         changes, opt_state = optimiser.update(grads, state.opt_state, state.params)
         tokens = jnp.maximum(sums.pop("tokens"), 1.0)
         metrics = {"loss": total, "grad_norm": optax.tree.norm(grads)} | {k: v / tokens for k, v in sums.items()}
         return TrainState(optax.apply_updates(state.params, changes), opt_state, state.step + 1), metrics
 
-    def logprobs(model: Transformer, batch: GroupBatch) -> jax.Array:
+    def logprobs(model: Transformer, batch: Batch) -> jax.Array:
         temperature = 1.0 if loss is None else loss.temperature
-        return response_logprobs(
-            model, batch.prompt_BP, batch.prompt_len_B, batch.response_BGR, temperature=temperature, dtype=dtype
-        )[0]
+        return batch_logprobs(model, batch, temperature=temperature, dtype=dtype)[0]
 
     init = lambda key: start(Transformer(shape, key, remat=remat))  # noqa: E731
     abstract = jax.eval_shape(init, jax.random.key(0))

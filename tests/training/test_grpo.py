@@ -83,7 +83,7 @@ PENALTIES = {
 def test_loss_of_two_rows_by_hand(aggregation, estimator):
     logp, batch = two_rows(loss_weights(jnp.array([[2, 1]]), 2, aggregation, limit=5))
     loss = GrpoLoss(kl_coef=0.1, kl_estimator=estimator, clip_low=0.2, clip_high=0.2)
-    total, sums = policy_loss(logp, jnp.full((1, 2, 2), 0.5), batch, loss)
+    total, sums = policy_loss(logp, jnp.full((1, 2, 2), 0.5), batch.terms, loss)
     expected = -GAINS[aggregation] + 0.1 * PENALTIES[aggregation, estimator]
     np.testing.assert_allclose(total, expected, rtol=1e-5)
     by_hand = {"tokens": 3, "kl": 0.5, "kl_k1": 0.0, "entropy": 1.5, "ratio": 3.0, "clip_fraction": 2.0}
@@ -122,7 +122,7 @@ def test_clipping(advantage, ratio, low, high, gain, clipped):
     batch = GroupBatch(one, one, one, one, one, adv_BG=one[..., 0] * advantage, ref_logp_BGR=-one, old_logp_BGR=-one)
 
     def total(logp):
-        return policy_loss(logp, one, batch, GrpoLoss(kl_coef=0.0, clip_low=low, clip_high=high))
+        return policy_loss(logp, one, batch.terms, GrpoLoss(kl_coef=0.0, clip_low=low, clip_high=high))
 
     (value, sums), gradient = jax.value_and_grad(total, has_aux=True)(-one + math.log(ratio))
     np.testing.assert_allclose(value, -gain, rtol=1e-5)
@@ -134,7 +134,7 @@ def test_without_old_log_probabilities_the_ratio_is_one_and_the_gradient_is_the_
     logp, batch = two_rows(loss_weights(jnp.array([[2, 1]]), 2, "token_mean"))
     batch = dataclasses.replace(batch, old_logp_BGR=None)
     loss = GrpoLoss(kl_coef=0.0, clip_low=0.2, clip_high=0.2)
-    (total, sums), gradient = jax.value_and_grad(policy_loss, has_aux=True)(logp, logp, batch, loss)
+    (total, sums), gradient = jax.value_and_grad(policy_loss, has_aux=True)(logp, logp, batch.terms, loss)
     assert (sums["ratio"], sums["clip_fraction"]) == (3.0, 0.0)
     np.testing.assert_allclose(total, -1.0, rtol=1e-6)
     np.testing.assert_allclose(gradient, [[[-2 / 3, -2 / 3], [1 / 3, 0.0]]], rtol=1e-6)
@@ -180,7 +180,7 @@ def test_gradient_in_double_precision_equals_finite_differences(estimator, clip)
         @jax.jit
         def total(logits):
             logp = jnp.take_along_axis(jax.nn.log_softmax(logits), target[..., None], axis=-1)[..., 0]
-            return policy_loss(logp, jnp.zeros_like(logp), batch, loss)[0]
+            return policy_loss(logp, jnp.zeros_like(logp), batch.terms, loss)[0]
 
         logits = jnp.asarray(rng.normal(size=(B, G, R, V)))
         gradient = np.asarray(jax.grad(total)(logits)).ravel()

@@ -1,0 +1,158 @@
+"""Several groups in one row: what ragged prompts and responses would pad is given to other groups.
+
+A row is groups laid end to end, each its prompt once and then its responses. A token sees what came before it in its
+own group, the prompt and its own response only; positions are those the response would have alone behind its prompt. So
+the numbers are those of unpacked groups, and SFT is the case of one response a group.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+
+import jax
+import numpy as np
+
+from stgrpo.data.padding import bucket
+from stgrpo.training.grpo import GroupBatch, LossTerms
+
+
+@dataclasses.dataclass(frozen=True)
+class PackedBatch:
+    """Rows X of S tokens with M places for predicted tokens each.
+
+    Attributes:
+      token_XS: ids.
+      position_XS: of each token behind its own prompt.
+      group_XS: number of the group in the row, from 1; 0 for padding.
+      branch_XS: 0 for a prompt's token, else the number of the response in its group, from 1. None where every group
+        has one response, which is then plain causal attention within a group.
+      source_XM: place in the row of the hidden state that predicts the token.
+      target_XM: the token.
+      terms: of the loss, each [X, M]; what fills a row up has mask and weight 0.
+    """
+
+    token_XS: jax.Array
+    position_XS: jax.Array
+    group_XS: jax.Array
+    branch_XS: jax.Array | None
+    source_XM: jax.Array
+    target_XM: jax.Array
+    terms: LossTerms
+
+    @property
+    def size(self) -> int:
+        """Tokens that the model computes, padding included."""
+        return self.token_XS.size
+
+    @property
+    def form(self) -> str:
+        """The sizes a program is compiled for, for people."""
+        (X, S), M = self.token_XS.shape, self.target_XM.shape[1]
+        return f"{X} rows of {S} tokens, {M} of them predicted"
+
+
+jax.tree_util.register_dataclass(PackedBatch, [f.name for f in dataclasses.fields(PackedBatch)], [])
+
+
+def fit_rows(sizes: Sequence[int], row: int) -> list[list[int]]:
+    """Which items lie in which row, by first fit in order of decreasing size; ties keep their order.
+
+    Args:
+      sizes: of the items.
+      row: room of a row.
+
+    Raises:
+      ValueError: an item is larger than a row.
+    """
+    if max(sizes, default=0) > row:
+        raise ValueError(f"an item of {max(sizes)} tokens does not fit a row of {row}")
+    rows: list[list[int]] = []
+    room: list[int] = []
+    for item in np.argsort(-np.asarray(sizes), kind="stable").tolist():
+        place = next((i for i, left in enumerate(room) if left >= sizes[item]), len(rows))
+        if place == len(rows):
+            rows.append([])
+            room.append(row)
+        rows[place].append(item)
+        room[place] -= sizes[item]
+    return rows
+
+
+def row_count(rows: int, unit: int) -> int:
+    """The least multiple of `unit` ≥ rows among at most sixteen sizes an octave: few programs, little padding."""
+    step = unit * max(1, 2 ** ((rows // unit).bit_length() - 5))
+    return -(-rows // step) * step
+
+
+def pack(batch: GroupBatch, row: int, *, unit: int = 1) -> PackedBatch:
+    """A batch of groups on the host, as rows.
+
+    Args:
+      batch: NumPy arrays; prompt tokens are predicted too where it has weights for them.
+      row: tokens a row; where a group is longer, all rows are as long as it needs.
+      unit: the number of rows is a multiple of this: devices times micro-batches.
+    """
+    length_BG = batch.mask_BGR.sum(-1).astype(int)
+    sizes = (batch.prompt_len_B + length_BG.sum(-1)).tolist()
+    rows = fit_rows(sizes, bucket(max(sizes), smallest=row))
+    groups = [[_Group(batch, b, length_BG[b]) for b in members] for members in rows]
+    X, S = row_count(len(rows), unit), bucket(max(sizes), smallest=row)
+    M = bucket(max(sum(len(g.target) for g in members) for members in groups), smallest=16)
+    tokens = {name: np.zeros((X, S), np.int32) for name in ("token", "position", "group", "branch")}
+    predicted = {name: np.zeros((X, M), np.int32) for name in ("source", "target")}
+    terms = {name: np.zeros((X, M), np.float32) for name, values in _flat_terms(batch).items() if values is not None}
+    for x, members in enumerate(groups):
+        at, to = 0, 0
+        for number, group in enumerate(members, start=1):
+            here, there = slice(at, at + len(group.token)), slice(to, to + len(group.target))
+            tokens["token"][x, here], tokens["position"][x, here] = group.token, group.position
+            tokens["group"][x, here], tokens["branch"][x, here] = number, group.branch
+            predicted["source"][x, there], predicted["target"][x, there] = at + group.source, group.target
+            for name, values in group.terms().items():
+                terms[name][x, there] = values
+            at, to = here.stop, there.stop
+    several = batch.response_BGR.shape[1] > 1
+    return PackedBatch(
+        token_XS=tokens["token"],
+        position_XS=tokens["position"],
+        group_XS=tokens["group"],
+        branch_XS=tokens["branch"] if several else None,
+        source_XM=predicted["source"],
+        target_XM=predicted["target"],
+        terms=LossTerms(**terms),
+    )
+
+
+def _flat_terms(batch: GroupBatch) -> dict[str, np.ndarray | None]:
+    terms = batch.terms
+    return {f.name: getattr(terms, f.name) for f in dataclasses.fields(terms)}
+
+
+class _Group:
+    """One group of a batch as a stretch of a row."""
+
+    def __init__(self, batch: GroupBatch, b: int, length_G: np.ndarray):
+        self._batch, self._b, self._length_G = batch, b, length_G
+        prompt_len = int(batch.prompt_len_B[b])
+        prompt, weighted = batch.prompt_BP[b, :prompt_len], batch.prompt_weight_BP is not None
+        responses = [batch.response_BGR[b, g, :n] for g, n in enumerate(length_G)]
+        starts = prompt_len + np.cumsum([0, *length_G])
+        self.token = np.concatenate([prompt, *responses])
+        self.position = np.concatenate([np.arange(prompt_len), *(prompt_len + np.arange(n) for n in length_G)])
+        self.branch = np.repeat(np.arange(len(length_G) + 1), [prompt_len, *length_G])
+        self._in_prompt = prompt_len - 1 if weighted else 0  # its tokens after the first
+        sources = [np.arange(self._in_prompt)]
+        for start, n in zip(starts, length_G, strict=False):
+            sources.append(np.concatenate([[prompt_len - 1], start + np.arange(n - 1)])[:n])
+        self.source = np.concatenate(sources).astype(np.int32)
+        self.target = np.concatenate([prompt[1 : 1 + self._in_prompt], *responses])
+
+    def terms(self) -> dict[str, np.ndarray]:
+        """Of the loss, for each target."""
+        found = {}
+        for name, values_BGR in _flat_terms(self._batch).items():
+            if values_BGR is not None:
+                real = [values_BGR[self._b, g, :n] for g, n in enumerate(self._length_G)]
+                found[name] = np.concatenate([np.zeros(self._in_prompt, np.float32), *real])
+        if self._in_prompt:
+            found["weight"][: self._in_prompt] = self._batch.prompt_weight_BP[self._b, 1 : 1 + self._in_prompt]
+        return found
