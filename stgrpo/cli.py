@@ -44,6 +44,12 @@ First steps:
   stgrpo evaluate --checkpoint=runs/tiny/checkpoints/grpo/160      any checkpoint, by itself
   stgrpo export --checkpoint=runs/tiny/checkpoints/grpo/160 --workdir=exported
 
+Served models (any OpenAI-compatible server), as a baseline and as the expert:
+  stgrpo evaluate --config=FILE.py --workdir=DIR --config.policy.kind=server --config.policy.server=http://HOST:8000
+                  --config.policy.model=MODEL
+  stgrpo collect --config=FILE.py --workdir=DIR --config.expert.kind=llm --config.expert.server=http://HOST:8000
+                  --config.expert.model=MODEL
+
 Exit status: 0 done; 2 a mistake in what was given (one line: what, where, the fix); 1 a failure of ours.
 """
 STAGES = ("collect", "sft", "grpo", "evaluate", "report")
@@ -184,6 +190,8 @@ def _play(arguments: Sequence[str]) -> None:
 def _check_paths(command: Command) -> None:
     if command.stage == "export" and not command.checkpoint:
         raise UserError("--checkpoint is missing: give one step folder, such as --checkpoint=RUN/checkpoints/grpo/160")
+    if command.checkpoint and command.stage == "evaluate" and command.config.policy.kind == "server":
+        raise UserError("--checkpoint and config.policy.kind='server' are two policies: leave one of them out")
     needs_none = command.dry_run or command.stage == "plan" or (command.stage == "evaluate" and command.checkpoint)
     if not command.workdir and not needs_none:
         raise UserError("--workdir is missing: give a folder for this run, such as --workdir=runs/tiny")

@@ -5,6 +5,7 @@ Defaults are the paper's where it states a number; `# not in paper` marks the re
 """
 
 import difflib
+import re
 from collections.abc import Callable, Iterable, Iterator
 
 from ml_collections import ConfigDict
@@ -19,6 +20,8 @@ from stgrpo.training.optimiser import OPTIMISERS
 
 DTYPES = ("float32", "bfloat16")
 SUITES = ("unseen", "benchmark")
+EXPERTS = ("planner", "llm")
+POLICIES = ("checkpoint", "server")
 
 
 def base() -> ConfigDict:
@@ -37,9 +40,36 @@ def base() -> ConfigDict:
     c.env.failure = 0.0  # probability that an action fails while episodes are played: only time passes
 
     c.expert = ConfigDict()
-    c.expert.kind = "planner"  # A*; the paper's is Llama-3.3-70B by rejection sampling
+    c.expert.kind = "planner"  # A*; "llm": a served model by rejection sampling (the paper's is Llama-3.3-70B)
     c.expert.trajectories = 100  # a task
     c.expert.validation = 20  # a task, to watch training with; not in paper
+    c.expert.server = ""  # "llm": address of an OpenAI-compatible server, or several with commas between them
+    c.expert.model = ""  # its name on the server
+    c.expert.tries = 8  # episodes a kitchen at most, until it is solved; not in paper
+    c.expert.successes = 1  # solutions a kitchen of which the shortest is kept; not in paper
+    c.expert.kitchens = 0  # tried for these trajectories at most; 0: twice as many; not in paper
+    c.expert.max_excess = -1  # steps a kept trajectory may have above the optimum; -1: any, the paper has no planner
+    c.expert.temperature = 0.7  # not in paper
+    c.expert.top_p = 1.0  # not in paper
+    c.expert.max_tokens = 256  # an answer; not in paper
+    c.expert.history = "last_reasoning_action"  # as prompt.history, for the expert's own prompts; not in paper
+
+    c.policy = ConfigDict()  # who plays the episodes of `evaluate`
+    c.policy.kind = "checkpoint"  # those of the work directory; "server": any model that a server has
+    c.policy.server = ""  # "server": as expert.server
+    c.policy.model = ""  # its name on the server
+    c.policy.name = ""  # in files and reports; empty: after the model
+    c.policy.instructions = ""  # as prompt.instructions, for this model; empty: the same
+    c.policy.history = ""  # as prompt.history, for this model; empty: the same
+
+    c.client = ConfigDict()  # how the servers of expert and policy are asked
+    c.client.concurrency = 32  # episodes played at one time, with one request each
+    c.client.requests_per_minute = 0.0  # evenly spaced; 0: no limit
+    c.client.timeout = 120.0  # seconds for an answer
+    c.client.retries = 5  # after broken connections and answers 429 and 503
+    c.client.key_variable = ""  # environment variable that holds the API key; the key itself is stored nowhere
+    c.client.prompt_price = 0.0  # of a million tokens, in any currency; 0: cost is counted in tokens alone
+    c.client.completion_price = 0.0
 
     c.prompt = ConfigDict()
     c.prompt.instructions = "full"  # "full" explains the task, "none" shows the observation alone
@@ -118,6 +148,8 @@ def base() -> ConfigDict:
     c.evaluation.top_k = 0
     c.evaluation.on_invalid = "end"  # "end": an unusable answer ends the episode; "retry": the benchmark's feedback
     c.evaluation.retries = 5  # tries a decision with "retry", as in the benchmark
+    c.evaluation.constrain_action = False  # served models only: answers are held to the ReAct form and valid actions
+    c.evaluation.reasoning_chars = 800  # of a constrained answer's reasoning, at most
     return c.lock()
 
 
@@ -156,7 +188,7 @@ def model_shape(config: ConfigDict, vocab_size: int) -> ModelShape:
 
 def validate(config: ConfigDict) -> list[str]:
     """Every error at once, each with the value, the limit and the fix; empty when the config can run."""
-    return [*_choices(config), *_numbers(config), *_sampling(config), *_divisions(config)]
+    return [*_choices(config), *_numbers(config), *_sampling(config), *_servers(config), *_divisions(config)]
 
 
 def nearest(value: str, known: Iterable[str]) -> str:
@@ -169,7 +201,11 @@ def nearest(value: str, known: Iterable[str]) -> str:
 def _choices(c: ConfigDict) -> Iterator[str]:
     fields: list[tuple[str, str, Iterable[str]]] = [
         ("env.name", c.env.name, envs.names()),
-        ("expert.kind", c.expert.kind, ("planner",)),
+        ("expert.kind", c.expert.kind, EXPERTS),
+        ("expert.history", c.expert.history, HISTORY_POLICIES),
+        ("policy.kind", c.policy.kind, POLICIES),
+        ("policy.instructions", c.policy.instructions, ("", *INSTRUCTION_STYLES)),
+        ("policy.history", c.policy.history, ("", *HISTORY_POLICIES)),
         ("prompt.instructions", c.prompt.instructions, INSTRUCTION_STYLES),
         ("prompt.history", c.prompt.history, HISTORY_POLICIES),
         ("model.name", c.model.name, [*named_shapes(), "custom"]),
@@ -211,21 +247,24 @@ def _engine(c: ConfigDict) -> Iterator[str]:
 
 def _numbers(c: ConfigDict) -> Iterator[str]:
     at_least_one = (
-        "expert.trajectories expert.validation tokenizer.vocab_size limits.prompt limits.response sft.batch "
+        "expert.trajectories expert.validation expert.tries expert.successes expert.max_tokens client.concurrency "
+        "tokenizer.vocab_size limits.prompt limits.response sft.batch "
         "sft.micro_batches sft.checkpoint_every sft.keep grpo.prompts grpo.minibatches grpo.passes grpo.micro_batches "
-        "grpo.checkpoint_every grpo.keep grpo.validation_layouts rollout.batch evaluation.layouts evaluation.retries"
+        "grpo.checkpoint_every grpo.keep grpo.validation_layouts rollout.batch evaluation.layouts evaluation.retries "
+        "evaluation.reasoning_chars"
     ).split()
     not_negative = (
         "seed sft.steps sft.epochs sft.prompt_weight sft.weight_decay sft.clip_norm grpo.steps grpo.epochs "
         "grpo.weight_decay grpo.clip_norm grpo.kl_coef grpo.clip_low grpo.clip_high grpo.resample grpo.validate_every "
-        "reward.format reward.action evaluation.temperature evaluation.top_k"
+        "reward.format reward.action evaluation.temperature evaluation.top_k expert.kitchens expert.temperature "
+        "client.requests_per_minute client.retries client.prompt_price client.completion_price"
     ).split()
-    positive = "sft.learning_rate grpo.learning_rate grpo.temperature model.rope_theta".split()
+    positive = "sft.learning_rate grpo.learning_rate grpo.temperature model.rope_theta client.timeout".split()
     yield from _limits(c, at_least_one, lambda v: v >= 1, "at least 1")
     yield from _limits(c, not_negative, lambda v: v >= 0, "at least 0")
     yield from _limits(c, positive, lambda v: v > 0, "above 0")
     yield from _limits(c, ["grpo.group_size"], lambda v: v >= 2, "at least 2, an advantage needs a group")
-    yield from _limits(c, ["evaluation.top_p"], lambda v: 0 < v <= 1, "above 0 and at most 1")
+    yield from _limits(c, ["evaluation.top_p", "expert.top_p"], lambda v: 0 < v <= 1, "above 0 and at most 1")
     yield from _limits(c, ["sft.warmup", "grpo.warmup"], lambda v: 0 <= v < 1, "a fraction from 0 to below 1")
     yield from _limits(c, ["grpo.clip_low"], lambda v: v < 1, "below 1, the ratio is positive")
     for stage in ("sft", "grpo"):
@@ -252,6 +291,27 @@ def _sampling(c: ConfigDict) -> Iterator[str]:
         yield (
             f"grpo.top_p={c.grpo.top_p}, grpo.top_k={c.grpo.top_k}: training must sample from the policy itself, "
             "use top_p=1.0 and top_k=0"
+        )
+
+
+def _servers(c: ConfigDict) -> Iterator[str]:
+    for name, is_used in (("expert", c.expert.kind == "llm"), ("policy", c.policy.kind == "server")):
+        if not is_used:
+            continue
+        if not c[name].model:
+            yield f"{name}.model is empty: give the model's name on the server"
+        for address in c[name].server.split(","):
+            if not re.fullmatch(r"https?://[^/@\s]+(/[^@\s]*)?", address.strip()):
+                shown = "" if "@" in address else repr(c[name].server)  # what is before an @ may be a password
+                yield f"{name}.server={shown} must be addresses such as http://127.0.0.1:8000, without user or key"
+    if c.expert.tries > 1 and c.expert.temperature == 0 and c.expert.kind == "llm":
+        yield f"expert.temperature=0 makes all expert.tries={c.expert.tries} alike: use a temperature or expert.tries=1"
+    if c.expert.successes > c.expert.tries:
+        yield f"expert.successes={c.expert.successes} is over expert.tries={c.expert.tries}: use at most that"
+    if c.evaluation.constrain_action and c.policy.kind != "server":
+        yield (
+            f"evaluation.constrain_action=True is for served models, not policy.kind={c.policy.kind!r}: "
+            "export the checkpoint, serve it with vLLM and use policy.kind='server'"
         )
 
 

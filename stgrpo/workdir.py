@@ -15,6 +15,18 @@ from stgrpo.errors import UserError
 PACKAGES = ("stgrpo", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "transformers", "numpy")
 
 
+# What says who is asked and how, not what this run is: it may differ from command to command.
+OF_A_COMMAND = (
+    "policy",
+    "client",
+    "expert.server",
+    "expert.tries",
+    "expert.kitchens",
+    "evaluation.constrain_action",
+    "evaluation.reasoning_chars",
+)
+
+
 class WorkDir:
     """Paths of a work directory, and the claim of one config on it."""
 
@@ -29,6 +41,10 @@ class WorkDir:
         """The trajectories of one task and split."""
         return self.path / "data" / task / f"{split}.jsonl"
 
+    def expert(self, task: str, split: str) -> Path:
+        """Every episode that a served expert played for `data`, failures too."""
+        return self.path / "expert" / task / f"{split}.jsonl"
+
     def checkpoints(self, stage: str) -> Path:
         """The folder that holds one folder a checkpoint."""
         return self.path / "checkpoints" / stage
@@ -36,7 +52,8 @@ class WorkDir:
     def claim(self, config: ml_collections.ConfigDict) -> None:
         """Makes the directory this config's, or checks that it is.
 
-        A field that the directory's config does not have yet, since it is older, counts as having its default.
+        A field that the directory's config does not have yet, since it is older, counts as having its default. Which
+        served models are evaluated, and how servers are asked, may change from command to command.
 
         Raises:
           UserError: it belongs to another config; the fields that differ are named.
@@ -47,7 +64,8 @@ class WorkDir:
         mine = json.loads(config.to_json())
         if file.is_file():
             theirs = _read_json(file)
-            differ = sorted(_differences(mine, _completed(theirs, json.loads(base().to_json()))))
+            found = _differences(mine, _completed(theirs, json.loads(base().to_json())))
+            differ = sorted(text for at, text in found if not f"{at}.".startswith(tuple(f"{f}." for f in OF_A_COMMAND)))
             if differ:
                 shown = "; ".join(differ[:6]) + ("; ..." if len(differ) > 6 else "")
                 raise UserError(f"{self.path} belongs to a run with another config ({shown}): use another --workdir")
@@ -143,12 +161,13 @@ def _completed(given: dict, defaults: dict) -> dict:
     return {**defaults, **given, **parts}
 
 
-def _differences(mine: object, theirs: object, at: str = "") -> Iterator[str]:
+def _differences(mine: object, theirs: object, at: str = "") -> Iterator[tuple[str, str]]:
+    """The fields that differ, each with a text that says how."""
     if isinstance(mine, dict) and isinstance(theirs, dict):
         for key in mine.keys() | theirs.keys():
             yield from _differences(mine.get(key), theirs.get(key), f"{at}.{key}" if at else key)
     elif mine != theirs:
-        yield f"{at}: {mine!r} here, {theirs!r} there"
+        yield at, f"{at}: {mine!r} here, {theirs!r} there"
 
 
 def _git_commit() -> str:

@@ -1,7 +1,11 @@
-"""Shared by all tests: eight fake CPU devices, tiny models, and the recorded traces of the benchmark."""
+"""Shared by all tests: eight fake CPU devices, tiny models, servers on loopback, the benchmark's recorded traces."""
 
+import contextlib
+import http.server
+import json
 import os
 import pathlib
+import threading
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
@@ -72,3 +76,105 @@ def make_groups():
         )
 
     return make
+
+
+class ScriptedServer:
+    """Answers with `reply(request)`; remembers the requests and how many were under way at one time.
+
+    A request is a dictionary of method, path, headers and body (parsed). A reply is (status, headers, bytes or object),
+    or None to break the connection without an answer.
+    """
+
+    def __init__(self, reply):
+        self.reply, self.requests, self.connections = reply, [], set()
+        self.most_at_once, self._at_once, self._lock = 0, 0, threading.Lock()
+        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+        self._server.daemon_threads = True
+        self.address = f"http://127.0.0.1:{self._server.server_address[1]}"
+        threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
+
+    def close(self):
+        self._server.shutdown()
+        self._server.server_close()
+
+    @contextlib.contextmanager
+    def _counted(self, request, connection):
+        with self._lock:
+            self.requests.append(request)
+            self.connections.add(connection)
+            self._at_once += 1
+            self.most_at_once = max(self.most_at_once, self._at_once)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._at_once -= 1
+
+    def _handler(server):
+        class Handler(http.server.BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_POST(self):
+                raw = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+                body = json.loads(raw) if raw else None
+                request = {"method": self.command, "path": self.path, "headers": dict(self.headers), "body": body}
+                with server._counted(request, self.client_address):
+                    answer = server.reply(request)
+                if answer is None:
+                    self.close_connection = True
+                    return
+                status, headers, content = answer
+                content = content if isinstance(content, bytes) else json.dumps(content).encode()
+                self.send_response(status)
+                for name, value in {**headers, "Content-Length": len(content)}.items():
+                    self.send_header(name, str(value))
+                self.end_headers()
+                with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                    self.wfile.write(content)
+
+            do_GET = do_POST
+
+            def log_message(self, *_):
+                pass
+
+        return Handler
+
+
+@pytest.fixture
+def serve():
+    """`serve(reply)`: a `ScriptedServer` that ends with the test."""
+    servers = []
+
+    def start(reply):
+        servers.append(ScriptedServer(reply))
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.close()
+
+
+@pytest.fixture
+def chat(serve):
+    """`chat(reply)`: a server of chat completions that says `reply(body)`, one token a word; see `ScriptedServer`.
+
+    `reply` gives a text, a (text, finish reason), or a whole answer of three.
+    """
+
+    def start(reply, owner="test"):
+        def respond(request):
+            if request["path"] == "/v1/models":
+                return 200, {}, {"object": "list", "data": [{"id": "m", "owned_by": owner}]}
+            assert request["path"] == "/v1/chat/completions"
+            said = reply(request["body"])
+            if said is None or (isinstance(said, tuple) and len(said) == 3):
+                return said
+            text, finish = said if isinstance(said, tuple) else (said, "stop")
+            asked = sum(len(message["content"].split()) for message in request["body"]["messages"])
+            usage = {"prompt_tokens": asked, "completion_tokens": len(text.split())}
+            choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": finish}
+            return 200, {}, {"choices": [choice], "usage": usage}
+
+        return serve(respond)
+
+    return start

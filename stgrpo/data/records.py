@@ -17,8 +17,8 @@ class Step:
         observation: the state's text as a model sees it.
         valid_actions: in display order.
         reasoning: why the expert does what it does.
-        action: the expert's action.
-        optimal_actions: every action that brings the goal one step nearer; the expert's is among them.
+        action: the expert's action; a language model's need not be optimal.
+        optimal_actions: every action that brings the goal one step nearer.
         distance: exact number of steps to the goal, before the action.
     """
 
@@ -111,9 +111,9 @@ def _step(value: object, index: int) -> Step:
             optimal_actions=_texts(entry, "optimal_actions"),
             distance=distance,
         )
-        for name, actions in (("valid_actions", step.valid_actions), ("optimal_actions", step.optimal_actions)):
-            if step.action not in actions:
-                raise ValueError(f"action {step.action!r} is not among the {name}")
+        for action in (step.action, *step.optimal_actions):
+            if action not in step.valid_actions:
+                raise ValueError(f"action {action!r} is not among the valid_actions")
     except ValueError as error:
         raise ValueError(f"step {index}: {error}") from error
     return step

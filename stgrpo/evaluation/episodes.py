@@ -27,6 +27,7 @@ from stgrpo.evaluation.records import MALFORMED, Episode, TurnRecord
 from stgrpo.react.prompt import PromptStyle, Turn, render_messages
 from stgrpo.react.response import ParsedResponse, feedback, parse_response
 from stgrpo.rollout.base import Sampler, SamplingParams, mix_seed
+from stgrpo.rollout.policy import Policy, Question, Response, TokenPolicy
 
 LOOP_VISITS = 3
 
@@ -72,13 +73,6 @@ class EpisodeConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Response:
-    text: str
-    finish: str
-    n_tokens: int
-
-
-@dataclasses.dataclass(frozen=True)
 class _Advice:
     """What the planner says about a state; all None without a planner."""
 
@@ -113,24 +107,29 @@ class _Game:
             self.advice[self.state] = _Advice(self.planner.distance(self.state), expert, optimal)
         return self.advice[self.state]
 
-    def prompt(self, style: PromptStyle, tokenizer: Tokenizer) -> tuple[int, ...]:
+    def question(self, config: EpisodeConfig) -> Question:
+        """What the policy is asked next. A decision that starts afresh counts its tries on, to have other seeds."""
         observation = self.problem.observation(self.state)
-        messages = render_messages(observation, style=style, last=self.last, feedback=self.feedback)
-        return tuple(tokenizer.encode_prompt(messages))
+        messages = render_messages(observation, style=config.style, last=self.last, feedback=self.feedback)
+        tries = self.exhausted * config.retries + self.attempt
+        seed = mix_seed(config.seed, self.key, self.steps, tries)
+        return Question(messages, tuple(self.problem.valid_actions(self.state)), seed)
 
     def fail(self, failure: str) -> None:
         self.failure, self.done = failure, True
 
-    def take(self, prompt: Sequence[int], response: _Response, config: EpisodeConfig) -> None:
-        """Records a response and does what it says."""
+    def take(self, response: Response | None, config: EpisodeConfig) -> None:
+        """Records a response and does what it says; without one the prompt was too long."""
+        if response is None:
+            return self.fail("prompt_too_long")
         parsed = parse_response(response.text, self.problem.valid_actions(self.state))
-        self.turns.append(self._record(prompt, response, parsed))
+        self.turns.append(self._record(response, parsed))
         if parsed.failure:
             self._refuse(parsed, config)
         else:
             self._step(parsed)
 
-    def _record(self, prompt: Sequence[int], response: _Response, parsed: ParsedResponse) -> TurnRecord:
+    def _record(self, response: Response, parsed: ParsedResponse) -> TurnRecord:
         advice, taken = self.advise(), not parsed.failure
         planned = self.planner is not None
         return TurnRecord(
@@ -145,7 +144,7 @@ class _Game:
             optimal=taken and parsed.action in advice.optimal if planned else None,
             distance=advice.distance,
             finish=response.finish,
-            n_prompt_tokens=len(prompt),
+            n_prompt_tokens=response.n_prompt_tokens,
             n_tokens=response.n_tokens,
         )
 
@@ -169,10 +168,6 @@ class _Game:
             self.success = self.done = True
         elif self.steps >= self.problem.max_steps:
             self.fail("loop" if max(self.visits.values()) >= LOOP_VISITS else "timeout")
-
-    def seed(self, config: EpisodeConfig) -> int:
-        """Of the next response. A decision that starts afresh counts its tries on, so as not to repeat itself."""
-        return mix_seed(config.seed, self.key, self.steps, self.exhausted * config.retries + self.attempt)
 
     def episode(self) -> Episode:
         return Episode(
@@ -200,28 +195,6 @@ def _keys(problems: Iterable[Problem]) -> list[int]:
     return keys
 
 
-class _Answers:
-    """Responses of the sampler; under greedy decoding a prompt is answered once."""
-
-    def __init__(self, sampler: Sampler, tokenizer: Tokenizer, params: SamplingParams) -> None:
-        self.sampler, self.tokenizer, self.params = sampler, tokenizer, params
-        self.known: dict[tuple[int, ...], _Response] = {}
-
-    def to(self, prompts: Sequence[tuple[int, ...]], seeds: Sequence[int]) -> list[_Response]:
-        if self.params.temperature > 0:
-            return self._sample(prompts, seeds)
-        fresh = {p: seed for p, seed in zip(prompts, seeds, strict=True) if p not in self.known}
-        self.known.update(zip(fresh, self._sample(list(fresh), list(fresh.values())), strict=True))
-        return [self.known[prompt] for prompt in prompts]
-
-    def _sample(self, prompts: Sequence[tuple[int, ...]], seeds: Sequence[int]) -> list[_Response]:
-        if not prompts:
-            return []
-        samples = self.sampler.generate(prompts, 1, self.params, seeds)
-        groups = zip(samples.tokens, samples.finish, strict=True)
-        return [_Response(self.tokenizer.decode(ids), finish, len(ids)) for (ids,), (finish,) in groups]
-
-
 def run_episodes(
     problems: Sequence[Problem],
     planners: Sequence[Planner | None] | None,
@@ -244,27 +217,30 @@ def run_episodes(
     Returns:
         The episodes, in the order of `problems`.
     """
+    policy = TokenPolicy(sampler, tokenizer, config.params, config.max_prompt_len)
+    return play_episodes(problems, planners, policy, config=config, progress=progress)
+
+
+def play_episodes(
+    problems: Sequence[Problem],
+    planners: Sequence[Planner | None] | None,
+    policy: Policy,
+    *,
+    config: EpisodeConfig,
+    progress: Callable[[Progress], None] | None = None,
+) -> list[Episode]:
+    """`run_episodes` with any policy; of the configuration `params` and `max_prompt_len` are the policy's affair."""
     planners = [None] * len(problems) if planners is None else planners
     triples = zip(problems, planners, _keys(problems), strict=True)
     games = [_Game(problem, planner, key) for problem, planner, key in triples]
-    answers, turn = _Answers(sampler, tokenizer, config.params), 0
+    turn = 0
     while True:
         if progress is not None:
             progress(Progress(sum(g.done for g in games), sum(g.success for g in games), len(games), turn))
-        if all(game.done for game in games):
+        waiting = [game for game in games if not game.done]
+        if not waiting:
             return [game.episode() for game in games]
-        _play_turn([game for game in games if not game.done], answers, tokenizer, config)
+        responses = policy.answer([game.question(config) for game in waiting])
+        for game, response in zip(waiting, responses, strict=True):
+            game.take(response, config)
         turn += 1
-
-
-def _play_turn(games: Sequence[_Game], answers: _Answers, tokenizer: Tokenizer, config: EpisodeConfig) -> None:
-    ready = []
-    for game in games:
-        prompt = game.prompt(config.style, tokenizer)
-        if config.max_prompt_len is not None and len(prompt) > config.max_prompt_len:
-            game.fail("prompt_too_long")
-        else:
-            ready.append((game, prompt))
-    responses = answers.to([prompt for _, prompt in ready], [game.seed(config) for game, _ in ready])
-    for (game, prompt), response in zip(ready, responses, strict=True):
-        game.take(prompt, response, config)

@@ -133,9 +133,9 @@ class HttpClient:
             mounts=dict.fromkeys(LOOPBACK),  # never through a proxy of the environment
         )
 
-    def get(self, path: str, *, address: str = "", timeout: float | None = None) -> Json:
+    def get(self, path: str, *, address: str = "", timeout: float | None = None, retry: bool = True) -> Json:
         """See `post`."""
-        return self._call(_Request("GET", path, None, timeout or self.settings.timeout), address, retry=True)
+        return self._call(_Request("GET", path, None, timeout or self.settings.timeout), address, retry=retry)
 
     def post(
         self, path: str, body: Json, *, address: str = "", timeout: float | None = None, retry: bool = True

@@ -1,6 +1,6 @@
 """Collect: the expert plays kitchens, and every state of its solutions becomes a single-turn problem."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from ml_collections import ConfigDict
@@ -10,7 +10,7 @@ from stgrpo.data.examples import tokenizer_texts
 from stgrpo.data.records import Trajectory, read_trajectories, write_trajectories
 from stgrpo.data.tokenizer import Tokenizer, train_tokenizer
 from stgrpo.experts.collect import collect
-from stgrpo.stages.common import prompt_style
+from stgrpo.stages.common import prompt_style, refuse_constraint
 from stgrpo.stages.console import Progress, say
 from stgrpo.training.checkpointing import load_record
 from stgrpo.workdir import WorkDir
@@ -18,6 +18,7 @@ from stgrpo.workdir import WorkDir
 
 def run_collect(config: ConfigDict, workdir: WorkDir) -> None:
     """Writes data/TASK/{train,validation}.jsonl and tokenizer/; a file that is there is kept."""
+    refuse_constraint(config, "collect")
     counts = {"train": config.expert.trajectories, "validation": config.expert.validation}
     for task in config.env.tasks:
         for split, count in counts.items():
@@ -25,13 +26,21 @@ def run_collect(config: ConfigDict, workdir: WorkDir) -> None:
             if path.is_file():
                 say(f"collect: {path.relative_to(workdir.path)} is complete, skipped")
                 continue
-            written = write_trajectories(path, _trajectories(config, task, split, count))
+            written = write_trajectories(path, _trajectories(config, workdir, task, split, count))
             say(f"collect: wrote {written} trajectories to {path.relative_to(workdir.path)}")
     if not workdir.tokenizer.is_dir():
         _write_tokenizer(config, workdir)
 
 
-def _trajectories(config: ConfigDict, task: str, split: str, count: int) -> Iterator[Trajectory]:
+def _trajectories(config: ConfigDict, workdir: WorkDir, task: str, split: str, count: int) -> Iterable[Trajectory]:
+    if config.expert.kind == "llm":
+        from stgrpo.stages.expert import sample_expert
+
+        return sample_expert(config, workdir, task, split, count)
+    return _planned(config, task, split, count)
+
+
+def _planned(config: ConfigDict, task: str, split: str, count: int) -> Iterator[Trajectory]:
     bar = Progress(f"collect {task} {split}", count)
     environment = envs.get(config.env.name)
     yield from collect(

@@ -62,6 +62,15 @@ def prompt_style(config: ConfigDict) -> PromptStyle:
     return PromptStyle(instructions=config.prompt.instructions, history=config.prompt.history)
 
 
+def refuse_constraint(config: ConfigDict, stage: str) -> None:
+    """Raises a UserError if the answers that a stage learns from would be held to the valid actions."""
+    if config.evaluation.constrain_action:
+        raise UserError(
+            f"evaluation.constrain_action=True is for `stgrpo evaluate` alone: {stage} makes what is learned from, and "
+            "a model that is held to the valid actions does not say what it would have said; leave it out"
+        )
+
+
 def load_examples(setting: Setting, split: str) -> list[Example]:
     """All single-turn examples of one split, over all tasks of the config."""
     config, examples = setting.config, []

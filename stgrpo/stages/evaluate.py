@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 
 from stgrpo.config import SUITES
 from stgrpo.data.tokenizer import Tokenizer
+from stgrpo.envs.base import Environment, Problem
 from stgrpo.evaluation.episodes import EpisodeConfig, run_episodes
 from stgrpo.evaluation.files import Evaluation, list_evaluations, read_evaluation, write_evaluation
 from stgrpo.evaluation.metrics import mcnemar, pair_episodes
@@ -54,11 +55,8 @@ def suites(config: ConfigDict) -> list[Suite]:
     return [every[name] for name in e.suites]
 
 
-def play_suite(
-    config: ConfigDict, suite: Suite, sampler: Sampler, tokenizer: Tokenizer, label: str = ""
-) -> list[Episode]:
-    """One episode in every kitchen of a suite; shows progress if there is a label."""
-    environment, e = playing_environment(config), config.evaluation
+def suite_problems(environment: Environment, suite: Suite) -> list[Problem]:
+    """The kitchens of a suite."""
     problems = []
     for task in suite.tasks:
         if suite.split == "benchmark":
@@ -66,6 +64,15 @@ def play_suite(
         else:
             layouts = environment.layouts(task, suite.family, split=suite.split, count=suite.layouts)
         problems += [environment.make(task, layout) for layout in layouts]
+    return problems
+
+
+def play_suite(
+    config: ConfigDict, suite: Suite, sampler: Sampler, tokenizer: Tokenizer, label: str = ""
+) -> list[Episode]:
+    """One episode in every kitchen of a suite; shows progress if there is a label."""
+    environment, e = playing_environment(config), config.evaluation
+    problems = suite_problems(environment, suite)
     bar = Progress(label, len(problems)) if label else None
     episodes = run_episodes(
         problems,
@@ -125,7 +132,12 @@ def evaluate_checkpoint(config: ConfigDict, folder: Path, directory: Path) -> li
 
 
 def run_evaluate(config: ConfigDict, workdir: WorkDir) -> None:
-    """Evaluates the newest SFT and GRPO policies of a work directory."""
+    """Evaluates the newest SFT and GRPO policies of a work directory, or the served model of the config."""
+    if config.policy.kind == "server":
+        from stgrpo.stages.served import evaluate_served
+
+        show(evaluate_served(config, workdir.evaluation))
+        return
     results = []
     for stage in ("sft", "grpo"):
         if any(workdir.checkpoints(stage).glob("[0-9]*")):
@@ -168,12 +180,19 @@ def _as_json(settings: dict[str, object]) -> object:
 
 
 def _settings(config: ConfigDict, suite: Suite, record: Record) -> dict[str, object]:
-    e = config.evaluation
     return {
         "stage": record.stage,
         "step": record.step,
         "fingerprint": record.fingerprint,
         "parameters": record.shape.parameter_count(),
+        **play_settings(config, suite),
+    }
+
+
+def play_settings(config: ConfigDict, suite: Suite) -> dict[str, object]:
+    """How the episodes of a suite are played, whoever plays them."""
+    e = config.evaluation
+    return {
         "suite": dataclasses.asdict(suite),
         "engine": config.env.engine,
         "failure": config.env.failure,

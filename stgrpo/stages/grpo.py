@@ -27,6 +27,7 @@ from stgrpo.stages.common import (
     new_record,
     open_setting,
     optimiser_settings,
+    refuse_constraint,
 )
 from stgrpo.stages.console import Progress, say
 from stgrpo.stages.evaluate import Suite, play_suite
@@ -147,6 +148,7 @@ def minibatch(batch: GroupBatch, part: int, parts: int, *, aggregation: str, lim
 
 def run_grpo(config: ConfigDict, workdir: WorkDir) -> None:
     """Trains from the SFT policy, which stays frozen as the reference; writes checkpoints/grpo, metrics and samples."""
+    refuse_constraint(config, "grpo")
     setting = open_setting(config, workdir)
     check_prompts(config, setting.mesh)
     examples = load_examples(setting, "train")

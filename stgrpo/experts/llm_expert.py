@@ -1,0 +1,181 @@
+"""The paper's expert: a language model that plays a kitchen until it succeeds; the shortest way is kept.
+
+An answer that cannot be used rejects the whole try, as any other failure does, so that every reasoning that is kept was
+given to a state as the learner will see it and not to a complaint about the answer before.
+"""
+
+import collections
+import dataclasses
+import functools
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+from stgrpo.data.records import Step, Trajectory
+from stgrpo.envs.base import Environment, Planner, Problem
+from stgrpo.evaluation.episodes import EpisodeConfig, play_episodes
+from stgrpo.evaluation.journal import Journal, Key
+from stgrpo.evaluation.records import Episode
+from stgrpo.react.response import parse_response
+from stgrpo.rollout.base import mix_seed
+from stgrpo.rollout.parallel import parallel
+from stgrpo.rollout.policy import Policy
+
+
+@dataclasses.dataclass(frozen=True)
+class Budget:
+    """How much is tried for how many trajectories.
+
+    Attributes:
+      trajectories: wanted.
+      tries: episodes a kitchen at most.
+      successes: after which a kitchen is done; the shortest is kept.
+      max_excess: steps that a success may have above the optimum, to count as one; None for any.
+    """
+
+    trajectories: int
+    tries: int
+    successes: int = 1
+    max_excess: int | None = None
+
+    def counts(self, episode: Episode) -> bool:
+        """Whether an episode is a success that is short enough."""
+        too_long = self.max_excess is not None and episode.steps - episode.optimal_steps > self.max_excess
+        return episode.success and episode.steps > 0 and not too_long
+
+
+@dataclasses.dataclass(frozen=True)
+class Kitchen:
+    """A kitchen with all that was tried in it.
+
+    Attributes:
+      problem, planner: the kitchen.
+      episodes: in the order of the tries.
+    """
+
+    problem: Problem
+    planner: Planner
+    episodes: tuple[Episode, ...]
+
+    def kept(self, budget: Budget) -> Episode | None:
+        """The shortest success that counts, the first of several; None without one."""
+        return min(filter(budget.counts, self.episodes), key=lambda e: e.steps, default=None)
+
+
+class LlmExpert:
+    """Plays kitchens, many at a time, and writes down every episode as soon as it has ended.
+
+    Args:
+      environment: the registry entry that makes kitchens and planners.
+      policy: the language model; threads ask it at one time.
+      config: how it plays; each try has a seed of its own, mixed from this one.
+      budget: how much is tried.
+      journal: has the episodes of a run that broke off; they are not played again.
+    """
+
+    def __init__(
+        self, environment: Environment, policy: Policy, *, config: EpisodeConfig, budget: Budget, journal: Journal
+    ):
+        self._environment, self._policy, self._config = environment, policy, config
+        self._budget, self._journal = budget, journal
+
+    def collect(
+        self,
+        task: str,
+        layouts: Sequence[str],
+        *,
+        workers: int,
+        on_error: Callable[[], None],
+        progress: Callable[[Sequence[Kitchen]], None],
+    ) -> list[Kitchen]:
+        """Tries the kitchens in their order until there are enough trajectories.
+
+        No more kitchens are under way than trajectories are missing, so no answer is paid for in vain; and the same
+        answers give the same result, whatever the number of workers and wherever it broke off.
+
+        Args:
+          task: of the environment.
+          layouts: kitchens, tried in this order.
+          workers: kitchens at one time.
+          on_error: makes requests that are under way end soon.
+          progress: called after each kitchen with all that are done.
+
+        Returns:
+          The kitchens in the order of the layouts, with every episode that was played in them.
+        """
+        done: dict[str, Kitchen] = {}
+
+        def jobs() -> Iterator[Callable[[], Kitchen] | None]:
+            for begun, layout in enumerate(layouts):
+                while begun - len(done) + self._kept(done.values()) >= self._budget.trajectories:
+                    yield None
+                yield functools.partial(self._try, task, layout)
+
+        for kitchen in parallel(jobs(), workers, on_error=on_error):
+            done[kitchen.problem.layout] = kitchen
+            progress(list(done.values()))
+        return [done[layout] for layout in layouts if layout in done]
+
+    def _kept(self, kitchens: Iterable[Kitchen]) -> int:
+        return sum(kitchen.kept(self._budget) is not None for kitchen in kitchens)
+
+    def _try(self, task: str, layout: str) -> Kitchen:
+        problem = self._environment.make(task, layout)
+        planner = self._environment.planner(problem)
+        episodes: list[Episode] = []
+        while len(episodes) < self._budget.tries and sum(map(self._budget.counts, episodes)) < self._budget.successes:
+            key = (task, layout, len(episodes))
+            episodes.append(self._journal.episodes.get(key) or self._play(problem, planner, key))
+        return Kitchen(problem, planner, tuple(episodes))
+
+    def _play(self, problem: Problem, planner: Planner, key: Key) -> Episode:
+        config = dataclasses.replace(self._config, seed=mix_seed(self._config.seed, key[2]))
+        (episode,) = play_episodes([problem], [planner], self._policy, config=config)
+        self._journal.add(key, episode)
+        return episode
+
+
+def trajectory(kitchen: Kitchen, episode: Episode) -> Trajectory:
+    """A success as the records that training reads: the model's own reasoning, and the planner's word on each state.
+
+    Raises:
+      ValueError: the episode is not one of this kitchen: what the model was shown is not what the state shows.
+    """
+    problem, planner, state, steps = kitchen.problem, kitchen.planner, kitchen.problem.initial_state(), []
+    for turn in episode.turns:
+        valid = tuple(problem.valid_actions(state))
+        parsed = parse_response(turn.response, valid)
+        if turn.observation != problem.observation(state) or parsed.failure:
+            raise ValueError(f"{episode.task} {episode.layout}: step {turn.step} was not played in this kitchen")
+        steps.append(
+            Step(
+                observation=turn.observation,
+                valid_actions=valid,
+                reasoning=parsed.reasoning,
+                action=parsed.action,
+                optimal_actions=tuple(planner.optimal_actions(state)),
+                distance=planner.distance(state),
+            )
+        )
+        state = problem.step(state, parsed.action)
+    return Trajectory(task=episode.task, layout=episode.layout, steps=tuple(steps))
+
+
+def summary(kitchens: Sequence[Kitchen], budget: Budget) -> dict[str, object]:
+    """How the sampling went.
+
+    Returns:
+      kitchens, episodes, successes; kept, with mean_steps of them and mean_excess above the optimum; excess: how many
+      kept trajectories are how many steps above it; failures: how many episodes ended in which way.
+    """
+    episodes = [episode for kitchen in kitchens for episode in kitchen.episodes]
+    kept = [episode for kitchen in kitchens if (episode := kitchen.kept(budget)) is not None]
+    excess = collections.Counter(e.steps - e.optimal_steps for e in kept)
+    return {
+        "kitchens": len(kitchens),
+        "episodes": len(episodes),
+        "successes": sum(e.success for e in episodes),
+        "kept": len(kept),
+        "mean_steps": sum(e.steps for e in kept) / len(kept) if kept else None,
+        "mean_excess": sum(e.steps - e.optimal_steps for e in kept) / len(kept) if kept else None,
+        "excess": {str(steps): excess[steps] for steps in sorted(excess)},
+        "failures": dict(collections.Counter(e.failure for e in episodes if not e.success)),
+    }
