@@ -43,6 +43,12 @@ def test_there_are_configs():
         ("model.name", "qwen2.5-2b", "did you mean 'qwen2.5-"),
         ("grpo.clip_low", 1.5, "below 1"),
         ("env.failure", 1.0, "use one from 0 to 0.9"),
+        ("expert.kind", "lm", "did you mean 'llm'?"),
+        ("expert.successes", 9, "is over expert.tries=8"),
+        ("policy.kind", "serve", "did you mean 'server'?"),
+        ("client.concurrency", 0, "at least 1"),
+        ("client.timeout", 0.0, "above 0"),
+        ("evaluation.constrain_action", True, "serve it with vLLM and use policy.kind='server'"),
     ],
 )
 def test_an_error_names_the_field_the_value_and_the_way_out(field, value, says):
@@ -60,3 +66,32 @@ def test_all_errors_come_at_once():
         check(config)
     assert all(name in str(caught.value) for name in ("grpo.group_size", "sft.batch", "prompt.history"))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["expert", "policy"])
+@pytest.mark.parametrize(
+    ("server", "model", "says"),
+    [
+        ("", "m", "server='' must be addresses such as http://"),
+        ("127.0.0.1:8000", "m", "must be addresses such as http://"),
+        ("http://a:1,", "m", "must be addresses such as http://"),
+        ("http://user:pass@a:1", "m", "without user or key"),
+        ("http://a:1", "", "model is empty"),
+        ("http://a:1, https://b/openai/v1", "m", None),
+    ],
+)
+def test_a_server_needs_addresses_and_a_model(name, server, model, says):
+    config = base()
+    config[name].kind = {"expert": "llm", "policy": "server"}[name]
+    config[name].server, config[name].model = server, model
+    errors = validate(config)
+    assert (not errors) if says is None else (f"{name}." in errors[0] and says in errors[0] and len(errors) == 1)
+    assert "pass" not in "".join(errors)
+
+
+def test_tries_without_a_temperature_would_be_alike():
+    config = base()
+    config.expert.update(kind="llm", server="http://a:1", model="m", temperature=0.0)
+    assert "makes all expert.tries=8 alike" in validate(config)[0]
+    config.expert.tries = 1
+    assert validate(config) == []

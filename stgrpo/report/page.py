@@ -107,7 +107,8 @@ def _headline(comparisons: Sequence[Comparison]) -> str:
         return ""
     first = comparisons[0]
     figures = []
-    for stage, episodes in first.stages.items():
+    ours = {stage: episodes for stage, episodes in first.stages.items() if stage in STAGE_LABELS}
+    for stage, episodes in (ours or first.stages).items():  # the arrow is training: other models are in the table
         s = summarise(episodes)
         interval = f"{100 * float(s['sr_low']):.0f}–{100 * float(s['sr_high']):.0f} %"
         figures.append(

@@ -121,12 +121,14 @@ _HEADINGS = (
 
 def _table(comparison: Comparison) -> str:
     head = "".join(f'<th scope="col" title="{esc(hint)}">{esc(title)}</th>' for title, hint in _HEADINGS)
-    own = "".join(_own_row(stage, episodes) for stage, episodes in comparison.stages.items())
+    ours = "".join(_own_row(s, episodes) for s, episodes in comparison.stages.items() if s in STAGE_LABELS)
+    served = "".join(_own_row(s, episodes) for s, episodes in comparison.stages.items() if s not in STAGE_LABELS)
     rows = "".join(_paper_row(row) for row in paper_rows(comparison.task))
     group = f'<tr class="group"><th colspan="{len(_HEADINGS)}" scope="rowgroup">%s</th></tr>'
     paper = group % "The paper, Qwen2.5-1.5B-Instruct unless named otherwise" + rows if rows else ""
     name = esc(title(comparison))
-    body = f"<tbody>{group % 'This run'}{own}{paper}</tbody>"
+    run = (group % "This run" + ours if ours else "") + (group % "Served models" + served if served else "")
+    body = f"<tbody>{run}{paper}</tbody>"
     table = f"<table><thead><tr>{head}</tr></thead>{body}</table>"
     return f'<h3>{name}</h3><div class="scroll" tabindex="0" role="region" aria-label="Results, {name}">{table}</div>'
 

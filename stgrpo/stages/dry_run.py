@@ -5,24 +5,37 @@ from ml_collections import ConfigDict
 
 from stgrpo.models.shapes import ModelShape
 from stgrpo.models.sharding import make_mesh
+from stgrpo.stages.common import refuse_constraint
+from stgrpo.stages.served_plan import plan_expert, plan_policy
 from stgrpo.stages.start import starting_shape
 
 _BYTES_PER_PARAMETER = 16  # float32 parameter, gradient and Adam's two moments
 
 
 def describe(stage: str, config: ConfigDict) -> str:
-    """Lines for a person: config, mesh, model, train state a device, tokens a step.
+    """Lines for a person: config, mesh, model, train state a device, tokens a step; requests to servers.
 
     Raises:
-      UserError: the mesh does not fit the devices of this machine.
+      UserError: the mesh does not fit the devices of this machine, or the config is not for this stage.
     """
+    if stage in ("collect", "grpo", "run"):
+        refuse_constraint(config, stage)
+    lines = [str(config), f"stage    {stage}"]
+    if stage in ("evaluate", "run") and config.policy.kind == "server":
+        lines += plan_policy(config)
+    if stage in ("collect", "run") and config.expert.kind == "llm":
+        lines += plan_expert(config)
+    if stage != "evaluate" or config.policy.kind == "checkpoint":
+        lines[2:2] = _training(config)
+    return "\n".join(lines)
+
+
+def _training(config: ConfigDict) -> list[str]:
     mesh = make_mesh(config.mesh.data, config.mesh.fsdp, config.mesh.tensor)
     shape = starting_shape(config)
     shards = mesh.shape["fsdp"] * mesh.shape["tensor"]
     P, R, g = config.limits.prompt, config.limits.response, config.grpo
-    lines = [
-        str(config),
-        f"stage    {stage}",
+    return [
         f"devices  {len(jax.devices())} x {jax.devices()[0].device_kind}, mesh {dict(mesh.shape)}",
         f"model    {_count(shape)} parameters, {shape.depth} layers of width {shape.width}",
         f"state    {shape.parameter_count() * _BYTES_PER_PARAMETER / shards / 2**30:.2f} GiB a device "
@@ -32,7 +45,6 @@ def describe(stage: str, config: ConfigDict) -> str:
         f"at most {g.prompts * (P + g.group_size * R):,} tokens a rollout "
         f"(one row a response: {g.prompts * g.group_size * (P + R):,})",
     ]
-    return "\n".join(lines)
 
 
 def _count(shape: ModelShape) -> str:

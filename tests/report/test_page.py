@@ -157,3 +157,11 @@ def test_observations_of_another_environment_are_shown_as_text(tmp_path):
     page = build_report(tmp_path).read_text()
     check(page)
     assert "You are in a &lt;maze&gt;." in page and "A wall." in page and "cut off at the length limit" in page
+
+
+def test_the_headline_is_the_training_and_served_models_are_in_the_table(workdir):
+    write_evaluation(workdir / "evaluation", "Qwen2.5-7B_unseen", [episode(0, True)], settings={"model": "q"})
+    page = build_report(workdir).read_text()
+    headline = page[page.index('class="headline"') : page.index('id="results"')]
+    assert headline.count('class="arrow"') == 1 and "Qwen2.5-7B" not in headline
+    assert "Qwen2.5-7B" in page

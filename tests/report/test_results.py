@@ -102,3 +102,12 @@ def test_replays_prefer_what_changed_and_vary_the_failures():
 )
 def test_a_response_is_judged(failure, exact, optimal, tone):
     assert judge(TurnRecord(0, 0, "o", "r", "a", failure, "a", exact, optimal, 1, "stop", 9, 3))[0] == tone
+
+
+def test_served_models_have_rows_of_their_own_and_no_part_in_the_training():
+    ours = [evaluation("sft_unseen", [True, False]), evaluation("grpo_unseen", [True, True])]
+    served = evaluation("Qwen2.5-3B_unseen", [False, False])
+    page = section(*ours, served)
+    assert page.index("This run") < page.index("SFT + GRPO") < page.index("Served models") < page.index(">Qwen2.5-3B<")
+    assert "Served models" not in section(*ours)
+    assert "This run" not in section(served)

@@ -296,3 +296,24 @@ def test_what_is_learned_from_is_never_constrained(stage, expert, tmp_path, caps
     constrained = ("--config.evaluation.constrain_action=True", *POLICY, server)
     assert call(stage, SMOKE, f"--workdir={tmp_path / 'w'}", *constrained) == 2
     assert f"for `stgrpo evaluate` alone: {stage}" in capsys.readouterr().err
+
+
+def test_a_dry_run_shows_the_first_question_and_asks_nothing(expert, tmp_path, capsys):
+    server = expert()
+    assert collect(server, tmp_path / "w", "--dry_run", "--config.client.requests_per_minute=10") == 0
+    shown = capsys.readouterr().out
+    # 2 x 3 kitchens, 8 tries each, 15 steps: one question a step.
+    assert f"train      burger: 3 trajectories from at most 6 kitchens: at most {6 * 8 * 15} requests" in shown
+    assert f"{6 * 8 * 15 * 256:,} completion tokens, {6 * 8 * 15 / 600:.1f} h at 10 a minute" in shown
+    assert "--- system\nYou control a robot" in shown and "Valid Actions:" in shown
+    assert evaluate(server, tmp_path / "w", "--dry_run", "--config.evaluation.on_invalid=retry") == 0
+    shown = capsys.readouterr().out
+    assert "org/Qwen_m-3B at http://127.0.0.1" in shown and "as Qwen-m-3B" in shown
+    assert f"unseen   4 kitchens: at most {4 * (15 + 2) * 5} requests" in shown
+    assert not server.requests and not list(tmp_path.iterdir())
+
+
+def test_a_dry_run_refuses_what_the_run_would(expert, tmp_path, capsys):
+    constrained = (*POLICY, "--config.policy.server=http://h:1", "--config.evaluation.constrain_action=True")
+    assert call("grpo", SMOKE, "--workdir=w", *constrained, "--dry_run") == 2
+    assert "alone: grpo" in capsys.readouterr().err
