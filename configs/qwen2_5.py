@@ -37,6 +37,8 @@ def published(file: str, prefix: str, size: str, arg: str) -> ConfigDict:
     c.evaluation.tasks = TASKS  # the paper's table of generalisation has all four
     c.model.name = prefix + size
     c.model.dtype = "bfloat16"
+    c.sft.row_tokens = 2048  # not in paper
+    c.grpo.row_tokens = 4096  # not in paper
     c.mesh.data = 1
     c.mesh.fsdp = -1
     c.grpo.group_size = 8  # not in paper

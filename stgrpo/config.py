@@ -162,6 +162,7 @@ def _optimisation(learning_rate: float) -> ConfigDict:
     c.moment_dtype = "float32"  # of AdamW's moments between updates; "bfloat16" halves them, rounded to 8 bits
     c.weight_decay = 0.0  # not in paper
     c.clip_norm = 1.0  # of the gradient; 0: no limit; not in paper
+    c.row_tokens = 0  # pack several examples or groups into rows of this many tokens; 0: one a row; not in paper
     c.micro_batches = 1  # parts a batch is taken in, to save memory; the result does not change
     c.checkpoint_every = 100  # steps
     c.keep = 2  # newest checkpoints kept
@@ -254,10 +255,11 @@ def _numbers(c: ConfigDict) -> Iterator[str]:
         "evaluation.reasoning_chars"
     ).split()
     not_negative = (
-        "seed sft.steps sft.epochs sft.prompt_weight sft.weight_decay sft.clip_norm grpo.steps grpo.epochs "
-        "grpo.weight_decay grpo.clip_norm grpo.kl_coef grpo.clip_low grpo.clip_high grpo.resample grpo.validate_every "
-        "reward.format reward.action evaluation.temperature evaluation.top_k expert.kitchens expert.temperature "
-        "client.requests_per_minute client.retries client.prompt_price client.completion_price"
+        "seed sft.steps sft.epochs sft.prompt_weight sft.weight_decay sft.clip_norm sft.row_tokens "
+        "grpo.row_tokens grpo.steps grpo.epochs grpo.weight_decay grpo.clip_norm grpo.kl_coef grpo.clip_low "
+        "grpo.clip_high grpo.resample grpo.validate_every reward.format reward.action evaluation.temperature "
+        "evaluation.top_k expert.kitchens expert.temperature client.requests_per_minute client.retries "
+        "client.prompt_price client.completion_price"
     ).split()
     positive = "sft.learning_rate grpo.learning_rate grpo.temperature model.rope_theta client.timeout".split()
     yield from _limits(c, at_least_one, lambda v: v >= 1, "at least 1")
@@ -316,11 +318,13 @@ def _servers(c: ConfigDict) -> Iterator[str]:
 
 
 def _divisions(c: ConfigDict) -> Iterator[str]:
-    if c.sft.micro_batches >= 1 and c.sft.batch % c.sft.micro_batches:
+    if c.sft.micro_batches >= 1 and not c.sft.row_tokens and c.sft.batch % c.sft.micro_batches:
         yield _divide("sft.batch", c.sft.batch, "sft.micro_batches", c.sft.micro_batches)
-    parts = c.grpo.minibatches * c.grpo.micro_batches
+    parts, name = c.grpo.minibatches * c.grpo.micro_batches, "grpo.minibatches × grpo.micro_batches"
+    if c.grpo.row_tokens:  # rows are filled up to any number of micro-batches
+        parts, name = c.grpo.minibatches, "grpo.minibatches"
     if parts >= 1 and c.grpo.prompts % parts:
-        yield _divide("grpo.prompts", c.grpo.prompts, "grpo.minibatches × grpo.micro_batches", parts)
+        yield _divide("grpo.prompts", c.grpo.prompts, name, parts)
 
 
 def _divide(whole: str, size: int, part: str, parts: int) -> str:

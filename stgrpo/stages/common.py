@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 import jax.numpy as jnp
@@ -20,8 +20,11 @@ from stgrpo.errors import UserError
 from stgrpo.models.shapes import ModelShape
 from stgrpo.models.sharding import make_mesh
 from stgrpo.react.prompt import PromptStyle
+from stgrpo.stages.console import say
 from stgrpo.training.checkpointing import Record
+from stgrpo.training.grpo import GroupBatch
 from stgrpo.training.optimiser import OptimiserSettings
+from stgrpo.training.packing import Batch, pack
 from stgrpo.workdir import WorkDir
 
 
@@ -93,6 +96,30 @@ def check_batch(mesh: Mesh, **sizes: int) -> None:
         if size % shards:
             fix = f"use {name}={-(-size // shards) * shards} or other mesh sizes"
             raise UserError(f"{name}={size} is not a multiple of the mesh's data × fsdp = {shards}: {fix}")
+
+
+class Layouts:
+    """Lays batches out as a config asks, groups or packed rows, and says which programs that needs compiled."""
+
+    def __init__(self, stage: str, config: ConfigDict, mesh: Mesh):
+        section = config[stage]
+        self._stage, self._row = stage, section.row_tokens
+        self._unit = mesh.shape["data"] * mesh.shape["fsdp"] * section.micro_batches
+        self._forms: set[str] = set()
+
+    def __call__(self, batch: GroupBatch) -> Batch:
+        """The batch as the update takes it; a form that was not met before is named."""
+        laid: Batch = pack(batch, self._row, unit=self._unit) if self._row else batch
+        if laid.form not in self._forms:
+            self._forms.add(laid.form)
+            say(f"{self._stage}: program {len(self._forms)}, {laid.form}")
+        return laid
+
+
+def padding(batches: Iterable[Batch]) -> dict[str, float]:
+    """Tokens that the model computes, and the share of them that is none."""
+    size, tokens = map(sum, zip(*((b.size, b.tokens) for b in batches), strict=True))
+    return {"tokens_processed": size, "padding": 1.0 - tokens / size}
 
 
 def optimiser_settings(section: ConfigDict, updates: int) -> OptimiserSettings:

@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import math
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import jax
@@ -20,6 +21,7 @@ from stgrpo.react.reward import RewardWeights
 from stgrpo.rollout.base import Sampler, SamplingParams, mix_seed
 from stgrpo.rollout.jax_sampler import JaxSampler
 from stgrpo.stages.common import (
+    Layouts,
     Setting,
     Timer,
     check_batch,
@@ -27,6 +29,7 @@ from stgrpo.stages.common import (
     new_record,
     open_setting,
     optimiser_settings,
+    padding,
     refuse_constraint,
 )
 from stgrpo.stages.console import Progress, say
@@ -34,6 +37,7 @@ from stgrpo.stages.evaluate import Suite, play_suite
 from stgrpo.training.checkpointing import Checkpoints, Record, fingerprint, host_scalars, load_newest, newest_record
 from stgrpo.training.grpo import GroupBatch, GrpoLoss, loss_weights
 from stgrpo.training.optimiser import make_optimiser
+from stgrpo.training.packing import Batch
 from stgrpo.training.rollout import Group, group_batch, rollout_metrics, score
 from stgrpo.training.step import Steps, TrainState, build_steps
 from stgrpo.workdir import LineLog, WorkDir
@@ -56,7 +60,9 @@ def grpo_loss(config: ConfigDict) -> GrpoLoss:
 
 
 def check_prompts(config: ConfigDict, mesh: Mesh) -> None:
-    """Raises a UserError if the smallest part of a rollout cannot be split over the devices."""
+    """Raises a UserError if the smallest part of a rollout cannot be split over the devices; packed rows always can."""
+    if config.grpo.row_tokens:
+        return
     parts = config.grpo.minibatches * config.grpo.micro_batches
     check_batch(mesh, **{"grpo.prompts": config.grpo.prompts // parts})
 
@@ -114,26 +120,31 @@ class Rollouts:
 
 
 def update(
-    setting: Setting, steps: Steps, state: TrainState, reference: Transformer, batch: GroupBatch, timer: Timer
+    config: ConfigDict, steps: Steps, state: TrainState, reference: Transformer, batches: Sequence[Batch], timer: Timer
 ) -> tuple[TrainState, dict[str, float]]:
     """All updates of one rollout, and their mean metrics. Old log-probabilities are taken before the first."""
-    c = setting.config.grpo
-    several = c.minibatches * c.passes > 1
+    several = len(batches) * config.grpo.passes > 1
+
+    def with_logprobs(batch: Batch) -> Batch:
+        old_logp = np.asarray(steps.logprobs(state.params, batch)) if several else None
+        return batch.with_logprobs(np.asarray(steps.logprobs(reference, batch)), old_logp)
+
     with timer.part("reference"):
-        ref_logp_BGR = np.asarray(steps.logprobs(reference, batch))
-        batch = dataclasses.replace(batch, ref_logp_BGR=ref_logp_BGR)
-        if several:
-            batch = dataclasses.replace(batch, old_logp_BGR=np.asarray(steps.logprobs(state.params, batch)))
+        batches = [with_logprobs(batch) for batch in batches]
     metrics: list[dict[str, float]] = []
     with timer.part("update"):
-        for part in [*range(c.minibatches)] * c.passes:
-            mine = minibatch(
-                batch, part, c.minibatches, aggregation=c.aggregation, limit=setting.config.limits.response
-            )
-            state, values = steps.update(state, mine)
+        for batch in [*batches] * config.grpo.passes:
+            state, values = steps.update(state, batch)
             metrics.append(host_scalars(values))
     means = {name: float(np.mean([m[name] for m in metrics])) for name in metrics[0]}
-    return state, means | {"ratio_first": metrics[0]["ratio"]}
+    return state, means | padding(batches) | {"ratio_first": metrics[0]["ratio"]}
+
+
+def minibatches(config: ConfigDict, batch: GroupBatch) -> Iterator[GroupBatch]:
+    """The parts of a rollout that an update is made for, each."""
+    c = config.grpo
+    for part in range(c.minibatches):
+        yield minibatch(batch, part, c.minibatches, aggregation=c.aggregation, limit=config.limits.response)
 
 
 def minibatch(batch: GroupBatch, part: int, parts: int, *, aggregation: str, limit: int) -> GroupBatch:
@@ -219,7 +230,7 @@ def _train(
     metrics = LineLog(workdir.metrics, "grpo", record.step)
     samples = LineLog(workdir.samples, "grpo", record.step)
     say(f"grpo: {total} rollouts of {config.grpo.prompts} prompts x {config.grpo.group_size} responses")
-    bar = Progress("grpo", total, record.step)
+    bar, lay_out = Progress("grpo", total, record.step), Layouts("grpo", config, setting.mesh)
     for step in range(record.step, total):
         timer = Timer()
         sampler.update_weights(state.params, step)
@@ -230,7 +241,8 @@ def _train(
             scale_by_std=config.grpo.scale_by_std,
             limit=config.limits.response,
         )
-        state, values = update(setting, steps, state, reference, batch, timer)
+        parts = [lay_out(part) for part in minibatches(config, batch)]
+        state, values = update(config, steps, state, reference, parts, timer)
         values |= rollout_metrics(drawn, batch)
         if config.grpo.validate_every and ((step + 1) % config.grpo.validate_every == 0 or step + 1 == total):
             sampler.update_weights(state.params, step + 1)

@@ -7,11 +7,13 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
+from stgrpo.data.padding import bucket
 from stgrpo.errors import UserError
 from stgrpo.models.sharding import batch_sharding, make_mesh
 from stgrpo.stages.grpo import check_prompts, grpo_program
 from stgrpo.stages.start import starting_shape
-from stgrpo.training.grpo import GroupBatch
+from stgrpo.training.grpo import GroupBatch, LossTerms
+from stgrpo.training.packing import Batch, PackedBatch, row_count, target_count
 
 
 def plan(config: ConfigDict, topology: str = "") -> str:
@@ -33,7 +35,7 @@ def plan(config: ConfigDict, topology: str = "") -> str:
     with jax.set_mesh(mesh):
         memory = _compile(steps.update.lower(steps.abstract, batch), topology).memory_analysis()
     seconds = time.perf_counter() - start
-    tokens = batch.prompt_BP.size + batch.response_BGR.size
+    tokens = batch.size
     shards = mesh.shape["fsdp"] * mesh.shape["tensor"]
     reference = 4 * shape.parameter_count() / shards
     return "\n".join(
@@ -41,8 +43,7 @@ def plan(config: ConfigDict, topology: str = "") -> str:
             f"topology   {topology or 'this machine'}: {mesh.size} x {mesh.devices.flat[0].device_kind}, "
             f"mesh {dict(mesh.shape)}",
             f"model      {shape.parameter_count():,} parameters, {config.model.dtype}",
-            f"update     {batch.prompt_BP.shape[0]} prompts of {config.limits.prompt} tokens, {config.grpo.group_size} "
-            f"responses of {config.limits.response}: {tokens:,} tokens, in {config.grpo.micro_batches} micro-batches",
+            f"update     {batch.form}: {tokens:,} tokens, in {config.grpo.micro_batches} micro-batches",
             f"memory     a device: {_size(memory.peak_memory_in_bytes)} at the peak of the update "
             f"(arguments {_size(memory.argument_size_in_bytes)}, temporary {_size(memory.temp_size_in_bytes)}), "
             f"and {_size(reference)} for the frozen reference",
@@ -53,16 +54,22 @@ def plan(config: ConfigDict, topology: str = "") -> str:
     )
 
 
-def abstract_batch(config: ConfigDict, mesh: Mesh) -> GroupBatch:
-    """The largest minibatch of a config, as shapes with shardings."""
+def abstract_batch(config: ConfigDict, mesh: Mesh) -> Batch:
+    """The largest minibatch of a config, every prompt and response as long as its limit, as shapes with shardings."""
     B, G = config.grpo.prompts // config.grpo.minibatches, config.grpo.group_size
     P, R = config.limits.prompt, config.limits.response
-    split = batch_sharding(mesh)
+    split, several = batch_sharding(mesh), config.grpo.minibatches * config.grpo.passes > 1
 
     def array(*sizes: int, dtype: jnp.dtype = jnp.float32) -> jax.ShapeDtypeStruct:
         return jax.ShapeDtypeStruct(sizes, dtype, sharding=split)
 
-    several = config.grpo.minibatches * config.grpo.passes > 1
+    if config.grpo.row_tokens:
+        unit = mesh.shape["data"] * mesh.shape["fsdp"] * config.grpo.micro_batches
+        a_row = max(1, config.grpo.row_tokens // (P + G * R))
+        rows = row_count(-(-B // a_row), unit), bucket(P + G * R, smallest=config.grpo.row_tokens)
+        targets = rows[0], target_count(a_row * G * R, rows[1])
+        terms = LossTerms(*(array(*targets),) * 4, array(*targets) if several else None)
+        return PackedBatch(*(array(*rows, dtype=jnp.int32),) * 4, *(array(*targets, dtype=jnp.int32),) * 2, terms=terms)
     return GroupBatch(
         prompt_BP=array(B, P, dtype=jnp.int32),
         prompt_len_B=array(B, dtype=jnp.int32),

@@ -13,6 +13,7 @@ from stgrpo.data.examples import Example, batch_indices, length_grouped_indices
 from stgrpo.data.padding import pad_rows
 from stgrpo.models.shapes import ModelShape
 from stgrpo.stages.common import (
+    Layouts,
     Setting,
     Timer,
     check_batch,
@@ -20,6 +21,7 @@ from stgrpo.stages.common import (
     new_record,
     open_setting,
     optimiser_settings,
+    padding,
 )
 from stgrpo.stages.console import Progress, say
 from stgrpo.stages.start import starting_params, starting_shape
@@ -57,7 +59,8 @@ def sft_steps(config: ConfigDict, examples: int) -> int:
 def run_sft(config: ConfigDict, workdir: WorkDir) -> None:
     """Trains from random, given or resumed parameters; writes checkpoints/sft and metrics."""
     setting = open_setting(config, workdir)
-    check_batch(setting.mesh, **{"sft.batch": config.sft.batch // config.sft.micro_batches})
+    if not config.sft.row_tokens:
+        check_batch(setting.mesh, **{"sft.batch": config.sft.batch // config.sft.micro_batches})
     examples = load_examples(setting, "train")
     total = sft_steps(config, len(examples))
     checkpoints = Checkpoints(workdir.checkpoints("sft"), keep=config.sft.keep)
@@ -111,6 +114,7 @@ def _train(
 ) -> None:
     config, (state, record) = setting.config, start
     metrics, bar = LineLog(setting.workdir.metrics, "sft", record.step), Progress("sft", total, record.step)
+    lay_out = Layouts("sft", config, setting.mesh)
     lengths = np.array([len(e.prompt_ids) for e in examples])
     for step in range(record.step, total):
         timer = Timer()
@@ -119,8 +123,9 @@ def _train(
                 rows = length_grouped_indices(lengths, config.sft.batch, step, config.seed)
             else:
                 rows = batch_indices(len(examples), config.sft.batch, step, config.seed)
-            state, values = steps.update(state, sft_batch([examples[i] for i in rows], config.sft.prompt_weight))
-            values = host_scalars(values)
+            batch = lay_out(sft_batch([examples[i] for i in rows], config.sft.prompt_weight))
+            state, values = steps.update(state, batch)
+            values = host_scalars(values) | padding([batch])
         metrics.write(step + 1, values | {"learning_rate": float(schedule(step))} | timer.seconds)
         bar.step(step + 1, {"loss": values["response_loss"]})
         record = dataclasses.replace(record, step=step + 1, total=total, position=(step + 1) * config.sft.batch)

@@ -72,6 +72,15 @@ class GroupBatch:
         adv_BGR = self.adv_BG[..., None] * self.mask_BGR
         return LossTerms(self.weight_BGR, self.mask_BGR, adv_BGR, self.ref_logp_BGR, self.old_logp_BGR)
 
+    def with_logprobs(self, ref_logp: jax.Array, old_logp: jax.Array | None) -> "GroupBatch":
+        """The batch with log-probabilities under the reference and the old policy, laid out like its terms."""
+        return dataclasses.replace(self, ref_logp_BGR=ref_logp, old_logp_BGR=old_logp)
+
+    @property
+    def tokens(self) -> int:
+        """Real tokens, each prompt counted once."""
+        return int(self.prompt_len_B.sum() + self.mask_BGR.sum())
+
     @property
     def size(self) -> int:
         """Tokens that the model computes, padding included."""

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from stgrpo.models.sharding import batch_shards
 from stgrpo.models.transformer import Transformer, group_hidden, packed_hidden
 from stgrpo.training.grpo import GroupBatch
-from stgrpo.training.packing import PackedBatch
+from stgrpo.training.packing import Batch
 
 CHUNK = 1024  # tokens a device whose logits exist at one time; at a vocabulary of 151,936 that is 0.6 GB in float32
 
@@ -67,7 +67,7 @@ def response_logprobs(
 
 
 def batch_logprobs(
-    model: Transformer, batch: GroupBatch | PackedBatch, *, temperature: float = 1.0, dtype: jnp.dtype = jnp.float32
+    model: Transformer, batch: Batch, *, temperature: float = 1.0, dtype: jnp.dtype = jnp.float32
 ) -> tuple[jax.Array, jax.Array]:
     """Log-probabilities and entropies in the layout of the batch's loss terms, float32."""
     if isinstance(batch, GroupBatch):

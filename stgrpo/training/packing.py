@@ -38,6 +38,15 @@ class PackedBatch:
     target_XM: jax.Array
     terms: LossTerms
 
+    def with_logprobs(self, ref_logp: jax.Array, old_logp: jax.Array | None) -> "PackedBatch":
+        """The batch with log-probabilities under the reference and the old policy, laid out like its terms."""
+        return dataclasses.replace(self, terms=dataclasses.replace(self.terms, ref_logp=ref_logp, old_logp=old_logp))
+
+    @property
+    def tokens(self) -> int:
+        """Real tokens, each prompt counted once."""
+        return int((self.group_XS > 0).sum())
+
     @property
     def size(self) -> int:
         """Tokens that the model computes, padding included."""
@@ -51,6 +60,9 @@ class PackedBatch:
 
 
 jax.tree_util.register_dataclass(PackedBatch, [f.name for f in dataclasses.fields(PackedBatch)], [])
+
+
+Batch = GroupBatch | PackedBatch
 
 
 def fit_rows(sizes: Sequence[int], row: int) -> list[list[int]]:
@@ -78,9 +90,15 @@ def fit_rows(sizes: Sequence[int], row: int) -> list[list[int]]:
 
 
 def row_count(rows: int, unit: int) -> int:
-    """The least multiple of `unit` ≥ rows among at most sixteen sizes an octave: few programs, little padding."""
-    step = unit * max(1, 2 ** ((rows // unit).bit_length() - 5))
+    """The least multiple of `unit` ≥ rows among at most eight sizes an octave: few programs, little padding."""
+    step = unit * max(1, 2 ** ((rows // unit).bit_length() - 4))
     return -(-rows // step) * step
+
+
+def target_count(targets: int, row: int) -> int:
+    """The least multiple of an eighth of a row ≥ targets: what is too much goes through the head alone."""
+    step = max(row // 8, 16)
+    return -(-max(targets, 1) // step) * step
 
 
 def pack(batch: GroupBatch, row: int, *, unit: int = 1) -> PackedBatch:
@@ -96,7 +114,7 @@ def pack(batch: GroupBatch, row: int, *, unit: int = 1) -> PackedBatch:
     rows = fit_rows(sizes, bucket(max(sizes), smallest=row))
     groups = [[_Group(batch, b, length_BG[b]) for b in members] for members in rows]
     X, S = row_count(len(rows), unit), bucket(max(sizes), smallest=row)
-    M = bucket(max(sum(len(g.target) for g in members) for members in groups), smallest=16)
+    M = target_count(max(sum(len(g.target) for g in members) for members in groups), S)
     tokens = {name: np.zeros((X, S), np.int32) for name in ("token", "position", "group", "branch")}
     predicted = {name: np.zeros((X, M), np.int32) for name in ("source", "target")}
     terms = {name: np.zeros((X, M), np.float32) for name, values in _flat_terms(batch).items() if values is not None}

@@ -94,7 +94,7 @@ def group_batch(groups: Sequence[Group], *, aggregation: str, scale_by_std: bool
 
 
 def rollout_metrics(groups: Sequence[Group], batch: GroupBatch) -> dict[str, float]:
-    """Rewards, kinds of groups, lengths, and tokens processed against what one row a response would take."""
+    """Rewards, kinds of groups, lengths, and the tokens that one row a response would take."""
     rewards = [r for g in groups for r in g.rewards]
     right = [[r.action > 0 for r in g.rewards] for g in groups]
     lengths = [len(t) for g in groups for t in g.tokens]
@@ -109,6 +109,5 @@ def rollout_metrics(groups: Sequence[Group], batch: GroupBatch) -> dict[str, flo
         "groups_zero_variance": float(np.mean([not g.has_signal for g in groups])),
         "response_length": float(np.mean(lengths)),
         "truncated_fraction": float(np.mean([f == "length" for g in groups for f in g.finish])),
-        "tokens_processed": B * (P + G * R),
         "tokens_dense": B * G * (P + R),
     }

@@ -14,7 +14,7 @@ from stgrpo.models.transformer import Transformer, row_hidden
 from stgrpo.training.grpo import GroupBatch, GrpoLoss, policy_loss
 from stgrpo.training.logprobs import batch_logprobs, token_logprobs
 from stgrpo.training.masked import masked_sum
-from stgrpo.training.packing import PackedBatch
+from stgrpo.training.packing import Batch
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,7 +28,6 @@ class TrainState:
 
 jax.tree_util.register_dataclass(TrainState, ["params", "opt_state", "step"], [])
 
-Batch = GroupBatch | PackedBatch
 LossFn = Callable[[Transformer, Batch], tuple[jax.Array, dict[str, jax.Array]]]
 
 

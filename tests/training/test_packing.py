@@ -28,8 +28,8 @@ def test_few_row_counts_and_little_padding():
     for unit in (1, 3, 8):
         counts = [row_count(rows, unit) for rows in range(1, 600)]
         assert all(n >= rows and n % unit == 0 for rows, n in enumerate(counts, start=1))
-        assert all(n <= 1.07 * rows + 2 * unit for rows, n in enumerate(counts, start=1))
-        assert len({n for n in counts if 256 * unit <= n < 512 * unit}) <= 16
+        assert all(n <= 1.13 * rows + 2 * unit for rows, n in enumerate(counts, start=1))
+        assert len({n for n in counts if 256 * unit <= n < 512 * unit}) <= 8
 
 
 def test_a_row_by_hand(make_groups):
