@@ -19,6 +19,12 @@ def test_the_plan_counts_tokens_and_memory_by_itself(capsys):
     assert float(re.search(r"arguments ([\d.]+) MiB", shown).group(1)) > 0
 
 
+def test_packed_rows_are_planned_for_the_longest_groups():
+    text = plan(parse(["plan", SMOKE, "--config.grpo.row_tokens=1024", "--config.grpo.micro_batches=2"]).config)
+    # Two groups of 256 + 4 * 48 tokens a row; eight devices in two micro-batches take sixteen rows.
+    assert "16 rows of 1024 tokens, 384 of them predicted" in text
+
+
 def test_fsdp_shrinks_the_arguments():
     def arguments(*overrides: str) -> float:
         text = plan(parse(["plan", SMOKE, *overrides]).config)
