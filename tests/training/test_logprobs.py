@@ -1,5 +1,6 @@
 """Chunked log-probabilities against one plain log-softmax, and the compiled program against their promise."""
 
+import dataclasses
 import math
 import re
 
@@ -11,7 +12,9 @@ import pytest
 
 from stgrpo.models.shapes import ModelShape
 from stgrpo.models.sharding import make_mesh
+from stgrpo.training.grpo import GrpoLoss
 from stgrpo.training.logprobs import token_logprobs
+from stgrpo.training.packing import pack
 from stgrpo.training.step import build_steps
 
 B, T, D, V = 3, 10, 8, 32
@@ -56,15 +59,27 @@ def test_gradients_equal_those_of_log_softmax(inputs, chunk):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
 
 
-def test_compiled_sft_update_holds_no_logits_of_the_whole_batch(make_groups):
-    vocab, R = 4099, 640  # a prime, so that no other size is taken for it
+def largest_with(vocab, compiled):
+    """The most tokens whose values over the vocabulary lie in one tensor of a compiled program."""
+    shapes = {tuple(map(int, s.split(","))) for s in re.findall(r"[a-z]+\d+\[([\d,]+)\]", compiled.as_text())}
+    return max(math.prod(s) // vocab for s in shapes if any(n % vocab == 0 for n in s))
+
+
+@pytest.mark.parametrize("layout", ["groups", "rows"])
+@pytest.mark.parametrize("program", ["sft", "sft with prompts", "grpo", "reference"])
+def test_no_compiled_program_holds_logits_of_the_whole_batch(make_groups, program, layout):
+    vocab, P, R = 4099, 700, 320  # a prime, so that no other size is taken for it
     shape = ModelShape(vocab, 8, 2, heads=2, kv_heads=1, head_dim=4, mlp_width=16)
     mesh = make_mesh(1, 1, 1, jax.devices()[:1])
-    steps = build_steps(shape, mesh, optax.adamw(1e-3))
-    batch = make_groups([4] * 4, [[R]] * 4, vocab=vocab)
+    steps = build_steps(shape, mesh, optax.adamw(1e-3), loss=None if program.startswith("sft") else GrpoLoss())
+    batch = make_groups([P] * 4, [[R, R]] * 4, vocab=vocab)
+    if program == "sft with prompts":
+        batch = dataclasses.replace(batch, prompt_weight_BP=np.full((4, P), 1e-3, np.float32))
+    batch = pack(batch, 2 * (P + 2 * R)) if layout == "rows" else batch
+    assert batch.terms.mask.size >= 4 * 2 * R > 2 * 1024
     with jax.set_mesh(mesh):
-        text = steps.update.lower(steps.abstract, batch).compile().as_text()
-    shapes = {tuple(map(int, s.split(","))) for s in re.findall(r"[a-z]+\d+\[([\d,]+)\]", text)}
-    with_vocabulary = [math.prod(s) // vocab for s in shapes if any(n % vocab == 0 for n in s)]
-    assert max(with_vocabulary) == 1024  # the chunk is there, so the text was understood
-    assert 4 * R > 1024
+        if program == "reference":
+            lowered = steps.logprobs.lower(steps.abstract.params, batch)
+        else:
+            lowered = steps.update.lower(steps.abstract, batch)
+        assert largest_with(vocab, lowered.compile()) == 1024  # the chunk is there, so the text was understood
