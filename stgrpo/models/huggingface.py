@@ -8,6 +8,7 @@ Hugging Face keeps a linear map as [outputs, inputs] of one layer; here it is [l
 
 import contextlib
 import dataclasses
+import functools
 import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -93,14 +94,15 @@ class Tensor:
             sizes += [stop - start, *(self.sizes[axis] for axis in rest)]
             inner += [slice(None), *(index[axis] for axis in rest)]
         block = source[tuple(ranges)].reshape(sizes)[tuple(inner)]
-        return block.transpose(np.argsort(self._order))
+        return block.transpose(np.argsort(self.order))
 
     def write(self, values: np.ndarray) -> np.ndarray:
         """Our parameter (of one layer) in their order of axes."""
-        return values.transpose(self._order).reshape(self.shape)
+        return values.transpose(self.order).reshape(self.shape)
 
     @property
-    def _order(self) -> list[int]:
+    def order(self) -> list[int]:
+        """Our axes as theirs hold them."""
         return [axis for group in self.groups for axis in group]
 
 
@@ -174,12 +176,44 @@ def save_folder(
         where = {t.name: name for name, part in zip(names, files, strict=True) for t in part}
         size = sum(math.prod(t.shape) for part in files for t in part) * jnp.dtype(dtype).itemsize
         write_json(unfinished / _INDEX, {"metadata": {"total_size": size}, "weight_map": where})
-    tokenizer.save(unfinished)
-    write_json(unfinished / "config.json", config_json(params.shape, tokenizer, dtype))
-    write_json(unfinished / "generation_config.json", end_tokens(tokenizer))
+    save_description(params.shape, tokenizer, unfinished, dtype=dtype)
     if folder.exists():
         folder.rmdir()
     unfinished.rename(folder)
+
+
+def save_description(shape: ModelShape, tokenizer: Tokenizer, folder: Path, *, dtype: str) -> None:
+    """Writes all of a folder but the weights: enough for a server that gets these later."""
+    tokenizer.save(folder)
+    write_json(folder / "config.json", config_json(shape, tokenizer, dtype))
+    write_json(folder / "generation_config.json", end_tokens(tokenizer))
+
+
+def named_tensors(params: Transformer, dtype: str = "float32") -> Iterator[tuple[str, np.ndarray]]:
+    """Every tensor under its Hugging Face name, in the order of `tensors`, one at a time.
+
+    Cast and reordered where the parameters lie, one tensor ahead of the one that is looked at. A zero is never negative:
+    what a kernel makes of a weight of -0.0 has the other sign, which would look like another weight.
+    """
+    ahead: list[tuple[str, jax.Array]] = []
+    for tensor in tensors(params.shape):
+        leaf = getattr(params if tensor.layer is None else params.layers, tensor.ours)[...]
+        layer = None if tensor.layer is None else np.int32(tensor.layer)
+        ahead.append((tensor.name, _reordered(leaf, layer, tuple(tensor.order), tensor.shape, dtype)))
+        if len(ahead) > 1:
+            name, array = ahead.pop(0)
+            yield name, np.asarray(array)
+    yield from ((name, np.asarray(array)) for name, array in ahead)
+
+
+@functools.partial(jax.jit, static_argnames=("order", "shape", "dtype"))
+def _reordered(
+    values: jax.Array, layer: np.int32 | None, order: tuple[int, ...], shape: tuple[int, ...], dtype: str
+) -> jax.Array:
+    if layer is not None:
+        values = jax.lax.dynamic_index_in_dim(values, layer, keepdims=False)
+    values = values.astype(dtype).transpose(order).reshape(shape)
+    return jnp.where(values == 0, 0, values)
 
 
 def _open(folder: Path, stack: contextlib.ExitStack) -> dict[str, "PySafeSlice"]:  # noqa: F821

@@ -19,9 +19,17 @@ def read_shape(folder: str | Path) -> ModelShape:
       UserError: there is none, or it asks for something this decoder does not do.
     """
     file = Path(folder) / "config.json"
-    values = read_json(file)
+    return parse_shape(read_json(file), str(file))
+
+
+def parse_shape(values: Mapping[str, object], source: str) -> ModelShape:
+    """The shape of a model from the contents of its config.json.
+
+    Raises:
+      UserError: see `read_shape`; it begins with `source`.
+    """
     for reason in _unsupported(values):
-        raise UserError(f"{file}: {reason}")
+        raise UserError(f"{source}: {reason}")
     try:
         width, heads = values["hidden_size"], values["num_attention_heads"]
         shape = ModelShape(
@@ -41,9 +49,9 @@ def read_shape(folder: str | Path) -> ModelShape:
             rope_scaling=_rope_scaling(values),
         )
     except KeyError as error:
-        raise UserError(f"{file} has no {error.args[0]!r}: use the config.json that came with the weights") from error
+        raise UserError(f"{source} has no {error.args[0]!r}: use the config.json that came with the weights") from error
     for reason in shape.errors():
-        raise UserError(f"{file}: {reason}")
+        raise UserError(f"{source}: {reason}")
     return shape
 
 

@@ -155,13 +155,13 @@ class HttpClient:
         """
         return self._call(_Request("POST", path, body, timeout or self.settings.timeout), address, retry=retry)
 
-    def map(self, function: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
-        """Results in the order of the items, from as many threads as the client has places.
+    def map(self, function: Callable[[Item], Result], items: Iterable[Item], *, most: int = 0) -> list[Result]:
+        """Results in the order of the items, from as many threads as the client has places, or at most from `most`.
 
         The first error is raised as soon as the calls under way have ended; further ones are not begun.
         """
         items = list(items)
-        with ThreadPoolExecutor(max(1, min(self.settings.concurrency, len(items)))) as pool:
+        with ThreadPoolExecutor(max(1, min(most or self.settings.concurrency, len(items)))) as pool:
             futures = [pool.submit(function, item) for item in items]
             try:
                 return [future.result() for future in futures]
