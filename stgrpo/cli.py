@@ -24,6 +24,7 @@ Stages, in the order in which `run` does them (each is skipped where its output 
 
 And beside them:
   export     a checkpoint as a Hugging Face folder                                  -> the work directory itself
+  serve      a vLLM server for rollouts: a checkpoint, or the model in model.path  -> http://HOST:PORT
   plan       compiles the GRPO update for a topology without running it: memory, work, time
   play       you in the agent's place, in the terminal: stgrpo play [--task=TASK] [--layout=LAYOUT] [--raw]
 
@@ -32,9 +33,11 @@ Options:
   --workdir=DIR              where everything of this run is; it belongs to one config
   --config.FIELD=VALUE       change one field, e.g. --config.grpo.kl_coef=0.01
   --dry_run                  check everything, print the resolved config and what would be done, and stop
-  --checkpoint=DIR           evaluate, export: one step folder, such as RUN/checkpoints/grpo/160; no --config is needed
+  --checkpoint=DIR           evaluate, export, serve: a step folder such as RUN/checkpoints/grpo/160; then no --config
   --topology=v5e:4x4         plan: a TPU topology that need not be there; without it, this machine
   --dtype=float32            export: of the weights; bfloat16 halves their size
+  --host=127.0.0.1           serve: where to listen; whoever can reach it can replace the model
+  --port=8000                serve: on which port
   --task=burger              play: a task
   --layout=random:3          play: a kitchen of the task (default, test:42, random:SEED), random for any, or FILE.json
   --raw                      play: show the very text an agent is shown
@@ -53,8 +56,14 @@ Served models (any OpenAI-compatible server), as a baseline and as the expert:
 Exit status: 0 done; 2 a mistake in what was given (one line: what, where, the fix); 1 a failure of ours.
 """
 STAGES = ("collect", "sft", "grpo", "evaluate", "report")
-COMMANDS = (*STAGES, "run", "export", "plan", "play")
-FLAGS_OF = {"checkpoint": ("evaluate", "export"), "dtype": ("export",), "topology": ("plan",)}
+COMMANDS = (*STAGES, "run", "export", "serve", "plan", "play")
+FLAGS_OF = {
+    "checkpoint": ("evaluate", "export", "serve"),
+    "dtype": ("export",),
+    "topology": ("plan",),
+    "host": ("serve",),
+    "port": ("serve",),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,6 +76,8 @@ class Command:
     checkpoint: str
     dtype: str
     topology: str
+    host: str
+    port: int
     dry_run: bool
 
 
@@ -113,6 +124,11 @@ def run(arguments: Sequence[str]) -> None:
         print(plan(command.config, command.topology))
         return
     _use_compilation_cache()
+    if command.stage == "serve":
+        from stgrpo.stages.serve import serve
+
+        serve(command.config, command.checkpoint, host=command.host, port=command.port)
+        return
     if command.checkpoint:
         (_export if command.stage == "export" else _evaluate_one)(command)
         return
@@ -143,6 +159,8 @@ def parse(arguments: Sequence[str]) -> Command:
     flags.DEFINE_string("checkpoint", "", "", flag_values=values)
     flags.DEFINE_enum("dtype", "float32", ("float32", "bfloat16"), "", flag_values=values)
     flags.DEFINE_string("topology", "", "", flag_values=values)
+    flags.DEFINE_string("host", "127.0.0.1", "", flag_values=values)
+    flags.DEFINE_integer("port", 8000, "", 1, 65535, flag_values=values)
     flags.DEFINE_bool("dry_run", False, "", flag_values=values)
     rest = _joined(rest)
     _define_config(values, rest)
@@ -162,6 +180,8 @@ def parse(arguments: Sequence[str]) -> Command:
         checkpoint=values.checkpoint,
         dtype=values.dtype,
         topology=values.topology,
+        host=values.host,
+        port=values.port,
         dry_run=values.dry_run,
     )
     _check_paths(command)
@@ -190,9 +210,10 @@ def _play(arguments: Sequence[str]) -> None:
 def _check_paths(command: Command) -> None:
     if command.stage == "export" and not command.checkpoint:
         raise UserError("--checkpoint is missing: give one step folder, such as --checkpoint=RUN/checkpoints/grpo/160")
-    if command.checkpoint and command.stage == "evaluate" and command.config.policy.kind == "server":
+    one_policy = command.checkpoint and command.stage == "evaluate"
+    if one_policy and command.config.policy.kind == "server":
         raise UserError("--checkpoint and config.policy.kind='server' are two policies: leave one of them out")
-    needs_none = command.dry_run or command.stage == "plan" or (command.stage == "evaluate" and command.checkpoint)
+    needs_none = command.dry_run or command.stage in ("plan", "serve") or one_policy
     if not command.workdir and not needs_none:
         raise UserError("--workdir is missing: give a folder for this run, such as --workdir=runs/tiny")
 

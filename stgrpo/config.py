@@ -22,6 +22,7 @@ DTYPES = ("float32", "bfloat16")
 SUITES = ("unseen", "benchmark")
 EXPERTS = ("planner", "llm")
 POLICIES = ("checkpoint", "server")
+BACKENDS = ("jax", "vllm")
 
 
 def base() -> ConfigDict:
@@ -136,8 +137,15 @@ def base() -> ConfigDict:
     c.reward.target = "expert"  # "expert": the expert's action (Eq. 3); "optimal": any equally good one
 
     c.rollout = ConfigDict()
-    c.rollout.backend = "jax"
-    c.rollout.batch = 256  # responses decoded at one time
+    c.rollout.backend = "jax"  # "jax": in the trainer, on its devices; "vllm": from servers
+    c.rollout.batch = 256  # responses decoded at one time, by each server
+    c.rollout.servers = ()  # vllm: such as ("http://127.0.0.1:8000",); empty: the run starts one and ends it
+    c.rollout.python = ""  # vllm: an interpreter that has vLLM, for a server that is started; empty: this one
+    c.rollout.flags = ()  # vllm: further flags of such a server, such as ("--tensor-parallel-size=2",)
+    c.rollout.dtype = ""  # vllm: of the served weights; empty: model.dtype
+    c.rollout.folder = ""  # vllm: where trainer and servers both see new weights; empty: shared memory (one host)
+    c.rollout.timeout = 600.0  # vllm: seconds that a request or a load may take
+    c.rollout.patience = 600.0  # vllm: seconds that a run waits for a server that is gone, before it ends
 
     c.evaluation = ConfigDict()
     c.evaluation.suites = SUITES  # "unseen": new layouts of the family; "benchmark": the ten test layouts (the paper's)
@@ -189,7 +197,8 @@ def model_shape(config: ConfigDict, vocab_size: int) -> ModelShape:
 
 def validate(config: ConfigDict) -> list[str]:
     """Every error at once, each with the value, the limit and the fix; empty when the config can run."""
-    return [*_choices(config), *_numbers(config), *_sampling(config), *_servers(config), *_divisions(config)]
+    checks = (_choices, _numbers, _sampling, _servers, _rollout, _divisions)
+    return [error for check in checks for error in check(config)]
 
 
 def nearest(value: str, known: Iterable[str]) -> str:
@@ -214,7 +223,8 @@ def _choices(c: ConfigDict) -> Iterator[str]:
         ("grpo.kl_estimator", c.grpo.kl_estimator, KL_ESTIMATORS),
         ("grpo.aggregation", c.grpo.aggregation, AGGREGATIONS),
         ("reward.target", c.reward.target, TARGETS),
-        ("rollout.backend", c.rollout.backend, ("jax",)),
+        ("rollout.backend", c.rollout.backend, BACKENDS),
+        ("rollout.dtype", c.rollout.dtype, ("", *DTYPES)),
         ("evaluation.on_invalid", c.evaluation.on_invalid, ("end", "retry")),
     ]
     for stage in ("sft", "grpo"):
@@ -261,7 +271,10 @@ def _numbers(c: ConfigDict) -> Iterator[str]:
         "evaluation.top_k expert.kitchens expert.temperature client.requests_per_minute client.retries "
         "client.prompt_price client.completion_price"
     ).split()
-    positive = "sft.learning_rate grpo.learning_rate grpo.temperature model.rope_theta client.timeout".split()
+    positive = (
+        "sft.learning_rate grpo.learning_rate grpo.temperature model.rope_theta client.timeout rollout.timeout "
+        "rollout.patience"
+    ).split()
     yield from _limits(c, at_least_one, lambda v: v >= 1, "at least 1")
     yield from _limits(c, not_negative, lambda v: v >= 0, "at least 0")
     yield from _limits(c, positive, lambda v: v > 0, "above 0")
@@ -315,6 +328,18 @@ def _servers(c: ConfigDict) -> Iterator[str]:
             f"evaluation.constrain_action=True is for served models, not policy.kind={c.policy.kind!r}: "
             "export the checkpoint, serve it with vLLM and use policy.kind='server'"
         )
+
+
+def _rollout(c: ConfigDict) -> Iterator[str]:
+    for address in c.rollout.servers:
+        if not re.fullmatch(r"https?://[^/@\s]+/?", address):
+            yield f"rollout.servers={address!r} is no address: use one such as 'http://127.0.0.1:8000'"
+    if len(set(c.rollout.servers)) < len(c.rollout.servers):
+        yield f"rollout.servers={tuple(c.rollout.servers)} has an address twice: give each once"
+    if c.rollout.backend == "jax":
+        for name in ("servers", "python", "flags", "dtype", "folder"):
+            if c.rollout[name]:
+                yield f"rollout.{name}={c.rollout[name]!r} is for servers: use rollout.backend='vllm' or leave it out"
 
 
 def _divisions(c: ConfigDict) -> Iterator[str]:

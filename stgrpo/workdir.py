@@ -24,6 +24,12 @@ OF_A_COMMAND = (
     "expert.kitchens",
     "evaluation.constrain_action",
     "evaluation.reasoning_chars",
+    "rollout.servers",
+    "rollout.python",
+    "rollout.flags",
+    "rollout.folder",
+    "rollout.timeout",
+    "rollout.patience",
 )
 
 

@@ -192,8 +192,8 @@ def save_description(shape: ModelShape, tokenizer: Tokenizer, folder: Path, *, d
 def named_tensors(params: Transformer, dtype: str = "float32") -> Iterator[tuple[str, np.ndarray]]:
     """Every tensor under its Hugging Face name, in the order of `tensors`, one at a time.
 
-    Cast and reordered where the parameters lie, one tensor ahead of the one that is looked at. A zero is never negative:
-    what a kernel makes of a weight of -0.0 has the other sign, which would look like another weight.
+    Cast and reordered where the parameters lie, one tensor ahead of the one that is looked at. A zero is never
+    negative: what a kernel makes of a weight of -0.0 has the other sign, which would look like another weight.
     """
     ahead: list[tuple[str, jax.Array]] = []
     for tensor in tensors(params.shape):

@@ -7,19 +7,20 @@ A response depends on its prompt, its seed, its number in the group and the weig
 requests a server computes together with it changes its logits in the last bits.
 """
 
+import contextlib
 import dataclasses
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from stgrpo.errors import ServerError
+from stgrpo.errors import RequestRefused, ServerError
 from stgrpo.models.shapes import ModelShape
 from stgrpo.models.transformer import Transformer
 from stgrpo.rollout.base import Samples, SamplingParams
 from stgrpo.rollout.http import ClientSettings, HttpClient, Json
+from stgrpo.rollout.vllm_server import SERVED_NAME, VllmServer
 from stgrpo.rollout.weight_sync import Published, WeightFolder, WeightSync
 
-SERVED_NAME = "stgrpo"
 Row = tuple[list[list[int]], list[list[float]], list[str]]
 
 
@@ -54,19 +55,19 @@ class VllmSampler:
     With top-p or top-k, log-probabilities are those of the truncated distribution, unlike the embedded sampler's.
     """
 
-    def __init__(self, settings: VllmSettings, stop_ids: Sequence[int], *, recover: Callable[[], None] | None = None):
+    def __init__(self, settings: VllmSettings, stop_ids: Sequence[int], *, own: VllmServer | None = None):
         """Takes the servers; they must be up.
 
         Args:
           settings: servers and model.
           stop_ids: tokens that end a response.
-          recover: brings servers back that are this run's own; None for those that somebody else looks after.
+          own: the server, where it is this run's and may be started again; somebody else looks after all others.
 
         Raises:
           UserError: a server is not usable by this run.
           ServerError: one cannot be reached.
         """
-        self._settings, self._stop_ids, self._restart = settings, tuple(stop_ids), recover
+        self._settings, self._stop_ids, self._own = settings, tuple(stop_ids), own
         places = len(settings.addresses) * settings.batch
         self._client = HttpClient(settings.addresses, ClientSettings(timeout=settings.timeout, concurrency=places))
         self._sync = WeightSync(self._client, settings.run, timeout=settings.timeout)
@@ -92,8 +93,9 @@ class VllmSampler:
             raise ServerError("no version of the weights was loaded yet")
         bodies = [self._body(p, group_size, params, s) for p, s in zip(prompts, seeds, strict=True)]
         places = len(self._settings.addresses) * max(1, self._settings.batch // group_size)
-        rows = self._client.map(self._draw, bodies, most=places)
-        self._sync.confirm(self._version)
+        with self._explained():
+            rows = self._client.map(self._draw, bodies, most=places)
+            self._sync.confirm(self._version)
         copies = 1 if params.temperature else group_size  # greedy samples are all the same, and vLLM draws one
         tokens, logprobs, finish = ([row[i] * copies for row in rows] for i in range(3))
         return Samples(tokens, logprobs, finish, self._version)
@@ -108,15 +110,16 @@ class VllmSampler:
         return self._folder.publish(params, version)
 
     def load(self, published: Published) -> None:
-        """Makes the next `generate` draw from published parameters, and removes all others.
+        """Makes the next `generate` draw from published parameters, and removes those before.
 
         Raises:
           ServerError: a server did not take them; it stays paused.
         """
         self._published, self._version = published, None
-        self._sync.load(published)
+        with self._explained():
+            self._sync.load(published)
         self._version = published.version
-        self._folder.keep(published)
+        self._folder.remove_before(published)
 
     def recover(self) -> None:
         """Takes the servers again after an error, and gives them the weights that they had.
@@ -124,8 +127,8 @@ class VllmSampler:
         Raises:
           UserError, ServerError: see `__init__` and `load`.
         """
-        if self._restart:
-            self._restart()
+        if self._own:
+            self._own.start()
         self._connect()
         if self._published:
             self.load(self._published)
@@ -138,6 +141,16 @@ class VllmSampler:
             pass  # a server that is gone holds nothing
         self._folder.clear()
         self._client.close()
+
+    @contextlib.contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Adds to an error what the server itself has printed, since its answers hide the reason."""
+        try:
+            yield
+        except RequestRefused:
+            raise
+        except ServerError as error:
+            raise (ServerError(f"{error}: {self._own.last_words()}") if self._own else error) from error
 
     def _body(self, prompt: Sequence[int], group_size: int, params: SamplingParams, seed: int) -> Json:
         return {

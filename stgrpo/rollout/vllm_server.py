@@ -6,6 +6,7 @@ package, `vllm_worker`, through a folder that holds nothing else than a link to 
 
 import dataclasses
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -16,12 +17,13 @@ from pathlib import Path
 from stgrpo.errors import ServerError, UserError
 from stgrpo.models.shapes import ModelShape
 from stgrpo.rollout.http import ClientSettings, HttpClient
-from stgrpo.rollout.vllm import SERVED_NAME
 
+SERVED_NAME = "stgrpo"
 PACKAGE = Path(__file__).parents[1]
 WORKER = "stgrpo.rollout.vllm_worker.WeightReceiver"
 START_SECONDS = 1800.0  # a large model from a slow disk
 STOP_SECONDS = 20.0
+_LONGEST = 300  # of a message
 _CACHED = 32  # longest responses that a CPU's cache has room for at one time
 
 
@@ -71,6 +73,8 @@ def server_flags(settings: ServerSettings, *, gpu: bool) -> list[str]:
     if not gpu:
         per_token = 2 * s.shape.depth * s.shape.kv_heads * s.shape.head_dim * (4 if s.dtype == "float32" else 2)
         flags += ["--enforce-eager", f"--kv-cache-memory-bytes={max(2**26, _CACHED * s.length * per_token)}"]
+        # A part of a prompt makes vLLM turn a request's random generator back, which the CPU's cannot.
+        flags.append("--no-enable-chunked-prefill")
     return [*flags, *s.extra]
 
 
@@ -114,6 +118,7 @@ class VllmServer:
         self.settings, self._log = dataclasses.replace(settings, port=port), log
         self.address = f"http://{settings.host}:{port}"
         self._process: subprocess.Popen | None = None
+        self._said = 0  # where in the log this process begins
         self._packages = tempfile.TemporaryDirectory(prefix="stgrpo-serve-")
         (Path(self._packages.name) / PACKAGE.name).symlink_to(PACKAGE)
         _check_interpreter(settings.python)
@@ -127,6 +132,7 @@ class VllmServer:
         self.stop()
         command = [self.settings.python, str(PACKAGE / "rollout" / "vllm_main.py")]
         output = self._log.open("ab") if self._log else None
+        self._said = output.tell() if output else 0
         self._process = subprocess.Popen(
             [*command, *server_flags(self.settings, gpu=has_gpu())],
             env=server_environment(Path(self._packages.name), self.settings.host),
@@ -144,16 +150,14 @@ class VllmServer:
         with HttpClient([self.address], ClientSettings(timeout=10.0, retries=0, concurrency=1)) as client:
             while time.monotonic() < deadline:
                 if self._process.poll() is not None:
-                    raise ServerError(
-                        f"vLLM ended with {self._process.returncode} while starting: {self._last_words()}"
-                    )
+                    raise ServerError(f"vLLM ended with {self._process.returncode} while starting: {self.last_words()}")
                 try:
                     client.get("/health")
                     return
                 except ServerError:
                     time.sleep(0.5)
         self.stop()
-        raise ServerError(f"vLLM was not healthy within {limit:g} s: {self._last_words()}")
+        raise ServerError(f"vLLM was not healthy within {limit:g} s: {self.last_words()}")
 
     @property
     def running(self) -> bool:
@@ -188,12 +192,16 @@ class VllmServer:
         self.stop()
         self._packages.cleanup()
 
-    def _last_words(self) -> str:
+    def last_words(self) -> str:
+        """The first error in what the server has printed since it was started, else the last line."""
         if self._log is None:
             return "see above"
-        lines = self._log.read_text(encoding="utf-8", errors="replace").splitlines()
-        said = [line for line in lines if "Error" in line] or lines or ["nothing was said"]
-        return f"{said[-1].strip()[-300:]} (all of it is in {self._log})"
+        with self._log.open("rb") as file:
+            file.seek(self._said)
+            text = file.read().decode("utf-8", errors="replace")
+        found = re.search(r"\b\w*(Error|Exception): .+", text)
+        lines = text.splitlines() or ["it said nothing"]
+        return f"{(found.group() if found else lines[-1]).strip()[:_LONGEST]} (all of it is in {self._log})"
 
 
 def free_port(host: str) -> int:

@@ -105,10 +105,10 @@ class WeightFolder:
             ) from error
         return Published(version, path, sums, needed, time.perf_counter() - start)
 
-    def keep(self, published: Published) -> None:
-        """Removes all other versions."""
+    def remove_before(self, published: Published) -> None:
+        """Removes older versions."""
         for path in self.folder.glob(self._prefix + "*"):
-            if path != published.path:
+            if path.name < published.path.name:
                 path.unlink(missing_ok=True)
 
     def clear(self) -> None:

@@ -1,12 +1,12 @@
 """Evaluate: a policy plays whole episodes in kitchens it has never seen."""
 
+import contextlib
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from stgrpo.config import SUITES
@@ -18,7 +18,7 @@ from stgrpo.evaluation.metrics import mcnemar, pair_episodes
 from stgrpo.evaluation.records import Episode
 from stgrpo.models.sharding import make_mesh
 from stgrpo.rollout.base import Sampler, SamplingParams
-from stgrpo.rollout.jax_sampler import JaxSampler
+from stgrpo.stages.backend import open_sampler
 from stgrpo.stages.common import playing_environment, prompt_style
 from stgrpo.stages.console import Progress, say, table
 from stgrpo.stages.start import abstract_model
@@ -94,18 +94,23 @@ def play_suite(
     return episodes
 
 
-def load_policy(config: ConfigDict, folder: Path, record: Record) -> tuple[JaxSampler, Tokenizer]:
-    """A sampler for the policy in one step folder, and the tokenizer its record carries."""
+@contextlib.contextmanager
+def open_policy(config: ConfigDict, folder: Path, record: Record, place: Path) -> Iterator[tuple[Sampler, Tokenizer]]:
+    """A sampler for the policy in one step folder, and the tokenizer its record carries; the mesh is set.
+
+    Args:
+      config: of the evaluation.
+      folder: of the step.
+      record: what it says of itself.
+      place: folder for what a server writes.
+    """
     mesh = make_mesh(config.mesh.data, config.mesh.fsdp, config.mesh.tensor)
     tokenizer = Tokenizer.from_files(record.tokenizer)
-    sampler = JaxSampler(
-        load_params(folder, abstract_model(record.shape, mesh)),
-        tokenizer.stop_ids,
-        dtype=jnp.dtype(config.model.dtype),
-        batch=config.rollout.batch,
-        mesh=mesh,
-    )
-    return sampler, tokenizer
+    with jax.set_mesh(mesh):
+        params = load_params(folder, abstract_model(record.shape, mesh))
+        with open_sampler(config, params, tokenizer, mesh=mesh, place=place) as sampler:
+            sampler.update_weights(params, record.step)
+            yield sampler, tokenizer
 
 
 def evaluate_checkpoint(config: ConfigDict, folder: Path, directory: Path) -> list[Evaluation]:
@@ -123,11 +128,10 @@ def evaluate_checkpoint(config: ConfigDict, folder: Path, directory: Path) -> li
         del wanted[result.name]
     if not wanted:
         return results
-    sampler, tokenizer = load_policy(config, folder, record)
-    for name, suite in wanted.items():
-        with jax.set_mesh(sampler.mesh):
+    with open_policy(config, folder, record, directory) as (sampler, tokenizer):
+        for name, suite in wanted.items():
             episodes = play_suite(config, suite, sampler, tokenizer, f"evaluate {name}")
-        results.append(write_evaluation(directory, name, episodes, settings=_settings(config, suite, record)))
+            results.append(write_evaluation(directory, name, episodes, settings=_settings(config, suite, record)))
     return results
 
 

@@ -1,6 +1,7 @@
 """GRPO: the model draws groups of responses to single-turn problems and learns from their rewards (Eqs. 4-6)."""
 
 import dataclasses
+import functools
 import itertools
 import math
 from collections.abc import Iterator, Sequence
@@ -19,7 +20,7 @@ from stgrpo.models.shapes import ModelShape
 from stgrpo.models.transformer import Transformer
 from stgrpo.react.reward import RewardWeights
 from stgrpo.rollout.base import Sampler, SamplingParams, mix_seed
-from stgrpo.rollout.jax_sampler import JaxSampler
+from stgrpo.stages.backend import open_sampler, persist
 from stgrpo.stages.common import (
     Layouts,
     Setting,
@@ -174,7 +175,9 @@ def run_grpo(config: ConfigDict, workdir: WorkDir) -> None:
     with jax.set_mesh(setting.mesh):
         reference = load_newest(folder, steps.abstract.params)
         state, record = _start(setting, steps, reference, checkpoints)
-        _train(setting, steps, checkpoints, examples, (reference, state, record), total)
+        place = workdir.path / "rollout"
+        with open_sampler(config, state.params, setting.tokenizer, mesh=setting.mesh, place=place) as sampler:
+            _train(setting, steps, checkpoints, examples, (reference, state, record), sampler, total)
     checkpoints.close()
 
 
@@ -218,13 +221,11 @@ def _train(
     checkpoints: Checkpoints,
     examples: list[Example],
     start: tuple[Transformer, TrainState, Record],
+    sampler: Sampler,
     total: int,
 ) -> None:
     config, workdir = setting.config, setting.workdir
     reference, state, record = start
-    sampler = JaxSampler(
-        state.params, setting.tokenizer.stop_ids, dtype=setting.dtype, batch=config.rollout.batch, mesh=setting.mesh
-    )
     rollouts = Rollouts(setting, examples, sampler)
     validation = validation_suite(config)
     metrics = LineLog(workdir.metrics, "grpo", record.step)
@@ -233,8 +234,13 @@ def _train(
     bar, lay_out = Progress("grpo", total, record.step), Layouts("grpo", config, setting.mesh)
     for step in range(record.step, total):
         timer = Timer()
-        sampler.update_weights(state.params, step)
-        groups, drawn, position = rollouts.draw(record.position, timer)
+
+        def draw(step=step, timer=timer, params=state.params, position=record.position):
+            sampler.update_weights(params, step)
+            return rollouts.draw(position, timer)
+
+        save = functools.partial(_save_now, checkpoints, state, record)
+        groups, drawn, position = persist(draw, sampler, patience=config.rollout.patience, save=save)
         batch = group_batch(
             groups,
             aggregation=config.grpo.aggregation,
@@ -257,6 +263,13 @@ def _train(
     bar.close()
     metrics.close()
     samples.close()
+
+
+def _save_now(checkpoints: Checkpoints, state: TrainState, record: Record) -> None:
+    """A checkpoint out of turn, unless there is nothing new to keep."""
+    if record.step > checkpoints.newest():
+        checkpoints.save(state, record)
+        say(f"grpo: saved at step {record.step}")
 
 
 def validation_suite(config: ConfigDict) -> Suite:
