@@ -25,7 +25,6 @@ from stgrpo.errors import UserError
 
 _QUALITIES = ("iscooked", "iscut", "isfried")
 _COOKED = "iscooked"
-_QUICK_LOOK = 2000
 
 
 @dataclass(frozen=True)
@@ -42,7 +41,7 @@ class RobotouillePlanner:
 
     Args:
         problem: the kitchen.
-        seconds: the time that a question may take where food has to be prepared, before it is given up.
+        seconds: the CPU time that a question may take where food has to be prepared, before it is given up.
     """
 
     def __init__(self, problem: RobotouilleProblem, *, seconds: float = 60.0):
@@ -51,7 +50,7 @@ class RobotouillePlanner:
         self._search = None if self._carrying else Search(problem)
 
     def solve(self, state: State, *, seconds: float | None = None) -> Plan:
-        """Returns the best plan found in the time, with a bound that tells how good it is.
+        """Returns the best plan found in so many seconds of CPU time, with a bound that tells how good it is.
 
         Raises:
             UserError: no plan was found.
@@ -112,7 +111,7 @@ class RobotouillePlanner:
         """
         if self._carrying:
             return self._carrying.solves_within(state, steps)
-        return self._search.reaches(state, steps, nodes=_QUICK_LOOK)
+        return self._search.reaches(state, steps)
 
     def _kitchen(self) -> str:
         return f"{self._problem.task!r} {self._problem.layout!r}"

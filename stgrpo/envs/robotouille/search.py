@@ -1,31 +1,31 @@
 """A* over the engine's own states, with visits as steps and interchangeable things merged.
 
-A successor is one action at a station, together with the move there if it is another one than the robot's; waiting is
-a successor of its own. Left out is what cannot shorten a plan: two moves in a row, a move before a wait (the wait can
-come first), waiting while nothing is under way, lifting at once what was just put down for nothing, putting back what
-was just lifted, and preparing what the goal has no use for. After such an action the robot's place no longer matters:
-the next one is somewhere else. States that differ only by an exchange of things alike share their proved bounds.
+States that differ only by an exchange of things alike share their proved bounds (see `visits.py`). All transitions are
+the engine's; every plan can be replayed as it stands.
 
-All transitions are the engine's; every plan can be replayed as it stands.
+A state's bound is not computed but asked for: whether it is more than what its predecessor's leaves. In most states on
+the way of a good plan it is not, which the binding of the predecessor shows at once; the others wait until it matters.
+Where that has not found a plan in half of the time, searches with more weight on the bound look for any.
 """
 
 import heapq
 import math
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from stgrpo.envs.robotouille.domain import WAIT
+from stgrpo.envs.robotouille.chores import Binding
 from stgrpo.envs.robotouille.engine import RobotouilleProblem, State
 from stgrpo.envs.robotouille.requirements import UNREACHABLE
-from stgrpo.envs.robotouille.views import BOIL, COOK, CUT, FRY, View, Viewer
-from stgrpo.envs.robotouille.work import Binding, WorkBound
+from stgrpo.envs.robotouille.views import View, Viewer
+from stgrpo.envs.robotouille.visits import Key, Visits
+from stgrpo.envs.robotouille.work import WorkBound
 
-Key = tuple
-_CHECK_EVERY = 64
-_PASSES = ((8.0, 0.1), (3.0, 0.3), (1.5, 0.6), (1.0, 1.0))
-"""Weights on the bound, and the share of the time after which each pass ends; weight 1 finds and proves the best."""
+_CHECK_EVERY = 16
+_PASSES = ((1.0, 0.5), (1.5, 0.6), (3.0, 0.75), (8.0, 0.9))
+"""Weights on the bound, and the share of the time after which each pass ends, until one has found a plan."""
+_QUICK_LOOK = ((1.0, 250), (1.5, 1000), (3.0, 2000))
+"""Weights on the bound, and the number of states after which a quick look ends."""
 
 
 @dataclass(frozen=True)
@@ -54,14 +54,6 @@ class _Node(NamedTuple):
     actions: tuple[str, ...]
 
 
-class Successor(NamedTuple):
-    """One visit: the actions, the state after them, and whether the next manipulation must be somewhere else."""
-
-    actions: tuple[str, ...]
-    state: State
-    moved: bool
-
-
 class Search:
     """Plans of one problem; bounds and distances that were proved are kept for later questions."""
 
@@ -69,30 +61,31 @@ class Search:
         self._problem = problem
         self._viewer = Viewer(problem.grounding)
         self.bound = WorkBound(problem.kitchen.goal, problem.grounding, self._viewer)
+        self._visits = Visits(problem, self._viewer, self.bound.asked)
         self._lower: dict[Key, int] = {}
-        self._bindings: dict[Key, Binding | None] = {}
+        self._bindings: dict[Key, Binding] = {}
         self._plans: dict[State, tuple[str, ...]] = {}
 
     def solve(self, state: State, *, seconds: float) -> Plan | None:
-        """Returns the best plan found in the time, with the best bound that was proved; None if none was found.
+        """Returns the best plan found in so many seconds of CPU time, with the best bound that was proved.
 
-        Weighted searches look for a plan first, each for a shorter one than the last; then the proof begins.
+        None if no plan was found: the time was too short, or the bound says that there is none.
         """
         if self._problem.is_goal(state):
             return Plan((), 0)
         known = self._plans.get(state)
         if known is not None:
             return Plan(known, len(known))
-        began = time.perf_counter()
-        best: tuple[str, ...] | None = None
+        began = time.thread_time()
+        best = None
         for weight, share in _PASSES:
-            limit = UNREACHABLE if best is None else len(best)
-            found = self._astar(state, limit, weight, until=began + seconds * share)
-            best = found if found is not None else best
-            if best is not None and self.lower_bound(state) >= len(best):
+            best = self._astar(state, UNREACHABLE, weight, until=began + seconds * share)
+            if best is not None or self.lower_bound(state) >= UNREACHABLE:
                 break
         if best is None:
             return None
+        found = self._astar(state, len(best), until=began + seconds)
+        best = best if found is None else found
         plan = Plan(best, min(self.lower_bound(state), len(best)))
         if plan.optimal:
             self._remember(state, best)
@@ -102,38 +95,51 @@ class Search:
         """Says whether there is a plan of fewer steps.
 
         Raises:
-            TimeoutError: the time did not suffice to tell.
+            TimeoutError: so many seconds of CPU time did not suffice to tell.
         """
         if self._problem.is_goal(state):
             return steps > 0
         known = self._plans.get(state)
         if known is not None:
             return len(known) < steps
-        found = self._astar(state, steps, 1.0, until=time.perf_counter() + seconds)
+        found = self._astar(state, steps, until=time.thread_time() + seconds)
         if found is None and self.lower_bound(state) < steps:
             raise TimeoutError
         return found is not None
 
-    def reaches(self, state: State, steps: int, *, nodes: int) -> bool:
-        """Says whether a quick look at so many states finds a plan of at most `steps`; no clock decides."""
+    def reaches(self, state: State, steps: int) -> bool:
+        """Says whether a quick look finds a plan of at most `steps`; no clock decides."""
         if self._problem.is_goal(state):
             return True
-        return any(
-            self._astar(state, steps + 1, weight, nodes=nodes) is not None for weight, share in _PASSES if share < 1.0
-        )
+        return any(self._astar(state, steps + 1, weight, nodes=nodes) is not None for weight, nodes in _QUICK_LOOK)
 
-    def lower_bound(self, state: State, *, moved: bool = False) -> int:
+    def lower_bound(self, state: State) -> int:
         """Returns the greatest bound proved so far."""
         view = self._viewer.view(state)
-        return self._bound_of(self._key(view, moved), view, moved)
+        return self._settle(self._visits.key(view, False), view, False, 0, None)[0]
 
     def _remember(self, state: State, actions: tuple[str, ...]) -> None:
         for number, action in enumerate(actions):
             self._plans[state] = actions[number:]
             state = self._problem.step(state, action)
 
+    def _ask(
+        self, key: Key, view: View, moved: bool, floor: int, hint: Binding | None = None
+    ) -> tuple[int, Binding | None]:
+        """Returns a bound, at least the known `floor`, and a binding that needs no more or None if none is known yet.
+
+        Without one the bound may be raised by asking again with it as the floor.
+        """
+        lower, binding = self._lower.get(key, -1), self._bindings.get(key)
+        if binding is None and lower <= floor:
+            lower, binding = self.bound.at_least(view, moved=moved, floor=floor, hint=hint)
+            self._lower[key] = lower
+            if binding is not None:
+                self._bindings[key] = binding
+        return max(lower, floor), binding
+
     def _astar(
-        self, start: State, limit: int, weight: float, *, until: float = math.inf, nodes: int = UNREACHABLE
+        self, start: State, limit: int, weight: float = 1.0, *, until: float = math.inf, nodes: int = UNREACHABLE
     ) -> tuple[str, ...] | None:
         """Returns a plan of fewer than `limit` steps: with weight 1 the shortest, else the first that is found.
 
@@ -145,7 +151,7 @@ class Search:
         exact, cheapest, goal, reached = weight == 1.0, limit, -1, root
         tree = [_Node(start, False, 0, -1, ())]
         queue = [(weight * root, 0, 0, root)]
-        steps = {self._key(self._viewer.view(start), False): 0}
+        steps = {self._visits.key(self._viewer.view(start), False): 0}
         expanded: list[tuple[Key, int]] = []
         while queue:
             _, _, number, estimate = heapq.heappop(queue)
@@ -155,41 +161,42 @@ class Search:
                     break
                 continue
             reached = max(reached, estimate)
-            if len(expanded) >= nodes or (len(expanded) % _CHECK_EVERY == 0 and time.perf_counter() > until):
+            if len(expanded) >= nodes or (len(expanded) % _CHECK_EVERY == 0 and time.thread_time() > until):
                 break
             node = tree[number]
             view = self._viewer.view(node.state)
-            key = self._key(view, node.moved)
+            key = self._visits.key(view, node.moved)
             if node.steps > steps[key]:
                 continue
+            left, binding = self._ask(key, view, node.moved, estimate - node.steps)
+            if node.steps + left > estimate:
+                heapq.heappush(queue, (node.steps + weight * left, -node.steps, number, node.steps + left))
+                continue
             expanded.append((key, node.steps))
-            left, hint = estimate - node.steps, self._bindings.get(key)
-            for actions, state, moved in self.successors(node.state, view, node.moved):
+            for actions, state, moved in self._visits.after(node.state, view, node.moved):
                 total = node.steps + len(actions)
                 if total >= cheapest:
                     continue
-                lower = 0
-                if not self._problem.is_goal(state):
+                if self._problem.is_goal(state):
+                    goal, cheapest = len(tree), total
+                else:
                     after = self._viewer.view(state)
-                    after_key = self._key(after, moved)
+                    after_key = self._visits.key(after, moved)
                     if steps.get(after_key, UNREACHABLE) <= total:
                         continue
-                    lower = self._bound_of(after_key, after, moved, left - len(actions), hint)
+                    lower, _ = self._ask(after_key, after, moved, left - len(actions), binding)
                     if total + lower >= cheapest:
                         continue
                     steps[after_key] = total
+                    heapq.heappush(queue, (total + weight * lower, -total, len(tree), total + lower))
                 tree.append(_Node(state, moved, total, number, actions))
-                if lower:
-                    heapq.heappush(queue, (total + weight * lower, -total, len(tree) - 1, total + lower))
-                else:
-                    goal, cheapest = len(tree) - 1, total
             if goal >= 0 and not exact:
                 break
         else:
             reached = cheapest
         if exact:
             self._raise_bounds(expanded, reached)
-        return self._path(tree, goal)
+        return _path(tree, goal)
 
     def _raise_bounds(self, expanded: list[tuple[Key, int]], total: int) -> None:
         """No plan from the start is shorter than `total`, so none from a state g steps from it than total - g."""
@@ -198,114 +205,21 @@ class Search:
             if total - steps > lower.get(key, 0):
                 lower[key] = total - steps
 
-    @staticmethod
-    def _path(nodes: list[_Node], number: int) -> tuple[str, ...] | None:
-        if number < 0:
-            return None
-        parts = []
-        while number >= 0:
-            parts.append(nodes[number].actions)
-            number = nodes[number].parent
-        return tuple(action for part in reversed(parts) for action in part)
+    def _settle(
+        self, key: Key, view: View, moved: bool, floor: int, hint: Binding | None
+    ) -> tuple[int, Binding | None]:
+        """Asks until there is a binding, or none can be."""
+        lower, binding = self._ask(key, view, moved, floor, hint)
+        while binding is None and lower < UNREACHABLE:
+            lower, binding = self._ask(key, view, moved, lower, hint)
+        return lower, binding
 
-    def successors(self, state: State, view: View, moved: bool) -> Iterator[Successor]:
-        """Yields the visits that can follow."""
-        step, problem = self._problem.step, self._problem
-        if not moved:
-            yield from self._work(state, view, ())
-        if any(timer.runs(view) for timer in view.timers):
-            yield Successor((WAIT,), step(state, WAIT), moved)
-        for action in problem.valid_actions(state):
-            if not action.startswith("Move "):
-                break
-            there = step(state, action)
-            target = self._viewer.index[action.rpartition(" ")[2]]
-            yield from self._work(there, view._replace(robot=target), (action,))
 
-    def _work(self, state: State, view: View, before: tuple[str, ...]) -> Iterator[Successor]:
-        """Yields what can be done at the robot's station, after `before`."""
-        actions = self._problem.valid_actions(state)
-        step, index = self._problem.step, self._viewer.index
-        for action in actions:
-            verb, _, rest = action.partition(" ")
-            if verb in ("Move", "Do"):
-                continue
-            moved = False
-            if verb in ("Cut", "Cook", "Fry"):
-                if not self._worthwhile(verb.lower(), index[rest.partition(" ")[0]], view):
-                    continue
-            elif verb == "Boil" or " with water from " in rest:
-                if not self._brings_water(verb.lower(), index[rest.partition(" ")[0].removesuffix("'s")], view):
-                    continue
-            elif verb == "Place":
-                moved = not self._stays(view)
-            elif verb != "Add":
-                moved = True
-            yield Successor((*before, action), step(state, action), moved)
-
-    def _worthwhile(self, kind: str, item: int, view: View) -> bool:
-        done = {CUT: view.cut, COOK: view.cooked, FRY: view.fried}[kind]
-        if done >> item & 1 or not self.bound.useful[kind] >> item & 1:
-            return False
-        if kind == CUT:
-            return True
-        return not any(t.kind == kind and t.thing == item and t.station == view.robot for t in view.timers)
-
-    def _brings_water(self, kind: str, pot: int, view: View) -> bool:
-        """Says whether filling a pot or boiling what is in it starts something that is not under way or done."""
-        thing = view.inside.index(pot) if kind == BOIL else pot
-        if kind == BOIL and view.boiling >> thing & 1:
-            return False
-        return not any(t.kind == kind and t.thing == thing and t.station == view.robot for t in view.timers)
-
-    def _stays(self, view: View) -> bool:
-        """Says whether something can be done here with what is about to be put down."""
-        station = self._viewer.stations[view.robot]
-        if view.carried >= 0:
-            return "sink" in station or "stove" in station
-        for kind, name in ((CUT, "board"), (COOK, "stove"), (FRY, "fryer")):
-            if name in station and self.bound.useful[kind] >> view.held & 1:
-                done = {CUT: view.cut, COOK: view.cooked, FRY: view.fried}[kind]
-                return not done >> view.held & 1
-        return False
-
-    def _bound_of(self, key: Key, view: View, moved: bool, floor: int = 0, hint: Binding | None = None) -> int:
-        lower = self._lower.get(key)
-        if lower is None:
-            lower, self._bindings[key] = self.bound(view, moved=moved, floor=floor, hint=hint)
-        lower = self._lower[key] = max(lower, floor)
-        return lower
-
-    def _key(self, view: View, moved: bool) -> Key:
-        """The same for states that an exchange of like things turns into each other.
-
-        Effects are listed in the engine's order, which decides which of them misses a step.
-        """
-        classes, stations = self.bound.item_classes, self.bound.station_classes
-        marks: dict[int, list] = {}
-        places: dict[int, list] = {}
-        vessels = []
-        for order, timer in enumerate(view.timers):
-            places.setdefault(timer.station, []).append(order)
-            if timer.vessel < 0:
-                marks.setdefault(timer.thing, []).append((order, timer.kind, timer.left))
-            else:
-                vessels.append((order, timer.kind, timer.left, timer.thing, timer.vessel))
-
-        def label(item: int) -> tuple:
-            bits = (view.cut >> item & 1, view.cooked >> item & 1, view.fried >> item & 1)
-            return (classes[item], *bits, *marks.get(item, ()))
-
-        entries = []
-        for station, stack in enumerate(view.stacks):
-            here = not moved and station == view.robot
-            stands = tuple(c for c, s in enumerate(view.stands) if s == station)
-            entries.append((stations[station], here, stands, tuple(places.get(station, ())), *map(label, stack)))
-        entries.sort()
-        hand = label(view.held) if view.held >= 0 else view.carried
-        qualities = (view.cut, view.cooked, view.fried)
-        added = tuple(
-            tuple(sorted((classes[i], *(q >> i & 1 for q in qualities)) for i in range(len(classes)) if mask >> i & 1))
-            for mask in view.added
-        )
-        return (hand, tuple(entries), view.inside, added, view.boiling, tuple(vessels))
+def _path(nodes: list[_Node], number: int) -> tuple[str, ...] | None:
+    if number < 0:
+        return None
+    parts = []
+    while number >= 0:
+        parts.append(nodes[number].actions)
+        number = nodes[number].parent
+    return tuple(action for part in reversed(parts) for action in part)
