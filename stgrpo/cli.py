@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from stgrpo.errors import ServerError, UserError
+from stgrpo.errors import ServerError, UserError, nearest
 
 USAGE = """\
 stgrpo - teach a small language model to plan long tasks, one turn at a time (arXiv 2509.20616)
@@ -149,8 +149,6 @@ def parse(arguments: Sequence[str]) -> Command:
     """
     from absl import flags
 
-    from stgrpo.config import nearest
-
     stage, *rest = arguments
     if stage not in COMMANDS:
         raise UserError(f"stage {stage!r} is unknown: {nearest(stage, COMMANDS)} (stgrpo --help)")
@@ -285,8 +283,6 @@ def _config_of(folder: Path) -> "ConfigDict":  # noqa: F821
 
 
 def _check_fields(config: "ConfigDict", names: Sequence[str]) -> None:  # noqa: F821
-    from stgrpo.config import nearest
-
     known = list(_field_names(config.to_dict()))
     for name in names:
         if name not in known:

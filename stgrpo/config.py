@@ -4,14 +4,13 @@ A config file has one function `get_config(arg)` that calls `base()` and changes
 Defaults are the paper's where it states a number; `# not in paper` marks the rest.
 """
 
-import difflib
 import re
 from collections.abc import Callable, Iterable, Iterator
 
 from ml_collections import ConfigDict
 
 from stgrpo import envs
-from stgrpo.errors import UserError
+from stgrpo.errors import UserError, nearest
 from stgrpo.models.shapes import ModelShape, named_shapes
 from stgrpo.react.prompt import HISTORY_POLICIES, INSTRUCTION_STYLES
 from stgrpo.react.reward import TARGETS
@@ -201,13 +200,6 @@ def validate(config: ConfigDict) -> list[str]:
     return [error for check in checks for error in check(config)]
 
 
-def nearest(value: str, known: Iterable[str]) -> str:
-    """What a misspelt value most likely meant, for the end of an error message."""
-    known = [str(k) for k in known]
-    match = difflib.get_close_matches(str(value), known, n=1, cutoff=0.4)
-    return f"did you mean {match[0]!r}?" if match else f"use one of {', '.join(known)}"
-
-
 def _choices(c: ConfigDict) -> Iterator[str]:
     fields: list[tuple[str, str, Iterable[str]]] = [
         ("env.name", c.env.name, envs.names()),
@@ -245,7 +237,19 @@ def _choices(c: ConfigDict) -> Iterator[str]:
             yield f"{name}={value!r} is unknown: {nearest(value, known)}"
     if not c.env.tasks:
         yield "env.tasks is empty: name at least one task"
+    if c.env.name in envs.names():
+        yield from _benchmark(c)
     yield from _engine(c)
+
+
+def _benchmark(c: ConfigDict) -> Iterator[str]:
+    environment = envs.get(c.env.name)
+    tasks = [task for task in c.evaluation.tasks or c.env.tasks if task in environment.tasks()]
+    if "benchmark" in c.evaluation.suites and tasks and not any(map(environment.benchmark_layouts, tasks)):
+        yield (
+            f"evaluation.suites={tuple(c.evaluation.suites)}: {c.env.name!r} has no benchmark layouts of "
+            f"{', '.join(tasks)}, use evaluation.suites=('unseen',)"
+        )
 
 
 def _engine(c: ConfigDict) -> Iterator[str]:

@@ -1,4 +1,7 @@
-"""The one exception that means "the user can fix this"."""
+"""The exceptions that say what went wrong in one line, and what a misspelt name most likely meant."""
+
+import difflib
+from collections.abc import Iterable
 
 
 class UserError(Exception):
@@ -21,3 +24,10 @@ class ServerError(Exception):
 
 class RequestRefused(ServerError, UserError):
     """The server says that what it was asked is wrong (a model it does not have, a key it does not know)."""
+
+
+def nearest(value: str, known: Iterable[str]) -> str:
+    """What a misspelt value most likely meant, for the end of an error message."""
+    known = [str(k) for k in known]
+    match = difflib.get_close_matches(str(value), known, n=1, cutoff=0.4)
+    return f"did you mean {match[0]!r}?" if match else f"use one of {', '.join(known)}"

@@ -1,11 +1,13 @@
-"""Shared by all tests: eight fake CPU devices, tiny models, servers on loopback, the benchmark's recorded traces."""
+"""Shared by all tests: eight fake CPU devices, tiny models, servers on loopback, recorded traces, a check of words."""
 
 import contextlib
 import http.server
 import json
 import os
 import pathlib
+import re
 import threading
+from collections.abc import Callable
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
@@ -16,6 +18,7 @@ if "xla_backend_optimization_level" not in os.environ["XLA_FLAGS"]:  # programs 
 import pytest  # noqa: E402
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
+AIMS = re.compile(r"Next, \S+ must (go on (top of \S+|a table)|go aside|be free of \S+)|\S+ must go aside first|So .*")
 
 
 @pytest.fixture(scope="session")
@@ -178,3 +181,17 @@ def chat(serve):
         return serve(respond)
 
     return start
+
+
+@pytest.fixture(scope="session")
+def check_reasoning() -> Callable[[str, str, str], None]:
+    """Call it with a reasoning, the observation it is about and the action it leads to."""
+    return _check_reasoning
+
+
+def _check_reasoning(reasoning: str, observation: str, action: str) -> None:
+    """Every sentence is a line of the observation or an aim, and the action names nothing that was not said."""
+    lines = set(observation.splitlines())
+    for sentence in reasoning.removesuffix(".").split(". "):
+        assert sentence in lines or AIMS.fullmatch(sentence), (sentence, observation)
+    assert set(re.findall("[a-z]+[0-9]+", action)) <= set(re.findall("[a-z]+[0-9]+", reasoning)), (reasoning, action)

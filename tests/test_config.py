@@ -59,6 +59,18 @@ def test_an_error_names_the_field_the_value_and_the_way_out(field, value, says):
     assert field in error and says in error
 
 
+def test_the_benchmark_suite_needs_benchmark_layouts():
+    config = base()
+    config.evaluation.tasks = ("burgers_2", "burgers_3")
+    says = "'robotouille' has no benchmark layouts of burgers_2, burgers_3, use evaluation.suites=('unseen',)"
+    assert validate(config) == [f"evaluation.suites=('unseen', 'benchmark'): {says}"]
+    config.evaluation.suites = ("benchmark",)
+    assert validate(config) == [f"evaluation.suites=('benchmark',): {says}"]
+    for suites, tasks in ((("unseen",), ("burgers_2",)), (("benchmark",), ("burger", "burgers_2"))):
+        config.evaluation.suites, config.evaluation.tasks = suites, tasks
+        assert validate(config) == []
+
+
 def test_all_errors_come_at_once():
     config = base()
     config.grpo.group_size, config.sft.batch, config.prompt.history = 1, 0, "all"

@@ -6,7 +6,7 @@ from importlib.metadata import entry_points
 from stgrpo.envs.base import Environment
 from stgrpo.envs.robotouille.environment import Robotouille
 from stgrpo.envs.robotouille.upstream import UpstreamRobotouille
-from stgrpo.errors import UserError
+from stgrpo.errors import UserError, nearest
 
 ENTRY_POINTS = "stgrpo.environments"
 OURS = "ours"
@@ -58,6 +58,6 @@ def _engines(name: str) -> Engines:
     if name not in _REGISTRY:
         found = next(iter(entry_points(group=ENTRY_POINTS, name=name)), None)
         if found is None:
-            raise UserError(f"environment {name!r}: unknown; use one of {', '.join(names())}")
+            raise UserError(f"environment {name!r}: unknown; {nearest(name, names())}")
         _REGISTRY[name] = {OURS: found.load()}
     return _REGISTRY[name]

@@ -1,13 +1,17 @@
 """What stgrpo asks of an environment: deterministic goal problems with text observations and text actions.
 
-An environment of another kind implements these three protocols, is added to the registry in `stgrpo.envs`, and keeps
-everything else: prompts, rewards, training, evaluation and the report only ever talk to these methods.
+An environment of another kind implements `Problem`, `Planner` and `Environment`, is added to the registry in
+`stgrpo.envs`, and keeps everything else: prompts, rewards, training, evaluation and the report only ever talk to these
+methods. What it says in words of its own is up to it: `Instructing` and `Explaining` may be left out.
 """
 
-from collections.abc import Hashable
-from typing import Protocol
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 SPLITS = ("train", "validation", "test")
+WAIT = "Do nothing"
+"""The action that only lets time pass, where an environment has one."""
 
 State = Hashable
 """What a problem's states have in common: nobody but the problem and its planner looks inside."""
@@ -96,3 +100,50 @@ class Environment(Protocol):
             UserError: the family has fewer than `count` distinct layouts in this split.
         """
         ...
+
+
+@dataclass(frozen=True)
+class Instructions:
+    """What `prompt.instructions="full"` tells a model of an environment, beside how it is to answer.
+
+    Attributes:
+        task: what there is to do, in a sentence or two.
+        observation: what an observation consists of.
+        rules: paragraphs of rules, recipes, whatever helps.
+    """
+
+    task: str
+    observation: str = ""
+    rules: str = ""
+
+
+GENERAL = Instructions("You work towards a goal, one action at a time, in as few actions as possible.")
+"""The instructions of an environment that has none of its own."""
+
+
+@runtime_checkable
+class Instructing(Protocol):
+    """An `Environment` with instructions of its own."""
+
+    def instructions(self) -> Instructions:
+        """Returns what to tell a model."""
+        ...
+
+
+@runtime_checkable
+class Explaining(Protocol):
+    """A `Problem` that puts the expert's reasoning into words of its own."""
+
+    def explain(self, state: State, plan: Sequence[str]) -> str:
+        """Says why the first action of a plan is right, in sentences a model can learn to say.
+
+        Args:
+            state: where the plan begins; not a goal.
+            plan: the expert's actions from there to the goal.
+        """
+        ...
+
+
+def instructions_of(environment: Environment) -> Instructions:
+    """Returns an environment's own instructions, or the general ones."""
+    return environment.instructions() if isinstance(environment, Instructing) else GENERAL

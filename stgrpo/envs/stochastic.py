@@ -10,11 +10,8 @@ import random
 from math import ceil
 from typing import NamedTuple
 
-from stgrpo.envs.base import Environment, Planner, Problem, State
+from stgrpo.envs.base import WAIT, Environment, Instructions, Planner, Problem, State, instructions_of
 from stgrpo.errors import UserError
-
-WAIT = "Do nothing"
-"""The action that only lets time pass, where an environment has one."""
 
 
 class FlakyState(NamedTuple):
@@ -120,6 +117,10 @@ class FlakyEnvironment:
             UserError: there is no such task or layout, or p is no such probability.
         """
         return FlakyProblem(self._environment.make(task, layout), self._p, self._seed)
+
+    def instructions(self) -> Instructions:
+        """Returns those of the wrapped environment: of failures nothing is said."""
+        return instructions_of(self._environment)
 
     def planner(self, problem: FlakyProblem) -> FlakyPlanner:
         """Returns the planner of a problem that `make` built."""

@@ -13,7 +13,7 @@ import numpy as np
 from stgrpo.envs import get
 from stgrpo.envs.base import SPLITS, InvalidAction, Planner, Problem
 from stgrpo.envs.robotouille import load
-from stgrpo.errors import UserError
+from stgrpo.errors import UserError, nearest
 
 REWARDS = ("sparse", "distance")
 ON_INVALID = ("ignore", "end")
@@ -87,8 +87,9 @@ class Kitchens:
         if pool < 0 or (pool and not is_family):
             families = ", ".join(self._environment.families())
             raise UserError(f"pool {pool} of layout {layout!r}: must be 0, or at least 1 and of a family: {families}")
-        if is_family or layout == BENCHMARK:
-            _check("task", task, self._environment.tasks())
+        tasks = self._environment.tasks()
+        if (is_family or layout == BENCHMARK) and task not in tasks:
+            raise UserError(f"task {task!r}: unknown; {nearest(task, tasks)}")
         self._names: Sequence[str] = (layout,)
         if layout == BENCHMARK:
             self._names = self._environment.benchmark_layouts(task)

@@ -1,10 +1,11 @@
 """The expert that knows: an optimal planner whose choices are made unique, with its reasons."""
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 
 from stgrpo.data.records import Step, Trajectory
-from stgrpo.envs.base import Planner, Problem
-from stgrpo.experts.reasoning import WAIT, KitchenProblem, Scene, explain, outline
+from stgrpo.envs.base import WAIT, Explaining, Planner, Problem
+from stgrpo.errors import UserError
+from stgrpo.react.response import ParsedResponse, format_response, parse_response
 
 
 class PlannerExpert:
@@ -45,11 +46,21 @@ class PlannerExpert:
     def reasoning(self, state: Hashable) -> str:
         """Why the expert does what it does in a state that is not a goal.
 
-        A kitchen is explained by its facts; of another environment's problems only the plan is known.
+        The problem says it in its own words if it has any; else only the plan is known.
+
+        Raises:
+            UserError: its words would not be read back from a response as they are.
         """
-        if isinstance(self._problem, KitchenProblem):
-            return explain(Scene.of(self._problem, state), self.plan(state))
-        return outline(self.plan(state))
+        plan = self.plan(state)
+        if not isinstance(self._problem, Explaining):
+            return outline(plan)
+        said = self._problem.explain(state, plan)
+        if not said or parse_response(format_response(said, plan[0]), plan[:1]) != ParsedResponse(said, plan[0], ""):
+            raise UserError(
+                f"{self._problem.task} {self._problem.layout}: explain says {said!r}, which a response cannot hold; "
+                'return some text without blanks at its ends and no line that begins with "Action:"'
+            )
+        return said
 
     def trajectory(self) -> Trajectory:
         """The expert's way through the kitchen from its start; without steps if the start is a goal."""
@@ -68,3 +79,9 @@ class PlannerExpert:
             )
             state = problem.step(state, action)
         return Trajectory(task=problem.task, layout=problem.layout, steps=tuple(steps))
+
+
+def outline(plan: Sequence[str]) -> str:
+    """The reasoning where nothing is known but the plan: how far the goal is, and what comes next."""
+    then = f", then {plan[1]}" if len(plan) > 1 else ""
+    return f"Steps to the goal: {len(plan)}. Next: {plan[0]}{then}."

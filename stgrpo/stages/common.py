@@ -14,7 +14,7 @@ from stgrpo import envs
 from stgrpo.data.examples import Example, build_examples
 from stgrpo.data.records import read_trajectories
 from stgrpo.data.tokenizer import Tokenizer
-from stgrpo.envs.base import Environment
+from stgrpo.envs.base import Environment, instructions_of
 from stgrpo.envs.stochastic import FlakyEnvironment
 from stgrpo.errors import UserError
 from stgrpo.models.shapes import ModelShape
@@ -62,7 +62,8 @@ def playing_environment(config: ConfigDict) -> Environment:
 
 def prompt_style(config: ConfigDict) -> PromptStyle:
     """How a state becomes a prompt in this run."""
-    return PromptStyle(instructions=config.prompt.instructions, history=config.prompt.history)
+    about = instructions_of(envs.get(config.env.name))
+    return PromptStyle(instructions=config.prompt.instructions, history=config.prompt.history, about=about)
 
 
 def refuse_constraint(config: ConfigDict, stage: str) -> None:

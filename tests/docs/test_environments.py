@@ -10,9 +10,13 @@ from types import ModuleType, SimpleNamespace
 import pytest
 
 from stgrpo import envs
-from stgrpo.cli import main
-from stgrpo.envs.base import SPLITS, InvalidAction
+from stgrpo.cli import main, parse
+from stgrpo.config import validate
+from stgrpo.envs.base import GENERAL, SPLITS, InvalidAction, instructions_of
 from stgrpo.errors import UserError
+from stgrpo.experts.planner_expert import PlannerExpert
+from stgrpo.react.prompt import render_messages
+from stgrpo.stages.common import prompt_style
 
 PAGE = pathlib.Path(__file__).resolve().parents[2] / "docs" / "environments.md"
 SMALL = {
@@ -69,6 +73,9 @@ def test_the_example_keeps_to_the_protocol(hanoi: ModuleType) -> None:
             problem.step(state, "Move disk 2 to peg A")
         with pytest.raises(UserError):
             environment.layouts(task, "start", split="test", count=100)
+        assert (
+            PlannerExpert(problem, planner).trajectory().steps[0].reasoning.startswith(f"disk {disks} is on peg A and")
+        )
     with pytest.raises(UserError):
         environment.make("three_disks", "start:27")
 
@@ -79,11 +86,30 @@ def test_the_example_is_collected_trained_evaluated_and_reported(
     fields = [f"--config.{name}={value}" for name, value in SMALL.items()]
     for stage in ("collect", "sft", "evaluate", "report"):
         main([stage, f"--config={folder / 'hanoi_config.py'}", f"--workdir={tmp_path / 'w'}", *fields])
-    line = json.loads((tmp_path / "w" / "data" / "four_disks" / "train.jsonl").read_text().splitlines()[0])
-    assert line["steps"][0]["reasoning"].startswith("Steps to the goal: ")
+    first = json.loads((tmp_path / "w" / "data" / "four_disks" / "train.jsonl").read_text().splitlines()[0])["steps"][0]
+    assert first["reasoning"] == f"disk 4 is on peg A and must go to peg C. {first['distance']} moves are left."
     summary = json.loads((tmp_path / "w" / "evaluation" / "sft_unseen.json").read_text())["summary"]
     assert summary["n"] == 2
     assert "disk 1 is on peg" in (tmp_path / "w" / "report.html").read_text()
+
+
+def test_the_config_of_the_page_tells_what_the_environment_says(hanoi: ModuleType, folder: pathlib.Path) -> None:
+    config = parse(["collect", f"--config={folder / 'hanoi_config.py'}", "--dry_run"]).config
+    system, _ = render_messages("seen", style=prompt_style(config))
+    assert system["content"].startswith("You move disks") and hanoi.RULES in system["content"]
+    assert validate(config) == []
+    config.evaluation.suites = ("unseen", "benchmark")
+    (error,) = validate(config)
+    assert error.endswith("'hanoi' has no benchmark layouts of four_disks, use evaluation.suites=('unseen',)")
+
+
+def test_without_words_of_its_own_there_are_general_ones(hanoi: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(hanoi.Hanoi, "explain")
+    monkeypatch.delattr(hanoi.HanoiEnvironment, "instructions")
+    problem = envs.get("hanoi").make("three_disks", "start:0")
+    reasoning = PlannerExpert(problem, problem).trajectory().steps[0].reasoning
+    assert reasoning == "Steps to the goal: 7. Next: Move disk 1 to peg C, then Move disk 2 to peg B."
+    assert instructions_of(envs.get("hanoi")) is GENERAL
 
 
 def test_an_entry_point_is_an_environment(hanoi: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -95,7 +121,7 @@ def test_an_entry_point_is_an_environment(hanoi: ModuleType, monkeypatch: pytest
     monkeypatch.setattr(envs, "entry_points", entry_points)
     assert "towers" in envs.names()
     assert envs.get("towers").make("three_disks", "start:5").start == "CBA"
-    with pytest.raises(UserError, match="'tower': unknown; use one of robotouille, hanoi, towers"):
+    with pytest.raises(UserError, match="'tower': unknown; did you mean 'towers'"):
         envs.get("tower")
 
 

@@ -112,6 +112,8 @@ def test_an_invalid_action_is_refused(action: str) -> None:
     ("task", "layout", "named"),
     [
         ("pizza", "default", "cheese_sandwich, burger, cheese_burger, double_cheese_burger"),
+        ("burgr", "default", "did you mean 'burger'"),
+        ("synchronous/3_burgr", "default", "did you mean 'synchronous/3_burger'"),
         ("burger", "test:43", "42, 84"),
         ("burger", "small", "small:SEED"),
         ("burger", "small:-1", "small:SEED"),

@@ -238,7 +238,7 @@ def test_layouts_are_distinct_solvable_and_within_the_cap() -> None:
         assert 0 < ROBOTOUILLE.planner(problem).distance(problem.initial_state()) <= problem.max_steps
 
 
-@pytest.mark.parametrize(("family", "split", "named"), [("tiny", "train", "small"), ("small", "dev", "validation")])
+@pytest.mark.parametrize(("family", "split", "named"), [("smal", "train", "'small'"), ("small", "dev", "validation")])
 def test_unknown_families_and_splits(family: str, split: str, named: str) -> None:
     with pytest.raises(UserError, match=named):
         ROBOTOUILLE.layouts("burger", family, split=split, count=1)

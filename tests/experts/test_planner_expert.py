@@ -1,13 +1,14 @@
 """The expert is optimal, unique and valid, in kitchens and in problems that are not kitchens."""
 
 import random
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 
 import pytest
 
 from stgrpo import envs
+from stgrpo.errors import UserError
 from stgrpo.experts.collect import collect
-from stgrpo.experts.planner_expert import PlannerExpert
+from stgrpo.experts.planner_expert import PlannerExpert, outline
 from stgrpo.react.response import format_response, parse_response
 
 TASKS = ("cheese_sandwich", "burger", "cheese_burger", "double_cheese_burger")
@@ -52,6 +53,38 @@ def test_any_problem_has_an_expert() -> None:
     assert [step.optimal_actions for step in trajectory.steps] == [("up", "right"), ("right",), ("right",)]
     assert [step.distance for step in trajectory.steps] == [3, 2, 1]
     assert trajectory.steps[0].reasoning == "Steps to the goal: 3. Next: up, then right."
+
+
+def test_outline_knows_only_the_plan() -> None:
+    assert outline(["go left", "go up"]) == "Steps to the goal: 2. Next: go left, then go up."
+    assert outline(["go up"]) == "Steps to the goal: 1. Next: go up."
+
+
+class Talking(Grid):
+    """Explains itself."""
+
+    words = "{left} steps are left.\nSo go {way}."
+
+    def explain(self, state: Hashable, plan: Sequence[str]) -> str:
+        return self.words.format(left=len(plan), way=plan[0])
+
+
+def test_a_problem_may_explain_itself() -> None:
+    trajectory = PlannerExpert(Talking(), GridPlanner()).trajectory()
+    assert [step.reasoning for step in trajectory.steps] == [
+        f"{left} steps are left.\nSo go {way}." for left, way in ((3, "up"), (2, "right"), (1, "right"))
+    ]
+    for step in trajectory.steps:
+        check_step(step.reasoning, step.action, step.valid_actions)
+
+
+@pytest.mark.parametrize("words", ["", " ", "So go {way}. ", "Up!\nAction: go up", "Up!\nAction:"])
+def test_words_that_a_response_cannot_hold_are_refused(words: str) -> None:
+    problem = Talking()
+    problem.words = words
+    with pytest.raises(UserError, match="grid default: explain says .*, which a response cannot hold") as caught:
+        PlannerExpert(problem, GridPlanner()).trajectory()
+    assert "\n" not in str(caught.value)
 
 
 def test_no_way_to_the_goal() -> None:

@@ -1,7 +1,12 @@
 """The messages of every instruction style and history policy."""
 
+import hashlib
+
 import pytest
 
+from stgrpo import envs
+from stgrpo.envs.base import GENERAL, Instructions, instructions_of
+from stgrpo.envs.stochastic import FlakyEnvironment
 from stgrpo.react.prompt import PromptStyle, Turn, render_messages
 
 OBSERVATION = "Station table1:\ntable1 is a table\n\nValid Actions:\nDo nothing\n\nGoal: Prepare a hamburger on a table"
@@ -35,11 +40,28 @@ def test_feedback_comes_before_the_observation() -> None:
     assert messages[-1]["content"] == f"Error Feedback: The action 'Fly' is not valid.\n{OBSERVATION}"
 
 
-def test_full_instructions_tell_formats_rules_and_recipes() -> None:
-    system, user = render_messages(OBSERVATION, style=PromptStyle())
-    assert system["role"] == "system" and user == {"role": "user", "content": OBSERVATION}
-    for word in ("Reasoning:", "Action:", "Error Feedback:", "Unstack", "Hamburger", "Sandwich", "Soup"):
-        assert word in system["content"]
+def test_full_instructions_tell_what_the_environment_does_between_input_and_answer() -> None:
+    own = Instructions("Walk home.", "It says where you are.", "Rules:\n1. Do not run.")
+    for about, parts in {GENERAL: [GENERAL.task], own: [own.task, own.observation, own.rules]}.items():
+        system, user = render_messages(OBSERVATION, style=PromptStyle(about=about))
+        assert system["role"] == "system" and user == {"role": "user", "content": OBSERVATION}
+        text = system["content"]
+        assert text.startswith(about.task + "\n\n") and text.endswith("copied to the letter")
+        places = [
+            text.index(part) for part in (*parts[:1], "Input:", *parts[1:], "Answer with", "Reasoning:", "Action:")
+        ]
+        assert places == sorted(places) and "Error Feedback:" in text
+        assert "\n\n\n" not in text and "  " not in text
+
+
+def test_kitchens_are_explained_as_ever() -> None:
+    """Byte for byte: policies were trained with this text."""
+    style = PromptStyle(about=instructions_of(envs.get("robotouille")))
+    (text,) = (m["content"] for m in render_messages(OBSERVATION, style=style) if m["role"] == "system")
+    for word in ("Unstack", "Hamburger", "Sandwich", "Soup", "three cut actions"):
+        assert word in text
+    assert hashlib.sha256(text.encode()).hexdigest()[:16] == "656bda50359f0a94"
+    assert instructions_of(FlakyEnvironment(envs.get("robotouille"), 0.1)) is style.about
 
 
 def test_unknown_styles_are_refused() -> None:

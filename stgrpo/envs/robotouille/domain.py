@@ -9,6 +9,8 @@ Literals are written `predicate(argument,...)`, a leading `!` negates. A paramet
 from dataclasses import dataclass, field
 from functools import cached_property
 
+from stgrpo.envs.base import WAIT
+
 TYPES = ("station", "item", "player", "container", "meal")
 TYPE_OF_LETTER = {name[0]: name for name in TYPES}
 
@@ -137,8 +139,6 @@ PREDICATES = (
     Predicate("container_at", ("container", "station"), ("{0} is at {1}", "{1} has {0}")),
 )
 PREDICATE = {predicate.name: predicate for predicate in PREDICATES}
-
-WAIT = "Do nothing"
 
 ACTIONS = (
     Action(

@@ -5,6 +5,7 @@ effect once, in order. An effect that completes is removed while the list is wal
 step: two patties put on at once are not done at once.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from stgrpo.envs.base import InvalidAction
@@ -12,6 +13,7 @@ from stgrpo.envs.robotouille.effects import EffectsUnderWay, Pending
 from stgrpo.envs.robotouille.goal import GoalTest
 from stgrpo.envs.robotouille.grounding import Choices, Grounding
 from stgrpo.envs.robotouille.kitchen import Kitchen
+from stgrpo.envs.robotouille.reasoning import Scene, explain
 from stgrpo.envs.robotouille.text import Renderer
 
 _REMEMBERED = 1 << 14
@@ -128,6 +130,10 @@ class RobotouilleProblem:
         if goal is None:
             goal = node.goal = self._goal_test.holds(state.facts)
         return goal
+
+    def explain(self, state: State, plan: Sequence[str]) -> str:
+        """Says why the first action of a plan is right; see `stgrpo.envs.robotouille.reasoning`."""
+        return explain(Scene.of(self, state), plan)
 
     def predicates(self, state: State) -> list[str]:
         """Returns all true predicates, sorted, as `name(arg1,arg2)`."""

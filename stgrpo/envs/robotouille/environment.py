@@ -2,8 +2,10 @@
 
 from itertools import islice
 
+from stgrpo.envs.base import Instructions
 from stgrpo.envs.robotouille.engine import RobotouilleProblem
 from stgrpo.envs.robotouille.generator import FAMILIES
+from stgrpo.envs.robotouille.instructions import INSTRUCTIONS
 from stgrpo.envs.robotouille.layouts import enumerate_layouts, layout_cap, layout_kitchen
 from stgrpo.envs.robotouille.planner import RobotouillePlanner
 from stgrpo.envs.robotouille.tasks import TASKS, get_task
@@ -40,6 +42,10 @@ class Robotouille:
     def make(self, task: str, layout: str) -> RobotouilleProblem:
         """Builds one problem; see `make`."""
         return make(task, layout)
+
+    def instructions(self) -> Instructions:
+        """Returns what a model is told of kitchens."""
+        return INSTRUCTIONS
 
     def planner(self, problem: RobotouilleProblem) -> RobotouillePlanner:
         """Returns the planner of a problem."""

@@ -13,7 +13,7 @@ from stgrpo.envs.base import SPLITS
 from stgrpo.envs.robotouille.generator import FAMILIES, generate
 from stgrpo.envs.robotouille.kitchen import Kitchen, Thing
 from stgrpo.envs.robotouille.tasks import Task, get_task
-from stgrpo.errors import UserError
+from stgrpo.errors import UserError, nearest
 
 _PER_MILLE = {"test": 120, "validation": 40}
 _PATIENCE = 4000
@@ -88,7 +88,7 @@ def enumerate_layouts(
     Ends where the family is exhausted.
     """
     if family not in FAMILIES:
-        raise UserError(f"layout family {family!r}: unknown; use one of {', '.join(FAMILIES)}")
+        raise UserError(f"layout family {family!r}: unknown; {nearest(family, FAMILIES)}")
     if split not in SPLITS:
         raise UserError(f"split {split!r}: unknown; use one of {', '.join(SPLITS)}")
     number, missed = seed * 1_000_000, 0

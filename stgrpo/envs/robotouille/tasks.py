@@ -14,7 +14,7 @@ from functools import cached_property
 
 from stgrpo.envs.robotouille.benchmark import read_records
 from stgrpo.envs.robotouille.kitchen import Goal, Kitchen, parse_goal, parse_kitchen
-from stgrpo.errors import UserError
+from stgrpo.errors import UserError, nearest
 
 PAPER_TASKS = ("cheese_sandwich", "burger", "cheese_burger", "double_cheese_burger")
 MOST_BURGERS = 5
@@ -99,5 +99,5 @@ def get_task(name: str) -> Task:
     """
     task = TASKS.get(name) or _PATHS.get(name.removesuffix(".json"))
     if task is None:
-        raise UserError(f"task {name!r}: unknown; use one of {', '.join(TASKS)}")
+        raise UserError(f"task {name!r}: unknown; {nearest(name, _PATHS if '/' in name else TASKS)}")
     return task

@@ -15,7 +15,9 @@ next thing that is put down for good in the stack which ends up being the goal.
 import re
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Protocol
+
+from stgrpo.envs.robotouille.domain import WAIT
 
 ROBOT = "robot1"
 MOVE = re.compile(rf"Move {ROBOT} from (\S+) to (\S+)")
@@ -25,13 +27,11 @@ DEEDS = {
     "place": re.compile(rf"Place (\S+) on (\S+) using {ROBOT}"),
     "stack": re.compile(rf"Stack (\S+) on top of (\S+) using {ROBOT}"),
 }
-WAIT = "Do nothing"
 CONCLUSIONS = {"pick up": "pick it up", "unstack": "unstack it", "place": "place it", "stack": "stack it"}
 
 
-@runtime_checkable
 class KitchenProblem(Protocol):
-    """What a reasoning asks of a problem beyond what every environment has."""
+    """What a reasoning asks of a problem."""
 
     def observation(self, state: Hashable) -> str:
         """The text of a state."""
@@ -125,12 +125,6 @@ def explain(scene: Scene, plan: Sequence[str]) -> str:
     else:
         aim, spot = _aim(scene, deeds), _spot(scene, now)
     return " ".join(f"{sentence}." for sentence in [*_quote(scene, where), *aim, *spot, _conclusion(scene, now)])
-
-
-def outline(plan: Sequence[str]) -> str:
-    """The reasoning where nothing is known but the plan: how far the goal is, and what comes next."""
-    then = f", then {plan[1]}" if len(plan) > 1 else ""
-    return f"Steps to the goal: {len(plan)}. Next: {plan[0]}{then}."
 
 
 def _deeds(station: str, plan: Sequence[str]) -> list[Deed]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from stgrpo.experts.reasoning import Scene, explain, outline
+from stgrpo.envs.robotouille.reasoning import Scene, explain
 from stgrpo.react.response import format_response, parse_response
 
 
@@ -185,11 +185,6 @@ def test_what_will_be_done_to_a_thing_is_said_before_where_it_goes() -> None:
     plan += ["Pick up patty1 from stove1 using robot1", move("stove1", "table2"), "Place patty1 on table2 using robot1"]
     assert "Next, cook patty1 on stove1." in explain(kitchen, plan)
     assert "Next, patty1 must go on a table." in explain(scene("stove1", None, stove1="patty1"), plan[-3:])
-
-
-def test_outline_knows_only_the_plan() -> None:
-    assert outline(["go left", "go up"]) == "Steps to the goal: 2. Next: go left, then go up."
-    assert outline(["go up"]) == "Steps to the goal: 1. Next: go up."
 
 
 def recorded_plans(folder: Path) -> dict[tuple[object, ...], list[dict[str, object]]]:
