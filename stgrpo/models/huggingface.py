@@ -282,7 +282,10 @@ def _load(mine: list[Tensor], sources: Mapping, leaf: jax.ShapeDtypeStruct) -> j
             known[key] = shard
         return known[key]
 
-    return jax.make_array_from_callback(leaf.shape, leaf.sharding, read)
+    array = jax.make_array_from_callback(leaf.shape, leaf.sharding, read)
+    jax.block_until_ready(array)
+    known.clear()  # what holds the callback inside JAX lives until the next garbage collection
+    return array
 
 
 def _fetch(params: Transformer, tensor: Tensor, dtype: jnp.dtype) -> np.ndarray:

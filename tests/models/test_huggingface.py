@@ -1,8 +1,10 @@
 """Folders in and out against `transformers`: random small Qwen2, Qwen3 and Llama models, float32 on the CPU."""
 
 import dataclasses
+import gc
 import json
 import shutil
+import tracemalloc
 
 import jax
 import jax.numpy as jnp
@@ -190,6 +192,29 @@ def test_real_head_sizes_and_wide_heads(tmp_path):
     model.save_pretrained(tmp_path)
     tokens = np.random.default_rng(4).integers(0, 96, (2, 9))
     np.testing.assert_allclose(our_logits(ours(tmp_path), tokens), their_logits(model, tokens), atol=1e-4)
+
+
+def test_loading_needs_room_for_one_parameter_beside_the_model(tmp_path):
+    """In NumPy's memory, of which JAX may take over some; nothing waits for a garbage collection."""
+    model = theirs("qwen2 untied", vocab_size=4096, hidden_size=256, intermediate_size=1024, num_hidden_layers=8)
+    model.save_pretrained(tmp_path)
+    abstract = abstract_model(read_shape(tmp_path), make_mesh(1, 1, 1, devices=jax.devices()[:1]))
+    sizes = [leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(abstract)]
+    load_folder(tmp_path, abstract)  # imports what it needs
+    gc.collect()
+    gc.disable()
+    tracemalloc.start()
+    try:
+        loaded = load_folder(tmp_path, abstract)
+        kept, peak = tracemalloc.get_traced_memory()
+        gc.collect()
+        garbage = kept - tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+        gc.enable()
+    assert sum(x.nbytes for x in jax.tree.leaves(loaded)) == sum(sizes)
+    assert max(sizes) < peak < sum(sizes) + 1.5 * max(sizes)  # the parameter, and one layer of it as it is read
+    assert garbage < 0.1 * max(sizes)
 
 
 @pytest.fixture
