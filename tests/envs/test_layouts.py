@@ -238,6 +238,24 @@ def test_layouts_are_distinct_solvable_and_within_the_cap() -> None:
         assert 0 < ROBOTOUILLE.planner(problem).distance(problem.initial_state()) <= problem.max_steps
 
 
+def test_a_draw_makes_its_kitchen_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    made, draw = [], Scattered.kitchen
+    monkeypatch.setattr(Scattered, "kitchen", lambda self, task, rng: made.append(task) or draw(self, task, rng))
+    generate.cache_clear()
+    (layout,) = ROBOTOUILLE.layouts("burger", "random", split="validation", count=1)
+    ROBOTOUILLE.make("burger", layout)
+    assert len(made) == int(layout.removeprefix("random:")) + 1  # those of other splits come before it
+
+
+def test_seeds_begin_far_apart_and_ids_stay_short() -> None:
+    starts = []
+    for seed in (*range(50), 999_983):
+        (layout,) = ROBOTOUILLE.layouts("burger", "random", split="train", count=1, seed=seed)
+        starts.append(int(layout.removeprefix("random:")))
+    assert max(starts) < 2**31 + 1000
+    assert min(b - a for a, b in zip(sorted(starts), sorted(starts)[1:], strict=False)) > 1_000_000
+
+
 @pytest.mark.parametrize(("family", "split", "named"), [("smal", "train", "'small'"), ("small", "dev", "validation")])
 def test_unknown_families_and_splits(family: str, split: str, named: str) -> None:
     with pytest.raises(UserError, match=named):

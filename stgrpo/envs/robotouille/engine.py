@@ -11,7 +11,7 @@ from typing import NamedTuple
 from stgrpo.envs.base import InvalidAction
 from stgrpo.envs.robotouille.effects import EffectsUnderWay, Pending
 from stgrpo.envs.robotouille.goal import GoalTest
-from stgrpo.envs.robotouille.grounding import Choices, Grounding
+from stgrpo.envs.robotouille.grounding import Choices, Grounding, write_atom
 from stgrpo.envs.robotouille.kitchen import Kitchen
 from stgrpo.envs.robotouille.reasoning import Scene, explain
 from stgrpo.envs.robotouille.text import Renderer
@@ -67,6 +67,8 @@ class RobotouilleProblem:
     def initial_state(self) -> State:
         """Returns the start."""
         return State(self.grounding.start)
+
+    # What looks a state up is written out three times: a call would take as long as all the rest.
 
     def _find(self, state: State) -> _Node:
         node = self._nodes.get(state)
@@ -138,7 +140,7 @@ class RobotouilleProblem:
     def predicates(self, state: State) -> list[str]:
         """Returns all true predicates, sorted, as `name(arg1,arg2)`."""
         atoms = [*self.grounding.static, *self.grounding.true_atoms(state.facts)]
-        return sorted(f"{name}({','.join(args)})" for name, args in atoms)
+        return sorted(map(write_atom, atoms))
 
     def holding(self, state: State) -> str | None:
         """Returns the name of the item or container in the robot's hand, or None."""

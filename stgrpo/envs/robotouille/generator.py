@@ -15,6 +15,7 @@ three stations without a container on them are enough to bring any item anywhere
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cache, lru_cache
 from typing import Protocol
 
 from stgrpo.envs.robotouille.domain import CONTAINERS, STATIONS
@@ -24,6 +25,7 @@ from stgrpo.envs.robotouille.needs import required_stations
 from stgrpo.envs.robotouille.parts import Cell, random_floor, random_items
 from stgrpo.envs.robotouille.tasks import Task
 
+_KEPT = 256
 _GRID = 5
 _HIGHEST = 3
 _SPARE = 3
@@ -32,12 +34,13 @@ _EXTRA_STATIONS = ("table", *STATIONS)
 
 
 class Family(Protocol):
-    """A way to make kitchens of a task."""
+    """A way to make kitchens of a task.
 
-    @property
-    def bounded(self) -> bool:
-        """Whether the optimum is within the cap by construction."""
-        ...
+    Attributes:
+        bounded: whether the optimum is within the cap by construction.
+    """
+
+    bounded: bool = False
 
     def kitchen(self, task: Task, rng: random.Random) -> Kitchen:
         """Draws a kitchen.
@@ -48,12 +51,12 @@ class Family(Protocol):
         ...
 
     def max_steps(self, task: Task, kitchen: Kitchen) -> int:
-        """Returns the cap on the steps in a kitchen of this family."""
-        ...
+        """Returns the cap on the steps in a kitchen of this family: the task's, unless the family has its own."""
+        return task.max_steps
 
 
 @dataclass(frozen=True)
-class Scattered:
+class Scattered(Family):
     """Things anywhere.
 
     Attributes:
@@ -67,11 +70,6 @@ class Scattered:
     distractors: int
     held: float
     stacked: float
-    bounded = False
-
-    def max_steps(self, task: Task, kitchen: Kitchen) -> int:
-        """Returns the task's cap."""
-        return task.max_steps
 
     def kitchen(self, task: Task, rng: random.Random) -> Kitchen:
         """Draws a kitchen."""
@@ -80,7 +78,7 @@ class Scattered:
         least, most = self.sizes(task)
         held = rng.random() < self.held
         stacked = rng.random() < self.stacked or len(needed) - held > most
-        kinds = _station_kinds(rng, required_stations(task), max(least, 0 if stacked else len(needed) - held), most)
+        kinds = _station_kinds(rng, _required(task), max(least, 0 if stacked else len(needed) - held), most)
         room = _HIGHEST * (len(kinds) - len(default.containers)) - len(default.items)
         room = min(len(kinds), room) if stacked else len(kinds) + held - len(needed)
         things = needed + _distractors(rng, min(self.distractors, room))
@@ -102,12 +100,12 @@ class Scattered:
         """
         default = task.default()
         piles = -(-(len(default.items) + 1) // _HIGHEST)
-        least = max(self.stations[0], len(required_stations(task)), max(_SPARE, piles) + len(default.containers))
+        least = max(self.stations[0], len(_required(task)), max(_SPARE, piles) + len(default.containers))
         return least, max(self.stations[1], least + 2)
 
 
 @dataclass(frozen=True)
-class Noisy:
+class Noisy(Family):
     """The default kitchen's own stations as they are, at other cells, and more around them.
 
     Attributes:
@@ -119,11 +117,6 @@ class Noisy:
     stations: int
     distractors: int
     stacked: float
-    bounded = False
-
-    def max_steps(self, task: Task, kitchen: Kitchen) -> int:
-        """Returns the task's cap."""
-        return task.max_steps
 
     def kitchen(self, task: Task, rng: random.Random) -> Kitchen:
         """Draws a kitchen."""
@@ -145,6 +138,8 @@ class Noisy:
         return Kitchen(stations, items, Thing("robot", *robot), facing, task.goal, move(default.containers))
 
 
+_required = cache(required_stations)
+
 FAMILIES: dict[str, Family] = {
     "random": Scattered(stations=(3, 14), distractors=10, held=0.25, stacked=0.25),
     "small": Scattered(stations=(3, 5), distractors=1, held=0.25, stacked=0.15),
@@ -155,8 +150,11 @@ FAMILIES: dict[str, Family] = {
 }
 
 
+@lru_cache(_KEPT)
 def generate(task: Task, family: str, seed: int) -> Kitchen:
     """Returns the kitchen of a seed.
+
+    The last ones are kept: a kitchen is looked at for its split, tried for a way to the goal, and then played in.
 
     Raises:
         UserError: the family has no kitchens of this task.

@@ -315,13 +315,10 @@ class Grounding:
         return masks[True], masks[False]
 
     def _ground_special(self, special: Special, bound: Mapping[str, str]) -> GroundSpecial:
-        conditions, possible, names = 0, True, []
-        for literal in _parsed(special.conditions):
-            atom = (literal.predicate, tuple(bound[p] for p in literal.args))
-            conditions |= self.bits.get(atom, 0)
-            possible &= atom in self.bits or atom in self.static
-            names.append(f"{atom[0]}({','.join(atom[1])})")
-        name = f"{bound[special.argument]} {'&'.join(names)} {special.effects} {special.results}"
+        atoms = [(li.predicate, tuple(bound[p] for p in li.args)) for li in _parsed(special.conditions)]
+        conditions = sum(self.bits.get(atom, 0) for atom in atoms)
+        possible = all(atom in self.bits or atom in self.static for atom in atoms)
+        name = effect_name(special, bound[special.argument], atoms)
         if name not in self.specials:
             meals = self.objects["meal"] if special.creates else ("",)
             results = _parsed(special.results)
@@ -331,6 +328,17 @@ class Grounding:
                 name, conditions, possible, effects, masks, special.repeats, special.delay
             )
         return self.specials[name]
+
+
+def write_atom(atom: Atom) -> str:
+    """Returns an atom as text, `name(arg1,arg2)`."""
+    name, args = atom
+    return f"{name}({','.join(args)})"
+
+
+def effect_name(special: Special, argument: str, conditions: Iterable[Atom]) -> str:
+    """Returns the name by which a lasting effect is known in a state: what it does, to what, and while what holds."""
+    return f"{argument} {'&'.join(map(write_atom, conditions))} {special.effects} {special.results}"
 
 
 def _meals_possible(kitchen: Kitchen) -> int:

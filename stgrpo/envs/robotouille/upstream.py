@@ -24,8 +24,10 @@ from types import ModuleType
 
 from stgrpo.envs.base import InvalidAction, Planner
 from stgrpo.envs.robotouille.domain import ACTIONS, Special, parse_literals
-from stgrpo.envs.robotouille.engine import Pending, RobotouilleProblem, State
+from stgrpo.envs.robotouille.effects import Pending
+from stgrpo.envs.robotouille.engine import RobotouilleProblem, State
 from stgrpo.envs.robotouille.environment import Robotouille
+from stgrpo.envs.robotouille.grounding import effect_name, write_atom
 from stgrpo.envs.robotouille.kitchen import Kitchen
 from stgrpo.envs.robotouille.kitchen_json import kitchen_to_json
 from stgrpo.errors import UserError
@@ -248,7 +250,7 @@ class UpstreamProblem:
 
     def predicates(self, state: UpstreamState) -> list[str]:
         """Returns all true predicates, sorted, as `name(arg1,arg2)`."""
-        return sorted(f"{name}({','.join(args)})" for name, *args in state.facts)
+        return sorted(write_atom((name, args)) for name, *args in state.facts)
 
 
 def _names(literals: str) -> tuple[str, ...]:
@@ -273,8 +275,7 @@ def _pending(effect: Effect) -> Pending:
         results = created[0][5] if created else results
     names = [tuple(atom[0] for atom, _ in part) for part in (effects, results)]
     special = _SPECIALS[tuple(atom[0] for atom in conditions), *names]
-    held = "&".join(f"{name}({','.join(args)})" for name, *args in conditions)
-    return Pending(f"{argument} {held} {special.effects} {special.results}", count, done)
+    return Pending(effect_name(special, argument, [(name, args) for name, *args in conditions]), count, done)
 
 
 class UpstreamPlanner:
