@@ -78,7 +78,7 @@ class WorkDir:
             return
         if self.path.exists() and not self.path.is_dir():
             raise UserError(f"--workdir={self.path} is a file: give a folder")
-        if self.path.is_dir() and any(self.path.iterdir()):
+        if self.path.is_dir() and any(p.name != "expert" for p in self.path.iterdir()):  # episodes may be brought along
             raise UserError(f"--workdir={self.path} is not empty and has no config.json: give a new or empty folder")
         self.path.mkdir(parents=True, exist_ok=True)
         write_atomically(file, json.dumps(mine, indent=2) + "\n")

@@ -96,6 +96,12 @@ def test_a_foreign_folder_is_refused(tmp_path, capsys):
     assert [p.name for p in tmp_path.iterdir()] == ["thesis.tex"]
 
 
+def test_a_folder_with_a_served_experts_episodes_alone_is_a_new_one(tmp_path):
+    (tmp_path / "w" / "expert" / "burger").mkdir(parents=True)
+    WorkDir(tmp_path / "w").claim(base())
+    assert (tmp_path / "w" / "config.json").is_file()
+
+
 def test_a_corrupt_data_line_is_named(tmp_path, capsys):
     workdir = tmp_path / "w"
     assert call("collect", SMOKE, f"--workdir={workdir}") == 0

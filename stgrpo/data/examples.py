@@ -56,6 +56,12 @@ def build_examples(
     return examples
 
 
+def longest_parts(trajectories: Iterable[Trajectory], tokenizer: Encoder, style: PromptStyle) -> tuple[int, int]:
+    """Tokens of the longest prompt and of the longest response that `build_examples` would make."""
+    examples = [example for trajectory in trajectories for example in _examples(trajectory, tokenizer, style)]
+    return _longest(examples, "prompt")[0], _longest(examples, "response")[0]
+
+
 def tokenizer_texts(trajectories: Iterable[Trajectory], style: PromptStyle) -> Iterator[str]:
     """The texts to train a tokenizer on: all that prompts and responses of these trajectories can consist of.
 

@@ -29,17 +29,19 @@ class Budget:
       tries: episodes a kitchen at most.
       successes: after which a kitchen is done; the shortest is kept.
       max_excess: steps that a success may have above the optimum, to count as one; None for any.
+      fits: whether the learner has room for what was said in a success; one that it has no room for does not count.
     """
 
     trajectories: int
     tries: int
     successes: int = 1
     max_excess: int | None = None
+    fits: Callable[[Episode], bool] = lambda episode: True
 
     def counts(self, episode: Episode) -> bool:
-        """Whether an episode is a success that is short enough."""
+        """Whether an episode is a success that can be learned from."""
         too_long = self.max_excess is not None and episode.steps - episode.optimal_steps > self.max_excess
-        return episode.success and episode.steps > 0 and not too_long
+        return episode.success and episode.steps > 0 and not too_long and self.fits(episode)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,15 +51,23 @@ class Kitchen:
     Attributes:
       problem, planner: the kitchen.
       episodes: in the order of the tries.
+      solutions: those of them that count.
     """
 
     problem: Problem
     planner: Planner
     episodes: tuple[Episode, ...]
+    solutions: tuple[Episode, ...]
 
-    def kept(self, budget: Budget) -> Episode | None:
-        """The shortest success that counts, the first of several; None without one."""
-        return min(filter(budget.counts, self.episodes), key=lambda e: e.steps, default=None)
+    @property
+    def kept(self) -> Episode | None:
+        """The shortest solution, the first of several; None without one."""
+        return min(self.solutions, key=lambda e: e.steps, default=None)
+
+
+def solved(kitchens: Iterable[Kitchen]) -> int:
+    """How many of them give a trajectory."""
+    return sum(bool(kitchen.solutions) for kitchen in kitchens)
 
 
 class LlmExpert:
@@ -105,7 +115,7 @@ class LlmExpert:
 
         def jobs() -> Iterator[Callable[[], Kitchen] | None]:
             for begun, layout in enumerate(layouts):
-                while begun - len(done) + self._kept(done.values()) >= self._budget.trajectories:
+                while begun - len(done) + solved(done.values()) >= self._budget.trajectories:
                     yield None
                 yield functools.partial(self._try, task, layout)
 
@@ -114,23 +124,31 @@ class LlmExpert:
             progress(list(done.values()))
         return [done[layout] for layout in layouts if layout in done]
 
-    def _kept(self, kitchens: Iterable[Kitchen]) -> int:
-        return sum(kitchen.kept(self._budget) is not None for kitchen in kitchens)
-
     def _try(self, task: str, layout: str) -> Kitchen:
         problem = self._environment.make(task, layout)
         planner = self._environment.planner(problem)
         episodes: list[Episode] = []
-        while len(episodes) < self._budget.tries and sum(map(self._budget.counts, episodes)) < self._budget.successes:
+        solutions: list[Episode] = []
+        while len(episodes) < self._budget.tries and len(solutions) < self._budget.successes:
             key = (task, layout, len(episodes))
             episodes.append(self._journal.episodes.get(key) or self._play(problem, planner, key))
-        return Kitchen(problem, planner, tuple(episodes))
+            solutions += filter(self._budget.counts, episodes[-1:])
+        return Kitchen(problem, planner, tuple(episodes), tuple(solutions))
 
     def _play(self, problem: Problem, planner: Planner, key: Key) -> Episode:
         config = dataclasses.replace(self._config, seed=mix_seed(self._config.seed, key[2]))
         (episode,) = play_episodes([problem], [planner], self._policy, config=config)
         self._journal.add(key, episode)
         return episode
+
+
+def as_told(episode: Episode) -> Trajectory:
+    """A success as it tells itself, without the planner's word: enough to see how long its prompts and answers are."""
+    steps = []
+    for turn in episode.turns:
+        parsed = parse_response(turn.response, (turn.action,))
+        steps.append(Step(turn.observation, (turn.action,), parsed.reasoning, turn.action, (), distance=1))
+    return Trajectory(task=episode.task, layout=episode.layout, steps=tuple(steps))
 
 
 def trajectory(kitchen: Kitchen, episode: Episode) -> Trajectory:
@@ -159,20 +177,22 @@ def trajectory(kitchen: Kitchen, episode: Episode) -> Trajectory:
     return Trajectory(task=episode.task, layout=episode.layout, steps=tuple(steps))
 
 
-def summary(kitchens: Sequence[Kitchen], budget: Budget) -> dict[str, object]:
+def summary(kitchens: Sequence[Kitchen]) -> dict[str, object]:
     """How the sampling went.
 
     Returns:
-      kitchens, episodes, successes; kept, with mean_steps of them and mean_excess above the optimum; excess: how many
-      kept trajectories are how many steps above it; failures: how many episodes ended in which way.
+      kitchens, episodes, successes; too_long: successes that did not count; kept, with their mean_steps, and mean_excess
+      above the optimum; excess: how many kept ones are how many steps above it; failures: how many episodes ended in
+      which way.
     """
     episodes = [episode for kitchen in kitchens for episode in kitchen.episodes]
-    kept = [episode for kitchen in kitchens if (episode := kitchen.kept(budget)) is not None]
+    kept = [kitchen.kept for kitchen in kitchens if kitchen.kept is not None]
     excess = collections.Counter(e.steps - e.optimal_steps for e in kept)
     return {
         "kitchens": len(kitchens),
         "episodes": len(episodes),
         "successes": sum(e.success for e in episodes),
+        "too_long": sum(e.success for e in episodes) - sum(len(kitchen.solutions) for kitchen in kitchens),
         "kept": len(kept),
         "mean_steps": sum(e.steps for e in kept) / len(kept) if kept else None,
         "mean_excess": sum(e.steps - e.optimal_steps for e in kept) / len(kept) if kept else None,

@@ -10,9 +10,8 @@ from stgrpo.data.examples import tokenizer_texts
 from stgrpo.data.records import Trajectory, read_trajectories, write_trajectories
 from stgrpo.data.tokenizer import Tokenizer, train_tokenizer
 from stgrpo.experts.collect import collect
-from stgrpo.stages.common import prompt_style, refuse_constraint
+from stgrpo.stages.common import given_tokenizer, prompt_style, refuse_constraint
 from stgrpo.stages.console import Progress, say
-from stgrpo.training.checkpointing import load_record
 from stgrpo.workdir import WorkDir
 
 
@@ -50,17 +49,14 @@ def _planned(config: ConfigDict, task: str, split: str, count: int) -> Iterator[
 
 
 def _write_tokenizer(config: ConfigDict, workdir: WorkDir) -> None:
-    given = config.tokenizer.path or config.init_from or config.model.path
-    if given and given == config.init_from:
-        tokenizer = Tokenizer.from_files(load_record(Path(given)).tokenizer)
-    elif given:
-        tokenizer = Tokenizer.load(given)
-    else:
+    tokenizer = given_tokenizer(config)
+    source = "given" if tokenizer else "trained on the data"
+    if tokenizer is None:
         tokenizer = Tokenizer(train_tokenizer(_texts(config, workdir), vocab_size=config.tokenizer.vocab_size))
     unfinished = Path(f"{workdir.tokenizer}.part")
     tokenizer.save(unfinished)
     unfinished.replace(workdir.tokenizer)
-    say(f"collect: tokenizer of {tokenizer.vocab_size} tokens {'from ' + given if given else 'trained on the data'}")
+    say(f"collect: tokenizer of {tokenizer.vocab_size} tokens, {source}")
 
 
 def _texts(config: ConfigDict, workdir: WorkDir) -> Iterator[str]:

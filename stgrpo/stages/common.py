@@ -5,6 +5,7 @@ import json
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import jax.numpy as jnp
 from jax.sharding import Mesh
@@ -21,7 +22,7 @@ from stgrpo.models.shapes import ModelShape
 from stgrpo.models.sharding import make_mesh
 from stgrpo.react.prompt import PromptStyle
 from stgrpo.stages.console import say
-from stgrpo.training.checkpointing import Record
+from stgrpo.training.checkpointing import Record, load_record
 from stgrpo.training.grpo import GroupBatch
 from stgrpo.training.optimiser import OptimiserSettings
 from stgrpo.training.packing import Batch, pack
@@ -58,6 +59,14 @@ def playing_environment(config: ConfigDict) -> Environment:
     """The environment in which episodes are played: on the engine of the config, with its failures."""
     environment = envs.get(config.env.name, engine=config.env.engine)
     return FlakyEnvironment(environment, config.env.failure, config.seed) if config.env.failure else environment
+
+
+def given_tokenizer(config: ConfigDict) -> Tokenizer | None:
+    """The tokenizer that the config names or the model brings; None where one is to be trained on the data."""
+    given = config.tokenizer.path or config.init_from or config.model.path
+    if given and given == config.init_from:
+        return Tokenizer.from_files(load_record(Path(given)).tokenizer)
+    return Tokenizer.load(given) if given else None
 
 
 def prompt_style(config: ConfigDict) -> PromptStyle:

@@ -7,23 +7,38 @@ from collections.abc import Iterator, Sequence
 from ml_collections import ConfigDict
 
 from stgrpo import envs
+from stgrpo.data.examples import longest_parts
 from stgrpo.data.records import Trajectory
+from stgrpo.envs.base import Problem
 from stgrpo.errors import UserError
 from stgrpo.evaluation.episodes import EpisodeConfig
 from stgrpo.evaluation.journal import Journal, usage
-from stgrpo.experts.llm_expert import Budget, Kitchen, LlmExpert, summary, trajectory
-from stgrpo.react.prompt import PromptStyle
+from stgrpo.evaluation.records import Episode
+from stgrpo.experts.llm_expert import Budget, Kitchen, LlmExpert, as_told, solved, summary, trajectory
+from stgrpo.react.prompt import PromptStyle, render_messages
 from stgrpo.rollout.base import SamplingParams
 from stgrpo.rollout.chat import ChatPolicy
+from stgrpo.stages.common import given_tokenizer, prompt_style
 from stgrpo.stages.console import Progress, say
 from stgrpo.stages.served import connect, connected, spent
 from stgrpo.workdir import WorkDir, write_atomically
 
 
 def expert_budget(config: ConfigDict, count: int) -> Budget:
-    """How much is tried for `count` trajectories."""
-    e = config.expert
-    return Budget(count, e.tries, e.successes, e.max_excess if e.max_excess >= 0 else None)
+    """How much is tried for `count` trajectories.
+
+    A success counts only if the learner's limits have room for it: found out later, it had been paid for in vain. A
+    tokenizer that is yet to be trained on the data cannot say.
+    """
+    e, tokenizer = config.expert, given_tokenizer(config)
+
+    def fits(episode: Episode) -> bool:
+        if tokenizer is None:
+            return True
+        prompt, response = longest_parts([as_told(episode)], tokenizer, prompt_style(config))
+        return prompt <= config.limits.prompt and response <= config.limits.response
+
+    return Budget(count, e.tries, e.successes, e.max_excess if e.max_excess >= 0 else None, fits)
 
 
 def expert_kitchens(config: ConfigDict, count: int) -> int:
@@ -55,13 +70,13 @@ def sample_expert(config: ConfigDict, workdir: WorkDir, task: str, split: str, c
         policy = ChatPolicy(client, config.expert.model, expert_episodes(config).params)
         connect(policy, "expert.server")
         kitchens = _sample(config, policy, journal, budget, (task, split))
-    facts = summary(kitchens, budget) | _usage(config, journal)
+    facts = summary(kitchens) | _usage(config, journal)
     write_atomically(path.with_suffix(".json"), json.dumps(facts, indent=2) + "\n")
     journal.close()
     _report(config, task, split, facts, journal, count)
     for kitchen in kitchens:
-        if (episode := kitchen.kept(budget)) is not None:
-            yield trajectory(kitchen, episode)
+        if kitchen.kept is not None:
+            yield trajectory(kitchen, kitchen.kept)
 
 
 def _sample(
@@ -70,19 +85,32 @@ def _sample(
     (task, split), environment = of, envs.get(config.env.name)
     wanted = expert_kitchens(config, budget.trajectories)
     layouts = environment.layouts(task, config.env.family, split=split, count=wanted)
+    _check_prompts(config, [environment.make(task, layout) for layout in layouts])
     expert = LlmExpert(environment, policy, config=expert_episodes(config), budget=budget, journal=journal)
     bar = Progress(f"collect {task} {split}", budget.trajectories)
 
     def show(done: Sequence[Kitchen]) -> None:
-        kept = sum(kitchen.kept(budget) is not None for kitchen in done)
         tries = sum(len(kitchen.episodes) for kitchen in done)
-        bar.step(kept, {"kitchens": len(done), "tries": tries})
+        bar.step(solved(done), {"kitchens": len(done), "tries": tries})
 
     kitchens = expert.collect(
         task, layouts, workers=config.client.concurrency, on_error=policy.client.close, progress=show
     )
     bar.close()
     return kitchens
+
+
+def _check_prompts(config: ConfigDict, problems: Sequence[Problem]) -> None:
+    """Raises a UserError if the learner has no room for the first state of a kitchen, before anybody is asked."""
+    tokenizer, limit = given_tokenizer(config), config.limits.prompt
+    if tokenizer is None:
+        return
+    for problem in problems:
+        shown = render_messages(problem.observation(problem.initial_state()), style=prompt_style(config))
+        length = len(tokenizer.encode_prompt(shown))
+        if length > limit:
+            where = f"{problem.task} {problem.layout}"
+            raise UserError(f"a prompt of {length} tokens ({where}) is longer than limits.prompt={limit}: raise it")
 
 
 def _settings(config: ConfigDict) -> dict[str, object]:
@@ -106,8 +134,9 @@ def _report(config: ConfigDict, task: str, split: str, facts: dict[str, object],
     )
     if not facts["kept"]:
         raise UserError(
-            f"{label}: {config.expert.model} solved no kitchen ({facts['failures']}): read what it said in "
-            f"{journal.path}, raise expert.tries or expert.kitchens, or take another model"
+            f"{label}: nothing to learn from {config.expert.model} (failures {facts['failures']}, {facts['too_long']} "
+            f"successes are too long for expert.max_excess or limits): read what it said in {journal.path}, raise "
+            "expert.tries or expert.kitchens, or take another model"
         )
     say(f"{label}: {facts['mean_steps']:.1f} steps on average, {facts['mean_excess']:.1f} above the optimum")
     if facts["kept"] < count:

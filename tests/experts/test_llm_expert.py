@@ -9,7 +9,7 @@ from stgrpo.data.records import read_trajectories, write_trajectories
 from stgrpo.errors import ServerError
 from stgrpo.evaluation.episodes import EpisodeConfig
 from stgrpo.evaluation.journal import Journal
-from stgrpo.experts.llm_expert import Budget, LlmExpert, summary, trajectory
+from stgrpo.experts.llm_expert import Budget, LlmExpert, as_told, summary, trajectory
 from stgrpo.react.prompt import PromptStyle
 from stgrpo.rollout.base import SamplingParams
 from stgrpo.rollout.policy import Response
@@ -105,8 +105,8 @@ def test_a_kitchen_that_takes_its_budget_is_given_up_for_the_next(tmp_path):
     budget = Budget(2, tries=3)
     kitchens, _ = collect(tmp_path / "j", lambda layout, n: None if layout in ("c0", "c2") else 0, budget)
     assert tried(kitchens) == {"c0": [None] * 3, "c1": [3], "c2": [None] * 3, "c3": [3]}
-    assert [k.kept(budget) is not None for k in kitchens] == [False, True, False, True]
-    facts = summary(kitchens, budget)
+    assert [k.kept is not None for k in kitchens] == [False, True, False, True]
+    facts = summary(kitchens)
     assert (facts["kitchens"], facts["episodes"], facts["successes"], facts["kept"]) == (4, 8, 2, 2)
     assert facts["failures"] == {"format": 6}
 
@@ -114,7 +114,7 @@ def test_a_kitchen_that_takes_its_budget_is_given_up_for_the_next(tmp_path):
 def test_all_kitchens_may_be_used_up(tmp_path):
     kitchens, script = collect(tmp_path / "j", lambda layout, n: None, Budget(3, tries=2))
     assert tried(kitchens) == {layout: [None, None] for layout in LAYOUTS}
-    assert summary(kitchens, Budget(3, tries=2))["mean_steps"] is None
+    assert summary(kitchens)["mean_steps"] is None
     assert len(set(script.asked)) == len(script.asked) == 16  # each try has a seed of its own
 
 
@@ -123,8 +123,8 @@ def test_the_shortest_of_several_is_kept_with_how_far_it_is_from_optimal(tmp_pat
     budget = Budget(2, tries=9, successes=3)
     kitchens, _ = collect(tmp_path / "j", lambda layout, n: lost[layout][n], budget)
     assert tried(kitchens) == {"c0": [7, 5, 7], "c1": [5, 3, 7]}
-    assert [k.kept(budget).steps for k in kitchens] == [5, 3]
-    facts = summary(kitchens, budget)
+    assert [k.kept.steps for k in kitchens] == [5, 3]
+    facts = summary(kitchens)
     assert (facts["mean_steps"], facts["mean_excess"], facts["excess"]) == (4.0, 1.0, {"0": 1, "2": 1})
 
 
@@ -132,7 +132,18 @@ def test_a_success_that_is_too_long_does_not_count(tmp_path):
     budget = Budget(1, tries=3, max_excess=1)
     kitchens, _ = collect(tmp_path / "j", lambda layout, n: (2, 4, 0)[n] if layout == "c1" else 2, budget)
     assert tried(kitchens) == {"c0": [5, 5, 5], "c1": [5, 7, 3]}
-    assert [k.kept(budget) and k.kept(budget).steps for k in kitchens] == [None, 3]
+    assert [k.kept and k.kept.steps for k in kitchens] == [None, 3]
+    assert (summary(kitchens)["successes"], summary(kitchens)["too_long"]) == (6, 5)
+
+
+def test_a_success_that_the_learner_has_no_room_for_does_not_count(tmp_path):
+    def fits(episode):
+        steps = as_told(episode).steps
+        assert [s.reasoning for s in steps][:1] == ["at 0"] and steps[0].observation.endswith(" 0")
+        return len(steps) < 6
+
+    kitchens, _ = collect(tmp_path / "j", lambda layout, n: (4, 4, 2)[n], Budget(1, tries=3, fits=fits))
+    assert tried(kitchens) == {"c0": [7, 7, 5]} and kitchens[0].kept.steps == 5
 
 
 @pytest.mark.parametrize("workers", [2, 5, 20])
@@ -182,7 +193,7 @@ def test_progress_is_told_after_each_kitchen(tmp_path):
 def test_a_success_becomes_the_records_that_training_reads(tmp_path):
     budget = Budget(1, tries=1)
     (kitchen,), _ = collect(tmp_path / "j", lambda layout, n: 2, budget)
-    made = trajectory(kitchen, kitchen.kept(budget))
+    made = trajectory(kitchen, kitchen.kept)
     assert [s.action for s in made.steps] == ["Left", "Right", "Right", "Right", "Right"]
     assert [s.distance for s in made.steps] == [3, 4, 3, 2, 1]
     assert {s.optimal_actions for s in made.steps} == {("Right",)}
@@ -215,5 +226,5 @@ def test_in_a_real_kitchen_the_records_are_the_planner_experts(tmp_path):
     journal, budget = Journal(tmp_path / "j", {}), Budget(1, tries=1)
     expert = LlmExpert(environment, Parrot(), config=CONFIG, budget=budget, journal=journal)
     (kitchen,) = expert.collect("burger", [layout], workers=1, on_error=lambda: None, progress=lambda k: None)
-    assert trajectory(kitchen, kitchen.kept(budget)) == planned
-    assert summary([kitchen], budget)["excess"] == {"0": 1}
+    assert trajectory(kitchen, kitchen.kept) == planned
+    assert summary([kitchen])["excess"] == {"0": 1}

@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -117,7 +118,7 @@ def test_a_budget_that_is_used_up_says_so_and_a_larger_one_goes_on(expert, tmp_p
     server = expert(lambda body, number: "Reasoning: no\nAction: Finish")
     assert collect(server, tmp_path / "w", "--config.expert.tries=2") == 2
     error = capsys.readouterr().err
-    assert "llama solved no kitchen ({'finish': 12})" in error and error.count("\n") == 1
+    assert "nothing to learn from llama (failures {'finish': 12}" in error and error.count("\n") == 1
     assert len(chats(server)) == 12 and not (tmp_path / "w" / "data" / "burger" / "train.jsonl").exists()
     better = expert()
     assert collect(better, tmp_path / "w", "--config.expert.tries=3") == 0
@@ -317,3 +318,22 @@ def test_a_dry_run_refuses_what_the_run_would(expert, tmp_path, capsys):
     constrained = (*POLICY, "--config.policy.server=http://h:1", "--config.evaluation.constrain_action=True")
     assert call("grpo", SMOKE, "--workdir=w", *constrained, "--dry_run") == 2
     assert "alone: grpo" in capsys.readouterr().err
+
+
+def test_what_the_learner_has_no_room_for_is_not_kept(expert, tmp_path, capsys):
+    """A given tokenizer can tell; the episodes may be brought along to a work directory with larger limits."""
+    assert call("collect", SMOKE, f"--workdir={tmp_path / 'tokenizer'}") == 0
+    tokenizer = f"--config.tokenizer.path={tmp_path / 'tokenizer' / 'tokenizer'}"
+    server = expert()
+    assert collect(server, tmp_path / "a", tokenizer, "--config.limits.prompt=20") == 2
+    assert "longer than limits.prompt=20: raise it" in capsys.readouterr().err and not chats(server)
+    small = (tokenizer, "--config.limits.response=5", "--config.expert.tries=2", "--config.expert.kitchens=3")
+    assert collect(server, tmp_path / "b", *small) == 2
+    assert "6 successes are too long" in capsys.readouterr().err
+    asked = len(chats(server))
+    shutil.copytree(tmp_path / "b" / "expert", tmp_path / "c" / "expert")
+    assert collect(server, tmp_path / "c", tokenizer, "--config.expert.validation=1") == 0
+    facts = json.loads((tmp_path / "c" / "expert" / "burger" / "train.json").read_text())
+    assert (facts["kept"], facts["episodes"]) == (3, 3)
+    validation = read_trajectories(tmp_path / "c" / "data" / "burger" / "validation.jsonl")
+    assert len(chats(server)) - asked == sum(len(t.steps) for t in validation)
