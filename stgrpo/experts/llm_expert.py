@@ -181,7 +181,7 @@ def summary(kitchens: Sequence[Kitchen]) -> dict[str, object]:
     """How the sampling went.
 
     Returns:
-      kitchens, episodes, successes; too_long: successes that did not count; kept, with their mean_steps, and mean_excess
+      kitchens, episodes, successes; too_long: successes that did not count; kept, with their mean_steps and mean_excess
       above the optimum; excess: how many kept ones are how many steps above it; failures: how many episodes ended in
       which way.
     """
