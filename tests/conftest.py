@@ -31,6 +31,15 @@ def traces_dir() -> pathlib.Path:
 
 
 @pytest.fixture(scope="session")
+def vllm_python() -> str:
+    """An interpreter that has vLLM: $VLLM_PYTHON, or that of the environment .venv-vllm."""
+    python = os.environ.get("VLLM_PYTHON") or str(REPOSITORY / ".venv-vllm" / "bin" / "python")
+    if not pathlib.Path(python).is_file():
+        pytest.skip(f"no vLLM: {python} is not there")
+    return python
+
+
+@pytest.fixture(scope="session")
 def tiny_shape():
     """A decoder small enough to compile in a second, with grouped heads, biases and a tied head."""
     from stgrpo.models.shapes import ModelShape
