@@ -66,7 +66,7 @@ def base() -> ConfigDict:
     c.client.concurrency = 32  # episodes played at one time, with one request each
     c.client.requests_per_minute = 0.0  # evenly spaced; 0: no limit
     c.client.timeout = 120.0  # seconds for an answer
-    c.client.retries = 5  # after broken connections and answers 429 and 503
+    c.client.retries = 5  # after broken connections and answers 429, 502, 503 and 504
     c.client.key_variable = ""  # environment variable that holds the API key; the key itself is stored nowhere
     c.client.prompt_price = 0.0  # of a million tokens, in any currency; 0: cost is counted in tokens alone
     c.client.completion_price = 0.0

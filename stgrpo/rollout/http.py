@@ -1,10 +1,10 @@
 """JSON over HTTP, from many threads to one server or several: retries, time limits, back-pressure, one-line errors.
 
-- A call goes to the least busy address. One that failed or asked for time (429, 503) rests, for all threads: meanwhile
+- A call goes to the least busy address. One that failed or asked for time rests, for all threads: meanwhile
   the others are asked; where there is no other, callers wait.
-- Connection errors, 429 and 503 are tried again after an exponentially growing time with jitter, never before the
-  server's own Retry-After. A connection may break after the server began to work, so whatever must not be done twice is
-  called with `retry=False`.
+- Connection errors and the answers 429, 502, 503 and 504 are tried again after an exponentially growing time with
+  jitter, never before the server's own Retry-After. A connection may break after the server began to work, so whatever
+  must not be done twice is called with `retry=False`.
 - Every attempt has a time limit. A server that exceeds it hangs: that is not tried again.
 """
 
@@ -23,7 +23,7 @@ import httpx2
 
 from stgrpo.errors import RequestRefused, ServerError
 
-BUSY = (429, 503)
+BUSY = (429, 502, 503, 504)  # 502 and 504 are what a gateway says whose server restarts
 CONNECT_SECONDS = 10.0
 # Below the 5 s after which uvicorn closes an idle connection, so that no request meets one that is being closed.
 IDLE_SECONDS = 4.0

@@ -17,6 +17,7 @@ from stgrpo.evaluation.files import Evaluation, list_evaluations, read_evaluatio
 from stgrpo.evaluation.journal import Journal, usage
 from stgrpo.evaluation.records import Episode
 from stgrpo.react.prompt import PromptStyle
+from stgrpo.report.results import STAGE_LABELS
 from stgrpo.rollout.base import SamplingParams
 from stgrpo.rollout.chat import ChatPolicy, Constraint, server_addresses
 from stgrpo.rollout.http import ClientSettings, HttpClient
@@ -27,9 +28,15 @@ from stgrpo.stages.evaluate import Suite, play_settings, suite_problems, suites
 
 
 def policy_name(config: ConfigDict) -> str:
-    """The name of a served policy in files: letters, digits, dots and dashes, with "-constrained" where it is."""
-    name = config.policy.name or config.policy.model.rstrip("/").rpartition("/")[2]
-    name = re.sub(r"[^A-Za-z0-9.]+", "-", name).strip("-.")
+    """The name of a served policy in files: letters, digits, dots and dashes, with "-constrained" where it is.
+
+    Raises:
+      UserError: it would be that of a policy of the work directory.
+    """
+    given = config.policy.name or config.policy.model.rstrip("/").rpartition("/")[2]
+    name = re.sub(r"[^A-Za-z0-9.]+", "-", given).strip("-.")
+    if not name or name.lower() in STAGE_LABELS:
+        raise UserError(f"policy.name={given!r} cannot name a served model's results: give another, such as qwen-7b")
     return name + ("-constrained" if config.evaluation.constrain_action else "")
 
 

@@ -44,7 +44,9 @@ def test_an_answer_without_content_is_empty(serve):
         assert http.post("/pause", {}) == {}
 
 
-@pytest.mark.parametrize("failure", [(503, {}, b"busy"), (429, {}, {"error": "slow down"}), None])
+@pytest.mark.parametrize(
+    "failure", [(503, {}, b"busy"), (502, {}, b""), (504, {}, b""), (429, {}, {"error": "slow down"}), None]
+)
 def test_what_may_pass_is_tried_again(serve, failure):
     server = serve(after([failure] * 3))
     with client(server.address) as http:

@@ -261,6 +261,13 @@ def test_a_served_baseline_stands_beside_our_policies(expert, tmp_path, capsys):
     assert call("collect", *ours) == 0  # the work directory is still that of our own policies
 
 
+@pytest.mark.parametrize("name", ["sft", "GRPO", "/", "--"])
+def test_a_served_model_cannot_take_the_name_of_a_policy_of_ours(name, expert, tmp_path, capsys):
+    server = expert()
+    assert evaluate(server, tmp_path / "w", f"--config.policy.name={name}") == 2
+    assert f"policy.name={name!r} cannot name" in capsys.readouterr().err and not server.requests
+
+
 def test_the_key_goes_to_the_server_and_nowhere_else(expert, tmp_path, capsys, monkeypatch):
     key = "sk-do-not-tell"
     monkeypatch.setenv("MY_KEY", key)
