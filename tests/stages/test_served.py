@@ -344,3 +344,25 @@ def test_what_the_learner_has_no_room_for_is_not_kept(expert, tmp_path, capsys):
     assert (facts["kept"], facts["episodes"]) == (3, 3)
     validation = read_trajectories(tmp_path / "c" / "data" / "burger" / "validation.jsonl")
     assert len(chats(server)) - asked == sum(len(t.steps) for t in validation)
+
+
+@pytest.mark.slow
+def test_what_a_suboptimal_expert_does_is_learned_from(expert, optimal, tmp_path):
+    """SFT and GRPO on trajectories that wait once on their way: longer than the optimum, and valid."""
+
+    def waits_at_first(body, number):
+        assert len(body["messages"]) in (2, 4)
+        return "Reasoning: I look around first.\nAction: Do nothing" if len(body["messages"]) == 2 else None
+
+    workdir = tmp_path / "w"
+    server = expert(waits_at_first)
+    assert collect(server, workdir) == 0
+    collected = read_trajectories(workdir / "data" / "burger" / "train.jsonl")
+    assert all(t.steps[0].action == "Do nothing" not in t.steps[0].optimal_actions for t in collected)
+    assert all(t.steps[1].distance == t.steps[0].distance == len(t.steps) - 1 for t in collected)
+    facts = json.loads((workdir / "expert" / "burger" / "train.json").read_text())
+    assert facts["excess"] == {"1": 3}
+    for stage in ("sft", "grpo"):
+        assert call(stage, SMOKE, f"--workdir={workdir}", *EXPERT, f"--config.expert.server={server.address}") == 0
+    rows = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows if row["stage"] == "grpo"] == [1, 2, 3, 4, 5, 6]
