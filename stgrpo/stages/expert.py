@@ -73,7 +73,7 @@ def sample_expert(config: ConfigDict, workdir: WorkDir, task: str, split: str, c
     facts = summary(kitchens) | _usage(config, journal)
     write_atomically(path.with_suffix(".json"), json.dumps(facts, indent=2) + "\n")
     journal.close()
-    _report(config, task, split, facts, journal, count)
+    _report(config, f"collect {task} {split}", facts, journal, count)
     for kitchen in kitchens:
         if kitchen.kept is not None:
             yield trajectory(kitchen, kitchen.kept)
@@ -126,8 +126,7 @@ def _usage(config: ConfigDict, journal: Journal) -> dict[str, object]:
     return {"model": config.expert.model, "usage": dataclasses.asdict(used), "cost": cost or None}
 
 
-def _report(config: ConfigDict, task: str, split: str, facts: dict[str, object], journal: Journal, count: int) -> None:
-    label = f"collect {task} {split}"
+def _report(config: ConfigDict, label: str, facts: dict[str, object], journal: Journal, count: int) -> None:
     say(
         f"{label}: {facts['kept']} of {facts['kitchens']} kitchens solved in {facts['episodes']} tries, "
         f"{spent(config, list(journal.episodes.values()))}"
