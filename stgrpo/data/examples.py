@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Protocol
 
 import numpy as np
@@ -11,13 +12,15 @@ from stgrpo.errors import UserError
 from stgrpo.react.prompt import Message, PromptStyle, Turn, render_messages
 from stgrpo.react.response import ParsedResponse, feedback, format_response
 
+_BATCH = 1024  # examples encoded at a time: enough for all cores, and what is between text and ids stays small
+
 
 class Encoder(Protocol):
     """What examples need of a tokenizer (`stgrpo.data.tokenizer.Tokenizer` has it)."""
 
-    def encode_prompt(self, messages: list[Message]) -> list[int]: ...
+    def encode_prompts(self, conversations: Sequence[list[Message]]) -> list[list[int]]: ...
 
-    def encode_response(self, text: str) -> list[int]: ...
+    def encode_responses(self, texts: Sequence[str]) -> list[list[int]]: ...
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,9 @@ def build_examples(
     Raises:
         UserError: if a prompt or response is longer than its limit; nothing is ever cut off. It names the longest.
     """
-    examples = [example for trajectory in trajectories for example in _examples(trajectory, tokenizer, style)]
+    turns, examples = _turns(trajectories, style), []
+    while batch := list(islice(turns, _BATCH)):
+        examples += _encode(batch, tokenizer)
     for part, limit in (("prompt", max_prompt_len), ("response", max_response_len)):
         length, longest = _longest(examples, part)
         if length > limit:
@@ -79,19 +84,23 @@ def tokenizer_texts(trajectories: Iterable[Trajectory], style: PromptStyle) -> I
             yield render_messages(trajectory.steps[0].observation, style=style, feedback=refused)[-1]["content"]
 
 
-def _examples(trajectory: Trajectory, tokenizer: Encoder, style: PromptStyle) -> Iterator[Example]:
-    last: Turn | None = None
-    for index, step in enumerate(trajectory.steps):
-        messages = render_messages(step.observation, style=style, last=last)
-        yield Example(
-            prompt_ids=tuple(tokenizer.encode_prompt(messages)),
-            response_ids=tuple(tokenizer.encode_response(format_response(step.reasoning, step.action))),
-            step=step,
-            task=trajectory.task,
-            layout=trajectory.layout,
-            index=index,
-        )
-        last = Turn(reasoning=step.reasoning, action=step.action)
+def _turns(trajectories: Iterable[Trajectory], style: PromptStyle) -> Iterator[tuple[list[Message], Trajectory, int]]:
+    """Each state's messages, the trajectory it is in, and its place there."""
+    for trajectory in trajectories:
+        last: Turn | None = None
+        for index, step in enumerate(trajectory.steps):
+            yield render_messages(step.observation, style=style, last=last), trajectory, index
+            last = Turn(reasoning=step.reasoning, action=step.action)
+
+
+def _encode(turns: Sequence[tuple[list[Message], Trajectory, int]], tokenizer: Encoder) -> list[Example]:
+    steps = [trajectory.steps[index] for _, trajectory, index in turns]
+    prompts = tokenizer.encode_prompts([messages for messages, _, _ in turns])
+    responses = tokenizer.encode_responses([format_response(step.reasoning, step.action) for step in steps])
+    return [
+        Example(tuple(prompt), tuple(response), step, trajectory.task, trajectory.layout, index)
+        for prompt, response, step, (_, trajectory, index) in zip(prompts, responses, steps, turns, strict=True)
+    ]
 
 
 def _longest(examples: list[Example], part: str) -> tuple[int, str]:

@@ -7,7 +7,7 @@ tokens ("patty1", " is at ", "table3") and the fact repeated in a reasoning is t
 
 import re
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -147,7 +147,11 @@ class Tokenizer:
 
     def encode_prompt(self, messages: list[Message]) -> list[int]:
         """The ids of a conversation through the tokenizer's own template, up to where the assistant is to speak."""
-        return list(self._template(messages, tokenize=True, add_generation_prompt=True, return_dict=False))
+        return self.encode_prompts([messages])[0]
+
+    def encode_prompts(self, conversations: Sequence[list[Message]]) -> list[list[int]]:
+        """The ids of many conversations, as `encode_prompt` gives them one by one, on all cores."""
+        return self._encode([self._template(m, tokenize=False, add_generation_prompt=True) for m in conversations])
 
     def encode_response(self, text: str) -> list[int]:
         """The ids of an assistant's turn, its end-of-turn id included.
@@ -155,7 +159,11 @@ class Tokenizer:
         After a prompt's ids they are what the template gives for the whole conversation up to that id; the headers of
         ChatML and of Llama 3 end in a token that nothing merges with. Sampled ids are never passed through this.
         """
-        return [*self.base.encode(text, add_special_tokens=False), self.end_of_turn_id]
+        return self.encode_responses([text])[0]
+
+    def encode_responses(self, texts: Sequence[str]) -> list[list[int]]:
+        """The ids of many turns, as `encode_response` gives them one by one, on all cores."""
+        return [[*ids, self.end_of_turn_id] for ids in self._encode(texts)]
 
     def decode(self, ids: Iterable[int]) -> str:
         """The text of some ids without special tokens."""
@@ -190,6 +198,16 @@ class Tokenizer:
     def vocab_size(self) -> int:
         """One more than the greatest id."""
         return max(self.base.get_vocab().values()) + 1
+
+    def _encode(self, texts: Sequence[str]) -> list[list[int]]:
+        """The ids of texts, nothing added, cut off or padded, whatever the tokenizer's file would do by itself.
+
+        It asks the tokenizer beneath that of `transformers`, whose own call also lays out masks and offsets.
+        """
+        tokenizer = self.base.backend_tokenizer
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
+        return [encoding.ids for encoding in tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)]
 
     def _template(self, messages: list[Message], **options: bool) -> "str | list[int]":
         return self.base.apply_chat_template(messages, **TEMPLATE_OPTIONS, **options)

@@ -19,11 +19,11 @@ from stgrpo.react.prompt import PromptStyle
 class Letters:
     """A tokenizer whose ids are the characters, so that examples can be read."""
 
-    def encode_prompt(self, messages: list[dict[str, str]]) -> list[int]:
-        return [ord(c) for message in messages for c in f"<{message['role']}>{message['content']}"]
+    def encode_prompts(self, conversations: list[list[dict[str, str]]]) -> list[list[int]]:
+        return [[ord(c) for m in messages for c in f"<{m['role']}>{m['content']}"] for messages in conversations]
 
-    def encode_response(self, text: str) -> list[int]:
-        return [*map(ord, text), 0]
+    def encode_responses(self, texts: list[str]) -> list[list[int]]:
+        return [[*map(ord, text), 0] for text in texts]
 
 
 def trajectory(name: str, actions: str) -> Trajectory:
@@ -56,6 +56,13 @@ def test_one_example_a_state_with_the_expert_as_history() -> None:
         ("small:1", 1, "b"),
         ("small:2", 0, "c"),
     ]
+
+
+def test_examples_do_not_depend_on_how_many_are_encoded_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    style = PromptStyle("none", "last_reasoning_action")
+    whole = build_examples(TRAJECTORIES * 3, Letters(), style, **LIMITS)
+    monkeypatch.setattr("stgrpo.data.examples._BATCH", 2)
+    assert build_examples(iter(TRAJECTORIES * 3), Letters(), style, **LIMITS) == whole and len(whole) == 9
 
 
 def test_too_long_names_the_longest() -> None:

@@ -119,6 +119,26 @@ def test_saved_folder_loads_with_auto_tokenizer(small: Tokenizer, observations: 
     assert auto.apply_chat_template(messages, add_generation_prompt=True).input_ids == small.encode_prompt(messages)
 
 
+def test_many_at_once_are_what_transformers_gives_one_by_one(
+    small: Tokenizer, observations: list[str], tmp_path: Path
+) -> None:
+    texts = [*observations[::40], RESPONSE, *ODD_TEXTS]
+    conversations = [[{"role": "system", "content": "Plan."}, {"role": "user", "content": text}] for text in texts]
+    small.save(tmp_path)
+    file = json.loads((tmp_path / "tokenizer.json").read_text())
+    file["truncation"] = {"direction": "Right", "max_length": 5, "strategy": "LongestFirst", "stride": 0}
+    file["padding"] = {"strategy": {"Fixed": 400}, "direction": "Left", "pad_to_multiple_of": None}
+    file["padding"] |= {"pad_id": 0, "pad_type_id": 0, "pad_token": "<|endoftext|>"}
+    (tmp_path / "tokenizer.json").write_text(json.dumps(file))
+    for tokenizer in (small, Tokenizer.load(tmp_path)):
+        options = {"tokenize": True, "add_generation_prompt": True, "return_dict": False}
+        theirs = [list(small.base.apply_chat_template(messages, **options)) for messages in conversations]
+        assert tokenizer.encode_prompts(conversations) == theirs
+        theirs = [small.base.encode(text, add_special_tokens=False) for text in texts]
+        assert [ids[:-1] for ids in tokenizer.encode_responses(texts)] == theirs
+        assert {ids[-1] for ids in tokenizer.encode_responses(texts)} == {small.end_of_turn_id}
+
+
 QWEN_TEMPLATE = (
     "{% if messages[0]['role'] == 'system' %}{{ '<|im_start|>system\n' + messages[0]['content'] + '<|im_end|>\n' }}"
     "{% else %}{{ '<|im_start|>system\nYou are Qwen.<|im_end|>\n' }}{% endif %}"
