@@ -48,9 +48,7 @@ def build_examples(
     Raises:
         UserError: if a prompt or response is longer than its limit; nothing is ever cut off. It names the longest.
     """
-    turns, examples = _turns(trajectories, style), []
-    while batch := list(islice(turns, _BATCH)):
-        examples += _encode(batch, tokenizer)
+    examples = _examples(trajectories, tokenizer, style)
     for part, limit in (("prompt", max_prompt_len), ("response", max_response_len)):
         length, longest = _longest(examples, part)
         if length > limit:
@@ -63,7 +61,7 @@ def build_examples(
 
 def longest_parts(trajectories: Iterable[Trajectory], tokenizer: Encoder, style: PromptStyle) -> tuple[int, int]:
     """Tokens of the longest prompt and of the longest response that `build_examples` would make."""
-    examples = [example for trajectory in trajectories for example in _examples(trajectory, tokenizer, style)]
+    examples = _examples(trajectories, tokenizer, style)
     return _longest(examples, "prompt")[0], _longest(examples, "response")[0]
 
 
@@ -82,6 +80,13 @@ def tokenizer_texts(trajectories: Iterable[Trajectory], style: PromptStyle) -> I
         for failure in ("reasoning", "action", "invalid"):
             refused = feedback(ParsedResponse(reasoning="", action="Do nothing", failure=failure))
             yield render_messages(trajectory.steps[0].observation, style=style, feedback=refused)[-1]["content"]
+
+
+def _examples(trajectories: Iterable[Trajectory], tokenizer: Encoder, style: PromptStyle) -> list[Example]:
+    turns, examples = _turns(trajectories, style), []
+    while batch := list(islice(turns, _BATCH)):
+        examples += _encode(batch, tokenizer)
+    return examples
 
 
 def _turns(trajectories: Iterable[Trajectory], style: PromptStyle) -> Iterator[tuple[list[Message], Trajectory, int]]:
