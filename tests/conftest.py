@@ -125,6 +125,7 @@ class ScriptedServer:
     def _handler(server):
         class Handler(http.server.BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+            wbufsize = -1  # head and body in one packet: the second would wait 40 ms for the first one's receipt
 
             def do_POST(self):
                 raw = self.rfile.read(int(self.headers.get("Content-Length", 0)))
@@ -143,6 +144,7 @@ class ScriptedServer:
                 self.end_headers()
                 with contextlib.suppress(BrokenPipeError, ConnectionResetError):
                     self.wfile.write(content)
+                    self.wfile.flush()
 
             do_GET = do_POST
 

@@ -15,7 +15,7 @@ from stgrpo.evaluation.episodes import EpisodeConfig
 from stgrpo.evaluation.journal import Journal, usage
 from stgrpo.evaluation.records import Episode
 from stgrpo.experts.llm_expert import Budget, Kitchen, LlmExpert, as_told, solved, summary, trajectory
-from stgrpo.react.prompt import PromptStyle, render_messages
+from stgrpo.react.prompt import render_messages
 from stgrpo.rollout.base import SamplingParams
 from stgrpo.rollout.chat import ChatPolicy
 from stgrpo.stages.common import given_tokenizer, prompt_style
@@ -51,7 +51,7 @@ def expert_episodes(config: ConfigDict) -> EpisodeConfig:
     e = config.expert
     return EpisodeConfig(
         params=SamplingParams(e.max_tokens, e.temperature, e.top_p),
-        style=PromptStyle("full", e.history),
+        style=dataclasses.replace(prompt_style(config), instructions="full", history=e.history),
         on_invalid="end",
         seed=config.seed,
     )

@@ -1,5 +1,6 @@
 """Served models: any OpenAI-compatible server plays the episodes of an evaluation, a baseline beside our policies."""
 
+import dataclasses
 import functools
 import json
 import os
@@ -16,13 +17,12 @@ from stgrpo.evaluation.episodes import EpisodeConfig, play_episodes
 from stgrpo.evaluation.files import Evaluation, list_evaluations, read_evaluation, write_evaluation
 from stgrpo.evaluation.journal import Journal, usage
 from stgrpo.evaluation.records import Episode
-from stgrpo.react.prompt import PromptStyle
 from stgrpo.report.results import STAGE_LABELS
 from stgrpo.rollout.base import SamplingParams
 from stgrpo.rollout.chat import ChatPolicy, Constraint, server_addresses
 from stgrpo.rollout.http import ClientSettings, HttpClient
 from stgrpo.rollout.parallel import parallel
-from stgrpo.stages.common import playing_environment
+from stgrpo.stages.common import playing_environment, prompt_style
 from stgrpo.stages.console import Progress, say
 from stgrpo.stages.evaluate import Suite, play_settings, suite_problems, suites
 
@@ -42,10 +42,12 @@ def policy_name(config: ConfigDict) -> str:
 
 def policy_episodes(config: ConfigDict) -> EpisodeConfig:
     """How a served policy plays."""
-    p, e = config.policy, config.evaluation
+    p, e, style = config.policy, config.evaluation, prompt_style(config)
     return EpisodeConfig(
         params=SamplingParams(config.limits.response, e.temperature, e.top_p, e.top_k),
-        style=PromptStyle(p.instructions or config.prompt.instructions, p.history or config.prompt.history),
+        style=dataclasses.replace(
+            style, instructions=p.instructions or style.instructions, history=p.history or style.history
+        ),
         on_invalid=e.on_invalid,
         retries=e.retries,
         seed=config.seed,
