@@ -4,6 +4,7 @@ import json
 import pathlib
 import pickle
 import random
+import re
 
 import pytest
 
@@ -132,21 +133,54 @@ def test_unknown_environment() -> None:
 
 
 def test_broken_environments_are_user_errors(tmp_path: pathlib.Path) -> None:
-    broken = {
-        "2 players": {**COOK_AND_CUT, "players": COOK_AND_CUT["players"] * 2},
-        "'oven'": {**COOK_AND_CUT, "stations": [{"name": "oven", "x": 0, "y": 1}]},
-        "no station is": {**COOK_AND_CUT, "stations": COOK_AND_CUT["stations"][1:]},
-        "'istasty'": {**COOK_AND_CUT, "goal": [{"predicate": "istasty", "args": ["patty"], "ids": [1]}]},
-        "goal_description": {key: value for key, value in COOK_AND_CUT.items() if key != "goal_description"},
-    }
-    for named, env in broken.items():
-        with pytest.raises(UserError, match=named):
-            load(env)
+    stove, board = COOK_AND_CUT["stations"]
+    patty = COOK_AND_CUT["items"][0]
+    robot = COOK_AND_CUT["players"][0]
+
+    def wanting(predicate: str, *pairs: tuple[str, object]) -> dict:
+        args, ids = [kind for kind, _ in pairs], [id_ for _, id_ in pairs]
+        return {"goal": [{"predicate": predicate, "args": args, "ids": ids}]}
+
+    broken = [
+        ("2 players, but exactly 1", {"players": [robot, robot]}),
+        ("0 players, but exactly 1", {"players": []}),
+        ("'direction' is missing", {"players": [{"name": "robot", "x": 0, "y": 0}]}),
+        ("malformed", {"players": [{**robot, "direction": [1]}]}),
+        ("direction of 'robot' must be two whole numbers", {"players": [{**robot, "direction": ["up", 0]}]}),
+        ("'oven' at (0, 1) is no station; did you mean 'stove'", {"stations": [{**stove, "name": "oven"}]}),
+        ("'stov' at (0, 1) is no station; did you mean 'stove'", {"stations": [{**stove, "name": "stov"}]}),
+        ("2 stations at (0, 1); leave one", {"stations": [stove, {**board, "x": 0}]}),
+        ("no station is; turn or move it", {"stations": [board]}),
+        ("'x' is missing", {"items": [{"name": "patty", "y": 1}]}),
+        ("x, y and stack-level of 'patty' must be whole numbers", {"items": [{**patty, "x": "left"}]}),
+        (
+            "unknown predicate 'iscookabel'; did you mean 'iscookable'",
+            {"items": [{**patty, "predicates": ["iscookabel"]}]},
+        ),
+        ("unknown predicate 'isstove'", {"items": [{**patty, "predicates": ["isstove"]}]}),
+        ("malformed", {"items": ["patty"]}),
+        ("goal: unknown predicate 'iscoked'; did you mean 'iscooked'", wanting("iscoked", ("patty", 1))),
+        ("goal: unknown kind 'pizza' in iscooked", wanting("iscooked", ("pizza", 1))),
+        ("atop has 1 args and 1 ids; give 2 of each (item, item)", wanting("atop", ("patty", 1))),
+        ("goal: 0 things have the id 'a'; give it to exactly one item", wanting("iscooked", ("patty", "a"))),
+        (
+            "goal: 2 things have the id 'a'",
+            {"items": [{**patty, "id": "a"}] * 2, **wanting("iscooked", ("patty", "a"))},
+        ),
+        ("goal_description 7 is no text", {"goal_description": 7}),
+    ]
+    for says, change in broken:
+        with pytest.raises(UserError, match=re.escape(says)) as caught:
+            load({**COOK_AND_CUT, **change})
+        assert "\n" not in str(caught.value)
+    for field in ("players", "goal", "goal_description"):
+        with pytest.raises(UserError, match=f"'{field}' is missing"):
+            load({key: value for key, value in COOK_AND_CUT.items() if key != field})
     path = tmp_path / "env.json"
-    with pytest.raises(UserError, match="env.json"):
-        load(path)
-    path.write_text("{")
-    with pytest.raises(UserError, match="env.json"):
-        load(path)
+    for content in (None, b"{", b"[1]", b"\xff"):
+        if content is not None:
+            path.write_bytes(content)
+        with pytest.raises(UserError, match="env.json"):
+            load(path)
     path.write_text(json.dumps(COOK_AND_CUT))
     assert load(path).goal == "Cook and cut"

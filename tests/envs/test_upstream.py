@@ -14,8 +14,7 @@ from stgrpo import envs
 from stgrpo.config import base, validate
 from stgrpo.envs.base import InvalidAction
 from stgrpo.envs.robotouille import load, make, upstream
-from stgrpo.envs.robotouille.kitchen import kitchen_from_json
-from stgrpo.envs.robotouille.kitchen_json import kitchen_to_json
+from stgrpo.envs.robotouille.kitchen_json import kitchen_from_json, kitchen_to_json
 from stgrpo.envs.robotouille.tasks import PAPER_TASKS, TASKS
 from stgrpo.envs.robotouille.upstream import UpstreamPlanner, UpstreamProblem, checkout, goal_conjunctions
 from stgrpo.errors import UserError
@@ -134,6 +133,15 @@ def test_both_engines_play_alike(installed: None, task: str, layout: str) -> Non
     assert (theirs.task, theirs.layout, theirs.goal) == (ours.task, ours.layout, ours.goal)
     assert theirs.max_steps == ours.max_steps
     _walk(ours, theirs, 20, seed=0)
+
+
+def test_of_what_is_in_the_robots_cell_it_holds_one(installed: None) -> None:
+    cell = {"x": 0, "y": 0}
+    bowl, onion, bread = ({"name": name, **cell, "stack-level": 0} for name in ("bowl", "onion", "bread"))
+    for items, containers in (([onion, bread], [bowl]), ([bread], [bowl]), ([], [bowl, {**bowl, "name": "pot"}])):
+        env = {**BUSY, "items": [*BUSY["items"], *items], "containers": [*BUSY["containers"], *containers]}
+        ours, theirs = load(env), UpstreamProblem(kitchen_from_json(env))
+        _walk(ours, theirs, 12, seed=3)
 
 
 def test_both_engines_cook_alike(installed: None) -> None:

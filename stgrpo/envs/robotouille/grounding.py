@@ -26,7 +26,7 @@ from stgrpo.envs.robotouille.domain import (
     Special,
     parse_literals,
 )
-from stgrpo.envs.robotouille.kitchen import Kitchen
+from stgrpo.envs.robotouille.kitchen import Kitchen, Thing
 
 Atom = tuple[str, tuple[str, ...]]
 SITUATION = ("loc", "nothing", "has_item", "has_container")
@@ -365,15 +365,21 @@ def _start(things: tuple, kitchen: Kitchen) -> set[Atom]:
             facts.add(("item_at", (name, by_cell[thing.x, thing.y])))
         elif type_ == "container" and (thing.x, thing.y) in by_cell:
             facts.add(("container_at", (name, by_cell[thing.x, thing.y])))
-        elif type_ in ("item", "container") and (thing.x, thing.y) == (kitchen.robot.x, kitchen.robot.y):
-            facts.add((f"has_{type_}", (robot, name)))
-    facts |= _start_stacks(things, by_cell) | _start_meals(things)
+    facts |= _start_stacks(things, by_cell) | _start_meals(things) | {_start_hand(things, kitchen.robot, robot)}
     used = {args[-1] for name, args in facts if name in ("item_at", "container_at")}
     facts |= {("station_empty", (s,)) for s in by_cell.values() if s not in used}
     facts |= {("vacant", (s,)) for s in by_cell.values() if s != by_cell[kitchen.facing]}
-    if not any(name in ("has_item", "has_container") for name, _ in facts):
-        facts.add(("nothing", (robot,)))
     return facts
+
+
+def _start_hand(things: tuple, robot: Thing, name: str) -> Atom:
+    """Returns what the robot holds: the first item in its cell, else the first container, and of others nothing."""
+    cell = (robot.x, robot.y)
+    for wanted in ("item", "container"):
+        for held, type_, thing in things:
+            if type_ == wanted and (thing.x, thing.y) == cell:
+                return f"has_{type_}", (name, held)
+    return "nothing", (name,)
 
 
 def _start_stacks(things: tuple, by_cell: Mapping[tuple[int, int], str]) -> set[Atom]:
@@ -390,7 +396,8 @@ def _start_stacks(things: tuple, by_cell: Mapping[tuple[int, int], str]) -> set[
 
 
 def _start_meals(things: tuple) -> set[Atom]:
-    containers = {(t.x, t.y): name for name, type_, t in things if type_ == "container"}
-    facts = {("in", (n, containers[t.x, t.y])) for n, type_, t in things if type_ == "meal" if (t.x, t.y) in containers}
+    containers = [(name, (t.x, t.y)) for name, type_, t in things if type_ == "container"]
+    meals = [(name, (t.x, t.y)) for name, type_, t in things if type_ == "meal"]
+    facts = {("in", (meal, container)) for meal, cell in meals for container, at in containers if at == cell}
     filled = {args[1] for _, args in facts}
-    return facts | {("container_empty", (name,)) for name in containers.values() if name not in filled}
+    return facts | {("container_empty", (name,)) for name, _ in containers if name not in filled}

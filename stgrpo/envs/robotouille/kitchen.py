@@ -1,6 +1,6 @@
 """A kitchen as written down: what stands where, who holds what, and the goal.
 
-Two notations are read: the benchmark's environment JSON, and a compact line of our own,
+Beside the benchmark's environment JSON (`kitchen_json`) there is a compact line of our own,
 
     robot 0,1 at 0,0 holding potato | table 0,0 bottombun topbun | stove 1,1 | pot 2,3
 
@@ -8,17 +8,12 @@ with a station, its cell and its stack from bottom to top in each part; predicat
 follow it in brackets, `patty(iscooked)`. The cell of the robot and the cell it faces come first.
 """
 
-import json
-import random
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
-from stgrpo.envs.robotouille.domain import KINDS, PREDICATE
+from stgrpo.envs.robotouille.domain import KINDS
 from stgrpo.errors import UserError
-
-FIELDS = {"station": "stations", "item": "items", "player": "players", "container": "containers", "meal": "meals"}
 
 
 @dataclass(frozen=True)
@@ -89,10 +84,10 @@ def parse_goal(text: str, atoms: str) -> Goal:
         predicate, _, args = word.rstrip(")").partition("(")
         pairs = [arg.partition(":") for arg in args.split(",")]
         parsed.append(GoalAtom(predicate, tuple(pair[0] for pair in pairs), tuple(pair[2] for pair in pairs)))
-    return Goal(text, _one_kind_an_id(parsed))
+    return Goal(text, one_kind_an_id(parsed))
 
 
-def _one_kind_an_id(atoms: Sequence[GoalAtom]) -> tuple[GoalAtom, ...]:
+def one_kind_an_id(atoms: Sequence[GoalAtom]) -> tuple[GoalAtom, ...]:
     """Gives a numeric id the same kind wherever it stands.
 
     The benchmark looks a variable up by its number alone: where a goal uses one number with two kinds, it means an
@@ -130,80 +125,3 @@ def parse_kitchen(text: str, goal: Goal) -> Kitchen:
         things += [_thing(word, *at, level) for level, word in enumerate(words)]
     items, containers, meals = (tuple(t for t in things if t.kind in KINDS[k]) for k in ("item", "container", "meal"))
     return Kitchen(tuple(stations), items, Thing("robot", x, y), (facing[0], facing[1]), goal, containers, meals)
-
-
-def _from_entry(entry: Mapping) -> Thing:
-    return Thing(
-        entry["name"],
-        entry["x"],
-        entry["y"],
-        entry.get("stack-level") or 0,
-        tuple(entry.get("predicates", ())),
-        str(entry.get("id", "")),
-    )
-
-
-def _read(source: Mapping | str | Path) -> Mapping:
-    if isinstance(source, Mapping):
-        return source
-    try:
-        return json.loads(Path(source).read_text(encoding="utf-8"))
-    except (OSError, json.JSONDecodeError) as error:
-        raise UserError(f"environment {str(source)!r}: {error}; give the path of an environment JSON") from error
-
-
-def _draw_wildcards(fields: Mapping[str, tuple[Thing, ...]], seed: int) -> dict[str, tuple[Thing, ...]]:
-    """Makes each thing that is called by its type alone ("station", "item", "container") one of a kind of this type."""
-    rng = random.Random(f"wildcards/{seed}")  # a string seeds alike on every platform
-    return {
-        type_: tuple(replace(t, kind=rng.choice(KINDS[type_])) if t.kind == type_ else t for t in things)
-        for type_, things in fields.items()
-    }
-
-
-def kitchen_from_json(source: Mapping | str | Path, *, seed: int = 0) -> Kitchen:
-    """Reads an environment in the benchmark's JSON format, from a dict or a file.
-
-    Args:
-        source: its content, or the path of the file.
-        seed: of the kinds of wildcards; without them it has no effect.
-
-    Raises:
-        UserError: it is not such an environment, or needs what this engine does not have (a second player).
-    """
-    data = _read(source)
-    try:
-        fields = {type_: tuple(map(_from_entry, data.get(name) or ())) for type_, name in FIELDS.items()}
-        direction = data["players"][0]["direction"] if data["players"] else (0, 0)
-        atoms = [GoalAtom(g["predicate"], tuple(g["args"]), tuple(map(str, g["ids"]))) for g in data["goal"]]
-        goal = Goal(data["goal_description"], _one_kind_an_id(atoms))
-    except (KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"environment JSON: {error!r} is missing or malformed; see the benchmark's examples") from error
-    if len(fields["player"]) != 1:
-        raise UserError(f"environment JSON: {len(fields['player'])} players, but exactly 1 is supported; leave one")
-    fields = _draw_wildcards(fields, seed)
-    robot = fields["player"][0]
-    kitchen = Kitchen(
-        fields["station"],
-        fields["item"],
-        robot,
-        (robot.x + direction[0], robot.y + direction[1]),
-        goal,
-        fields["container"],
-        fields["meal"],
-    )
-    _check(kitchen)
-    return kitchen
-
-
-def _check(kitchen: Kitchen) -> None:
-    for name, type_, thing in kitchen.things():
-        if thing.kind not in KINDS[type_]:
-            valid = ", ".join(KINDS[type_])
-            raise UserError(f"environment JSON: {thing.kind!r} ({name}) is no {type_}; use one of {valid}")
-    for predicate in [a.predicate for a in kitchen.goal.atoms] + [p for t in kitchen.items for p in t.predicates]:
-        if predicate not in PREDICATE:
-            raise UserError(f"environment JSON: unknown predicate {predicate!r}; use one of {', '.join(PREDICATE)}")
-    cells = {(station.x, station.y) for station in kitchen.stations}
-    if kitchen.facing not in cells:
-        raise UserError(f"environment JSON: the robot faces {kitchen.facing}, where no station is; turn or move it")

@@ -1,8 +1,123 @@
-"""A kitchen in the benchmark's own notation, which its builder reads: the way back from `kitchen_from_json`."""
+"""A kitchen in the benchmark's own notation, its environment JSON: read, checked and written."""
 
-from stgrpo.envs.robotouille.kitchen import Kitchen, Thing
+import json
+import random
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from stgrpo.envs.robotouille.domain import KINDS, PREDICATE
+from stgrpo.envs.robotouille.kitchen import Goal, GoalAtom, Kitchen, Thing, one_kind_an_id
+from stgrpo.errors import UserError, nearest
 
 Entry = dict[str, object]
+FIELDS = {"station": "stations", "item": "items", "player": "players", "container": "containers", "meal": "meals"}
+EXAMPLES = "see the benchmark's environments/env_generator/examples"
+
+
+def kitchen_from_json(source: Mapping | str | Path, *, seed: int = 0) -> Kitchen:
+    """Reads an environment in the benchmark's JSON format, from a dict or a file.
+
+    Args:
+        source: its content, or the path of the file.
+        seed: of the kinds of wildcards; without them it has no effect.
+
+    Raises:
+        UserError: it is not such an environment, or needs what this engine does not have (a second player).
+    """
+    data = _read(source)
+    try:
+        fields = {type_: tuple(map(_thing, data.get(name) or ())) for type_, name in FIELDS.items()}
+        turned = [_direction(entry) for entry in data["players"]]
+        atoms = [GoalAtom(g["predicate"], tuple(g["args"]), tuple(map(str, g["ids"]))) for g in data["goal"]]
+        text = data["goal_description"]
+    except KeyError as error:
+        raise UserError(f"environment JSON: {error} is missing; {EXAMPLES}") from error
+    except (TypeError, AttributeError, ValueError) as error:
+        raise UserError(f"environment JSON: malformed ({error}); {EXAMPLES}") from error
+    if len(turned) != 1:
+        raise UserError(f"environment JSON: {len(turned)} players, but exactly 1 is supported; leave one")
+    fields = _draw_wildcards(fields, seed)
+    for error in (*_things_errors(fields), *_goal_errors(atoms, text, fields)):
+        raise UserError(f"environment JSON: {error}")
+    (robot,), ((dx, dy),) = fields["player"], turned
+    facing, goal = (robot.x + dx, robot.y + dy), Goal(text, one_kind_an_id(atoms))
+    if facing not in {(station.x, station.y) for station in fields["station"]}:
+        raise UserError(f"environment JSON: the robot faces {facing}, where no station is; turn or move it")
+    return Kitchen(fields["station"], fields["item"], robot, facing, goal, fields["container"], fields["meal"])
+
+
+def _read(source: Mapping | str | Path) -> Mapping:
+    if isinstance(source, Mapping):
+        return source
+    try:
+        data = json.loads(Path(source).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"environment {str(source)!r}: {error}; give the path of an environment JSON") from error
+    if not isinstance(data, Mapping):
+        raise UserError(f"environment {str(source)!r}: holds a {type(data).__name__}, not an object; {EXAMPLES}")
+    return data
+
+
+def _thing(entry: Mapping) -> Thing:
+    level = entry.get("stack-level") or 0
+    if not all(type(number) is int for number in (entry["x"], entry["y"], level)):
+        raise TypeError(f"x, y and stack-level of {entry['name']!r} must be whole numbers")
+    predicates = tuple(entry.get("predicates") or ())
+    return Thing(entry["name"], entry["x"], entry["y"], level, predicates, str(entry.get("id", "")))
+
+
+def _direction(entry: Mapping) -> tuple[int, int]:
+    x, y = entry["direction"]
+    if not type(x) is type(y) is int:
+        raise TypeError(f"the direction of {entry['name']!r} must be two whole numbers")
+    return x, y
+
+
+def _draw_wildcards(fields: Mapping[str, tuple[Thing, ...]], seed: int) -> dict[str, tuple[Thing, ...]]:
+    """Makes each thing that is called by its type alone ("station", "item", "container") one of a kind of this type."""
+    rng = random.Random(f"wildcards/{seed}")  # a string seeds alike on every platform
+    return {
+        type_: tuple(replace(t, kind=rng.choice(KINDS[type_])) if t.kind == type_ else t for t in things)
+        for type_, things in fields.items()
+    }
+
+
+def _things_errors(fields: Mapping[str, tuple[Thing, ...]]) -> Iterator[str]:
+    for type_, things in fields.items():
+        unary = [predicate.name for predicate in PREDICATE.values() if predicate.types == (type_,)]
+        for thing in things:
+            where = f"at ({thing.x}, {thing.y})"
+            if thing.kind not in KINDS[type_]:
+                yield f"{thing.kind!r} {where} is no {type_}; {nearest(thing.kind, KINDS[type_])}"
+            for predicate in thing.predicates:
+                if predicate not in unary:
+                    yield f"{thing.kind} {where}: unknown predicate {predicate!r}; {nearest(predicate, unary)}"
+    cells = Counter((station.x, station.y) for station in fields["station"])
+    yield from (f"{count} stations at {cell}; leave one" for cell, count in cells.items() if count > 1)
+
+
+def _goal_errors(atoms: list[GoalAtom], text: object, fields: Mapping[str, tuple[Thing, ...]]) -> Iterator[str]:
+    if not isinstance(text, str):
+        yield f"goal_description {text!r} is no text; say in words what the goal is"
+    types = {kind: type_ for type_, kinds in KINDS.items() for kind in (type_, *kinds)}
+    for atom in atoms:
+        predicate = PREDICATE.get(atom.predicate)
+        if predicate is None:
+            yield f"goal: unknown predicate {atom.predicate!r}; {nearest(atom.predicate, PREDICATE)}"
+        elif not len(atom.kinds) == len(atom.ids) == len(predicate.types):
+            yield (
+                f"goal: {atom.predicate} has {len(atom.kinds)} args and {len(atom.ids)} ids; "
+                f"give {len(predicate.types)} of each ({', '.join(predicate.types)})"
+            )
+        for kind, id_ in zip(atom.kinds, atom.ids, strict=False):
+            if kind not in types:
+                yield f"goal: unknown kind {kind!r} in {atom.predicate}; {nearest(kind, types)}"
+                continue
+            owners = [t for things in fields.values() for t in things if t.id == id_]
+            if not id_.isdigit() and (len(owners) != 1 or owners[0] not in fields[types[kind]]):
+                yield f"goal: {len(owners)} things have the id {id_!r}; give it to exactly one {types[kind]}"
 
 
 def kitchen_to_json(kitchen: Kitchen) -> dict[str, object]:
