@@ -20,6 +20,7 @@ import numpy as np
 from stgrpo.data.tokenizer import Tokenizer
 from stgrpo.errors import UserError
 from stgrpo.models.huggingface_config import config_json, end_tokens, read_json, write_json
+from stgrpo.models.lora import layer_weight
 from stgrpo.models.shapes import ModelShape, layer_specs, top_specs
 from stgrpo.models.transformer import Transformer
 
@@ -197,23 +198,32 @@ def named_tensors(params: Transformer, dtype: str = "float32") -> Iterator[tuple
     """
     ahead: list[tuple[str, jax.Array]] = []
     for tensor in tensors(params.shape):
-        leaf = getattr(params if tensor.layer is None else params.layers, tensor.ours)[...]
         layer = None if tensor.layer is None else np.int32(tensor.layer)
-        ahead.append((tensor.name, _reordered(leaf, layer, tuple(tensor.order), tensor.shape, dtype)))
+        array = _reordered(params, layer, tensor.ours, order=tuple(tensor.order), shape=tensor.shape, dtype=dtype)
+        ahead.append((tensor.name, array))
         if len(ahead) > 1:
             name, array = ahead.pop(0)
             yield name, np.asarray(array)
     yield from ((name, np.asarray(array)) for name, array in ahead)
 
 
-@functools.partial(jax.jit, static_argnames=("order", "shape", "dtype"))
+@functools.partial(jax.jit, static_argnames=("ours", "order", "shape", "dtype"))
 def _reordered(
-    values: jax.Array, layer: np.int32 | None, order: tuple[int, ...], shape: tuple[int, ...], dtype: str
+    params: Transformer,
+    layer: np.int32 | None,
+    ours: str,
+    *,
+    order: tuple[int, ...],
+    shape: tuple[int, ...],
+    dtype: str,
 ) -> jax.Array:
-    if layer is not None:
-        values = jax.lax.dynamic_index_in_dim(values, layer, keepdims=False)
-    values = values.astype(dtype).transpose(order).reshape(shape)
+    values = _values(params, layer, ours).astype(dtype).transpose(order).reshape(shape)
     return jnp.where(values == 0, 0, values)
+
+
+def _values(params: Transformer, layer: int | np.int32 | None, ours: str) -> jax.Array:
+    """One parameter, of one layer where it is stacked, with its adapter added."""
+    return getattr(params, ours)[...] if layer is None else layer_weight(params.layers, ours, layer)
 
 
 def _open(folder: Path, stack: contextlib.ExitStack) -> dict[str, "PySafeSlice"]:  # noqa: F821
@@ -289,9 +299,7 @@ def _load(mine: list[Tensor], sources: Mapping, leaf: jax.ShapeDtypeStruct) -> j
 
 
 def _fetch(params: Transformer, tensor: Tensor, dtype: jnp.dtype) -> np.ndarray:
-    values = getattr(params if tensor.layer is None else params.layers, tensor.ours)[...]
-    values = values if tensor.layer is None else values[tensor.layer]
-    return tensor.write(np.asarray(values)).astype(dtype)
+    return tensor.write(np.asarray(_values(params, tensor.layer, tensor.ours))).astype(dtype)
 
 
 def _shards(wanted: list[Tensor], itemsize: int, limit: int) -> Iterator[list[Tensor]]:

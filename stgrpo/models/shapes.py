@@ -4,7 +4,7 @@ Abstract shapes, shardings, initial values and the Hugging Face names are all de
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import jax
 import jax.numpy as jnp
@@ -129,6 +129,27 @@ def layer_specs(shape: ModelShape) -> Mapping[str, ParameterSpec]:
         name: dataclasses.replace(spec, shape=(c.depth, *spec.shape), axes=("layers", *spec.axes))
         for name, spec in specs.items()
     }
+
+
+# The linear maps of a layer, and how many axes of each are inputs.
+LINEAR = {"q": 1, "k": 1, "v": 1, "o": 2, "gate": 1, "up": 1, "down": 1}
+
+
+def adapter_specs(shape: ModelShape, rank: int, targets: Iterable[str] = LINEAR) -> Mapping[str, ParameterSpec]:
+    """The low-rank pair of each target in all layers: NAME_a [L, inputs, rank] and NAME_b [L, rank, outputs]."""
+    specs, layers = {}, layer_specs(shape)
+    for name in targets:
+        whole, cut = layers[name], 1 + LINEAR[name]
+        inputs, outputs = whole.axes[1:cut], whole.axes[cut:]
+        a_axes, b_axes = ("layers", *inputs, _rank_axis(inputs)), ("layers", _rank_axis(outputs), *outputs)
+        specs[f"{name}_a"] = ParameterSpec((*whole.shape[:cut], rank), a_axes, whole.fan_in)
+        specs[f"{name}_b"] = ParameterSpec((whole.shape[0], rank, *whole.shape[cut:]), b_axes)
+    return specs
+
+
+def _rank_axis(others: tuple[str, ...]) -> str:
+    """The rank is cut as the width would be, in the half of a pair that does not have the width."""
+    return "rank" if "embed" in others else "rank_for_embed"
 
 
 def top_specs(shape: ModelShape) -> Mapping[str, ParameterSpec]:

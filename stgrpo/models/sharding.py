@@ -10,7 +10,7 @@ import jax
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from stgrpo.errors import UserError
-from stgrpo.models.shapes import ModelShape, ParameterSpec, layer_specs, top_specs
+from stgrpo.models.shapes import ModelShape, ParameterSpec, adapter_specs, layer_specs, top_specs
 
 MESH_AXES = ("data", "fsdp", "tensor")
 BATCH_AXES = ("data", "fsdp")
@@ -27,6 +27,8 @@ RULES: dict[str, str | tuple[str, ...] | None] = {
     "head_dim": None,
     "mlp": "tensor",
     "norm": None,
+    "rank": None,
+    "rank_for_embed": "fsdp",
 }
 
 
@@ -67,7 +69,7 @@ def tree_shardings(tree: object, shape: ModelShape, mesh: Mesh) -> object:
     A leaf is known by the last name on its path. One that lacks an axis of its parameter, since it is a mean over it,
     is cut along the others as the parameter is; one that is no parameter at all (a step, a count) is replicated.
     """
-    specs = {**top_specs(shape), **layer_specs(shape)}
+    specs = {**top_specs(shape), **layer_specs(shape), **adapter_specs(shape, rank=1)}
 
     def place(path, leaf):
         names = [k.name for k in path if isinstance(k, jax.tree_util.GetAttrKey) and k.name in specs]
@@ -75,6 +77,12 @@ def tree_shardings(tree: object, shape: ModelShape, mesh: Mesh) -> object:
         return NamedSharding(mesh, _fit(leaf.shape, axes, mesh) if axes else PartitionSpec())
 
     return jax.tree_util.tree_map_with_path(place, tree)
+
+
+def abstract_tree(tree: object, shape: ModelShape, mesh: Mesh) -> object:
+    """A tree of shapes and dtypes with the shardings of `tree_shardings`, for arrays to be read onto."""
+    shardings = tree_shardings(tree, shape, mesh)
+    return jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), tree, shardings)
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:

@@ -21,7 +21,7 @@ from stgrpo.models.attention import (
     rotary_frequencies,
     rotate,
 )
-from stgrpo.models.shapes import ModelShape, ParameterSpec, layer_specs, top_specs
+from stgrpo.models.shapes import LINEAR, ModelShape, ParameterSpec, layer_specs, top_specs
 from stgrpo.models.sharding import constrain_batch
 
 Carry = TypeVar("Carry")
@@ -39,28 +39,29 @@ class Layers(nnx.Module):
     """The parameters of all layers on one leading axis; inside the scan, those of one layer."""
 
     def __init__(self, shape: ModelShape, key: jax.Array):
-        _declare(self, layer_specs(shape), key)
+        declare(self, layer_specs(shape), key)
 
     def __call__(self, x_BSD: jax.Array, rope: tuple[jax.Array, jax.Array], attend: Attend, eps: float):
         """One pre-norm block. `attend` gets queries and the new keys and values, and returns what the scan keeps."""
-        dtype = x_BSD.dtype
         with jax.named_scope("attention"):
             h = rms_norm(x_BSD, self.attention_norm[...], eps)
-            q, k, v = (self._project(h, name, dtype) for name in ("q", "k", "v"))
+            q, k, v = (self._linear(h, name) for name in ("q", "k", "v"))
             if hasattr(self, "q_norm"):
                 q, k = rms_norm(q, self.q_norm[...], eps), rms_norm(k, self.k_norm[...], eps)
             out, kept = attend(rotate(q, rope), KeyValues(rotate(k, rope), v))
-            x_BSD += jnp.einsum("bsnh,nhd->bsd", out, self.o[...].astype(dtype))
+            x_BSD += self._linear(out, "o")
         with jax.named_scope("mlp"):
             h = rms_norm(x_BSD, self.mlp_norm[...], eps)
-            gate = jax.nn.silu(h @ self.gate[...].astype(dtype)) * (h @ self.up[...].astype(dtype))
-            x_BSD += gate @ self.down[...].astype(dtype)
+            x_BSD += self._linear(jax.nn.silu(self._linear(h, "gate")) * self._linear(h, "up"), "down")
         return x_BSD, kept
 
-    def _project(self, h_BSD: jax.Array, name: str, dtype: jnp.dtype) -> jax.Array:
-        out = jnp.einsum("bsd,dnh->bsnh", h_BSD, getattr(self, name)[...].astype(dtype))
+    def _linear(self, x: jax.Array, name: str) -> jax.Array:
+        """One linear map, with its bias and its adapter (`models.lora`) where it has them, in its input's dtype."""
+        out = jnp.tensordot(x, getattr(self, name)[...].astype(x.dtype), LINEAR[name])
+        if hasattr(self, "adapters") and self.adapters.has(name):
+            out += self.adapters.change(x, name)
         if hasattr(self, name + "_bias"):
-            out += getattr(self, name + "_bias")[...].astype(dtype)
+            out += getattr(self, name + "_bias")[...].astype(x.dtype)
         return out
 
 
@@ -72,7 +73,7 @@ class Transformer(nnx.Module):
         top_key, layer_key = jax.random.split(key)
         self.shape = nnx.static(shape)
         self.remat = nnx.static(remat)
-        _declare(self, top_specs(shape), top_key)
+        declare(self, top_specs(shape), top_key)
         self.layers = Layers(shape, layer_key)
 
     @property
@@ -161,6 +162,7 @@ def dense_hidden(model: Transformer, tokens_BS: jax.Array, dtype=jnp.float32) ->
     return model.hidden(tokens_BS, positions_BS, lambda q, kv: (attend_causal(q, kv), None), dtype=dtype)[0]
 
 
-def _declare(module: nnx.Module, specs: Mapping[str, ParameterSpec], key: jax.Array) -> None:
+def declare(module: nnx.Module, specs: Mapping[str, ParameterSpec], key: jax.Array) -> None:
+    """Gives a module the parameters of a table, at their start."""
     for (name, spec), k in zip(specs.items(), jax.random.split(key, len(specs)), strict=True):
         setattr(module, name, nnx.Param(spec.initial(k)))

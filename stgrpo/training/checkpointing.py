@@ -17,6 +17,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from stgrpo.errors import DamagedCheckpoint, UserError
+from stgrpo.models.lora import Adapters, Lora
 from stgrpo.models.shapes import ModelShape
 from stgrpo.models.transformer import Transformer
 from stgrpo.training.step import TrainState
@@ -41,6 +42,8 @@ class Record:
       position: where the data goes on.
       reference: fingerprint of the frozen reference; empty for SFT.
       fingerprint: of the parameters, see `fingerprint`.
+      lora: how the adapters are made that are all the checkpoint holds; None where it holds the whole model.
+      base: identity of the frozen model under them.
     """
 
     stage: str
@@ -52,6 +55,13 @@ class Record:
     position: int = 0
     reference: str = ""
     fingerprint: str = ""
+    lora: Lora | None = None
+    base: str = ""
+
+    @property
+    def identity(self) -> str:
+        """Of the policy, as a base or a reference: its fingerprint, after that of the base under its adapters."""
+        return f"{self.base}+{self.fingerprint}" if self.lora else self.fingerprint
 
 
 class Checkpoints:
@@ -87,6 +97,8 @@ class Checkpoints:
 
     def restore(self, abstract: TrainState) -> tuple[TrainState, Record] | None:
         """The newest undamaged checkpoint, on the shardings of `abstract`; None where none was written.
+
+        A frozen base is not in it: the state has none.
 
         Raises:
           DamagedCheckpoint: there are some and none can be read. To start anew is for the user to decide.
@@ -134,8 +146,11 @@ def load_record(folder: Path) -> Record:
         raise DamagedCheckpoint(f"{file} is damaged ({_reason(error)}): use another step") from error
 
 
-def load_params(folder: Path, abstract: Transformer) -> Transformer:
-    """The parameters of one step folder, on the shardings of `abstract`.
+Params = TypeVar("Params", Transformer, Adapters)
+
+
+def load_params(folder: Path, abstract: Params) -> Params:
+    """The parameters of one step folder, the whole model or its adapters, with the shardings and dtypes of `abstract`.
 
     Raises:
       DamagedCheckpoint: they are damaged or of another shape.
@@ -143,13 +158,29 @@ def load_params(folder: Path, abstract: Transformer) -> Transformer:
     record = load_record(folder)
     checkpointer = ocp.StandardCheckpointer()
     try:
-        restored = checkpointer.restore(folder.absolute() / "params", to_dict(abstract))
-        return _checked(from_dict(abstract, restored), record.fingerprint)
+        whole = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, jnp.float32, sharding=x.sharding), abstract)
+        restored = checkpointer.restore(folder.absolute() / "params", to_dict(whole))
+        params = _checked(from_dict(abstract, restored), record.fingerprint)
     except DAMAGE as error:
         reason = _reason(error)
         raise DamagedCheckpoint(f"the parameters in {folder} cannot be read ({reason}): use another step") from error
     finally:
         checkpointer.close()
+    return place(params, abstract)
+
+
+def place(params: Params, abstract: Params) -> Params:
+    """Parameters in the form, dtypes and shardings of `abstract`, one at a time; those that change are used up."""
+
+    def one(leaf: jax.Array, wanted: jax.ShapeDtypeStruct) -> jax.Array:
+        if leaf.dtype == wanted.dtype and leaf.sharding.is_equivalent_to(wanted.sharding, leaf.ndim):
+            return leaf
+        placed = jax.device_put(leaf.astype(wanted.dtype), wanted.sharding)
+        leaf.delete()
+        return placed
+
+    leaves, form = jax.tree.flatten(abstract)
+    return form.unflatten(map(one, jax.tree.leaves(params), leaves))
 
 
 def step_folders(folder: Path) -> list[Path]:
@@ -244,7 +275,9 @@ def _reason(error: BaseException) -> str:
 
 
 def _record(values: Mapping[str, object]) -> Record:
-    return Record(**{**values, "shape": ModelShape.from_dict(values["shape"])})
+    lora = values.get("lora")
+    lora = Lora(**{**lora, "targets": tuple(lora["targets"])}) if lora else None
+    return Record(**{**values, "shape": ModelShape.from_dict(values["shape"]), "lora": lora})
 
 
 def host_scalars(metrics: Mapping[str, jax.Array]) -> dict[str, float]:

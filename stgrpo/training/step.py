@@ -8,8 +8,9 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
 
+from stgrpo.models.lora import Adapters, Lora, adapted, frozen
 from stgrpo.models.shapes import ModelShape
-from stgrpo.models.sharding import batch_sharding, replicated, tree_shardings
+from stgrpo.models.sharding import abstract_tree, batch_sharding, replicated
 from stgrpo.models.transformer import Transformer, row_hidden
 from stgrpo.training.grpo import GroupBatch, GrpoLoss, policy_loss
 from stgrpo.training.logprobs import batch_logprobs, token_logprobs
@@ -19,16 +20,29 @@ from stgrpo.training.packing import Batch
 
 @dataclasses.dataclass(frozen=True)
 class TrainState:
-    """What training changes: parameters, optimiser state, and the number of updates done."""
+    """What training changes: parameters, optimiser state, and the number of updates done.
 
-    params: Transformer
+    Attributes:
+      params: what is trained, the whole model or the adapters of one.
+      opt_state: of these.
+      step: updates done.
+      base: the frozen model under the adapters, handed on unchanged; None where the whole model is trained.
+    """
+
+    params: Transformer | Adapters
     opt_state: optax.OptState
     step: jax.Array
+    base: Transformer | None = None
+
+    @property
+    def policy(self) -> Transformer:
+        """The model in training, its adapters in place."""
+        return self.params if self.base is None else adapted(self.base, self.params)
 
 
-jax.tree_util.register_dataclass(TrainState, ["params", "opt_state", "step"], [])
+jax.tree_util.register_dataclass(TrainState, ["params", "opt_state", "step", "base"], [])
 
-LossFn = Callable[[Transformer, Batch], tuple[jax.Array, dict[str, jax.Array]]]
+LossFn = Callable[[Transformer | Adapters, Batch], tuple[jax.Array, dict[str, jax.Array]]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,6 +56,7 @@ class Steps:
       logprobs: (Transformer, Batch) -> log-probabilities of the reference or the old policy, laid out as the batch's
         loss terms.
       abstract: the TrainState as shapes with shardings.
+      model: the model that `start` takes, likewise.
       mesh: of all of them.
     """
 
@@ -50,6 +65,7 @@ class Steps:
     update: Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]]
     logprobs: Callable[[Transformer, Batch], jax.Array]
     abstract: TrainState
+    model: Transformer
     mesh: Mesh
 
 
@@ -89,7 +105,7 @@ def grpo_loss(
     return policy_loss(logp, entropy, batch.terms, loss)
 
 
-def accumulate(loss_fn: LossFn, params: Transformer, batch: Batch, micro_batches: int):
+def accumulate(loss_fn: LossFn, params: Transformer | Adapters, batch: Batch, micro_batches: int):
     """Gradient, loss and sums of a batch taken in equal parts: the same numbers as in one piece, up to rounding."""
     grad_fn = jax.value_and_grad(loss_fn, has_aux=True)
     if micro_batches == 1:
@@ -119,6 +135,7 @@ def build_steps(
     micro_batches: int = 1,
     dtype: jnp.dtype = jnp.float32,
     remat: bool = True,
+    lora: Lora | None = None,
 ) -> Steps:
     """Compiles nothing yet: returns the jitted functions, with shardings from the table of `models.sharding`.
 
@@ -130,20 +147,27 @@ def build_steps(
       micro_batches: parts a batch is taken in.
       dtype: of the computation; parameters and optimiser state are float32.
       remat: see `Transformer`.
+      lora: trains adapters on a frozen model; None to train the model.
     """
 
     def start(model: Transformer) -> TrainState:
-        return TrainState(model, optimiser.init(model), jnp.int32(0))
+        params = model if lora is None else Adapters(shape, lora)
+        base = None if lora is None else frozen(model, lora.base_dtype)
+        return TrainState(params, optimiser.init(params), jnp.int32(0), base)
 
     def loss_fn(model: Transformer, batch: Batch):
         return sft_loss(model, batch, dtype) if loss is None else grpo_loss(model, batch, loss, dtype)
 
     def update(state: TrainState, batch: Batch):
-        grads, total, sums = accumulate(loss_fn, state.params, batch, micro_batches)
+        def loss_of(params: Transformer | Adapters, part: Batch):
+            return loss_fn(dataclasses.replace(state, params=params).policy, part)
+
+        grads, total, sums = accumulate(loss_of, state.params, batch, micro_batches)
         changes, opt_state = optimiser.update(grads, state.opt_state, state.params)
         tokens = jnp.maximum(sums.pop("tokens"), 1.0)
         metrics = {"loss": total, "grad_norm": optax.tree.norm(grads)} | {k: v / tokens for k, v in sums.items()}
-        return TrainState(optax.apply_updates(state.params, changes), opt_state, state.step + 1), metrics
+        params = optax.apply_updates(state.params, changes)
+        return TrainState(params, opt_state, state.step + 1, state.base), metrics
 
     def logprobs(model: Transformer, batch: Batch) -> jax.Array:
         temperature = 1.0 if loss is None else loss.temperature
@@ -151,13 +175,16 @@ def build_steps(
 
     init = lambda key: start(Transformer(shape, key, remat=remat))  # noqa: E731
     abstract = jax.eval_shape(init, jax.random.key(0))
-    states = tree_shardings(abstract, shape, mesh)
+    placed = abstract_tree(abstract, shape, mesh)
+    states = jax.tree.map(lambda x: x.sharding, placed)
     batches, whole = batch_sharding(mesh), replicated(mesh)
+    model = states.params if lora is None else states.base
     return Steps(
         init=jax.jit(init, out_shardings=states),
-        start=jax.jit(start, in_shardings=(states.params,), out_shardings=states, donate_argnums=0),
+        start=jax.jit(start, in_shardings=(model,), out_shardings=states, donate_argnums=0),
         update=jax.jit(update, in_shardings=(states, batches), out_shardings=(states, whole), donate_argnums=0),
-        logprobs=jax.jit(logprobs, in_shardings=(states.params, batches), out_shardings=batches),
-        abstract=jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), abstract, states),
+        logprobs=jax.jit(logprobs, in_shardings=(None, batches), out_shardings=batches),  # with adapters or without
+        abstract=placed,
+        model=placed.params if lora is None else placed.base,
         mesh=mesh,
     )

@@ -1,0 +1,111 @@
+"""LoRA (arXiv 2106.09685): changes of low rank to the linear maps of the layers, trained while these stay frozen.
+
+A map becomes y = x W + alpha / rank * (x A) B, with A random and B zero at the start, so that the model starts as its
+base. A model with adapters is a `Transformer` like any other; without them its arrays are those of the base.
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from stgrpo.models.shapes import LINEAR, ModelShape, adapter_specs, layer_specs, top_specs
+from stgrpo.models.transformer import Layers, Transformer, declare
+
+
+@dataclasses.dataclass(frozen=True)
+class Lora:
+    """What is adapted, and how.
+
+    Attributes:
+      rank: of the changes.
+      alpha: they are scaled by alpha / rank.
+      targets: names of the linear maps, of `shapes.LINEAR`.
+      base_dtype: in which the frozen matrices are kept; norms and biases stay float32.
+      seed: of A.
+    """
+
+    rank: int
+    alpha: float
+    targets: tuple[str, ...] = tuple(LINEAR)
+    base_dtype: str = "float32"
+    seed: int = 0
+
+
+class Adapters(nnx.Module):
+    """A and B of every target, stacked over layers like the weights; inside the scan, those of one layer."""
+
+    def __init__(self, shape: ModelShape, lora: Lora):
+        self.scale = nnx.static(lora.alpha / lora.rank)
+        declare(self, adapter_specs(shape, lora.rank, lora.targets), jax.random.key(lora.seed))
+
+    def has(self, name: str) -> bool:
+        """Whether a linear map is adapted."""
+        return hasattr(self, name + "_a")
+
+    def pair(self, name: str) -> tuple[jax.Array, jax.Array]:
+        """A and B of a linear map."""
+        return getattr(self, name + "_a")[...], getattr(self, name + "_b")[...]
+
+    def change(self, x: jax.Array, name: str) -> jax.Array:
+        """What is added to the output of a linear map of one layer, in the dtype of its input."""
+        a, b = (part.astype(x.dtype) for part in self.pair(name))
+        return jnp.tensordot(jnp.tensordot(x, a, LINEAR[name]) * self.scale, b, 1)
+
+
+def adapted(base: Transformer, adapters: Adapters) -> Transformer:
+    """The base with adapters. Nothing is copied; the base given stays without."""
+    model = jax.tree.map(lambda x: x, base)
+    model.layers.adapters = adapters
+    return model
+
+
+def merged(model: Transformer) -> Transformer:
+    """A model without adapters whose weights have them added, in float32; the model itself if it has none."""
+    if not hasattr(model.layers, "adapters"):
+        return model
+    return _merged(model)
+
+
+@jax.jit
+def _merged(model: Transformer) -> Transformer:
+    adapters, whole = model.layers.adapters, without(model)
+    for name in LINEAR:
+        if adapters.has(name):
+            change = jax.vmap(lambda a, b: jnp.tensordot(a, b, 1))(*adapters.pair(name)) * adapters.scale
+            setattr(whole.layers, name, nnx.Param(getattr(whole.layers, name)[...] + change))
+    return whole
+
+
+def layer_weight(layers: Layers, name: str, layer: int | jax.Array) -> jax.Array:
+    """One parameter of one layer as in `merged`, without merging the others."""
+
+    def take(stacked: jax.Array) -> jax.Array:
+        return jax.lax.dynamic_index_in_dim(stacked, layer, keepdims=False)
+
+    value = take(getattr(layers, name)[...])
+    if hasattr(layers, "adapters") and layers.adapters.has(name):
+        value = value + jnp.tensordot(*map(take, layers.adapters.pair(name)), 1) * layers.adapters.scale
+    return value
+
+
+def without(model: Transformer) -> Transformer:
+    """The base of a model with adapters."""
+    base = jax.tree.map(lambda x: x, model)
+    del base.layers.adapters
+    return base
+
+
+def frozen(model: Transformer, dtype: str) -> Transformer:
+    """The model with its matrices in a dtype; norms and biases as they are."""
+    specs = {**top_specs(model.shape), **layer_specs(model.shape)}
+
+    def cast(path: tuple, leaf: jax.Array) -> jax.Array:
+        return leaf.astype(dtype) if specs[_name(path)].fan_in else leaf
+
+    return jax.tree_util.tree_map_with_path(cast, model)
+
+
+def _name(path: tuple) -> str:
+    return [k.name for k in path if isinstance(k, jax.tree_util.GetAttrKey) and k.name != "value"][-1]
