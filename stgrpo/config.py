@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from stgrpo import envs
 from stgrpo.errors import UserError, nearest
-from stgrpo.models.shapes import ModelShape, named_shapes
+from stgrpo.models.shapes import LINEAR, ModelShape, named_shapes
 from stgrpo.react.prompt import HISTORY_POLICIES, INSTRUCTION_STYLES
 from stgrpo.react.reward import TARGETS
 from stgrpo.training.grpo import AGGREGATIONS, KL_ESTIMATORS
@@ -92,6 +92,13 @@ def base() -> ConfigDict:
     c.model.dtype = "float32"  # of the computation; parameters and optimiser state are float32
 
     c.model.remat = True  # compute layers again in the backward pass: memory for a third more time
+
+    c.lora = ConfigDict()  # not in paper
+    c.lora.rank = 0  # of adapters that are trained while the model stays frozen (arXiv 2106.09685); 0: all is trained
+    c.lora.alpha = 32.0  # what they add is scaled by alpha / rank
+    c.lora.targets = tuple(LINEAR)  # the linear maps that have one: q, k, v, o, gate, up, down
+    c.lora.stages = ("sft", "grpo")  # that train adapters; GRPO's lie on the SFT policy, which is its reference
+    c.lora.base_dtype = "float32"  # of the frozen matrices; "bfloat16" halves them, and rounds those of a float32 start
 
     c.limits = ConfigDict()
     c.limits.prompt = 1536  # tokens; a longer prompt is refused, never cut; not in paper
@@ -223,6 +230,9 @@ def _choices(c: ConfigDict) -> Iterator[str]:
         fields.append((f"{stage}.schedule", c[stage].schedule, ("cosine", "constant")))
         fields.append((f"{stage}.optimiser", c[stage].optimiser, OPTIMISERS))
         fields.append((f"{stage}.moment_dtype", c[stage].moment_dtype, DTYPES))
+    fields.append(("lora.base_dtype", c.lora.base_dtype, DTYPES))
+    fields += [("lora.targets", target, tuple(LINEAR)) for target in c.lora.targets]
+    fields += [("lora.stages", stage, ("sft", "grpo")) for stage in c.lora.stages]
     fields += [("evaluation.suites", suite, SUITES) for suite in c.evaluation.suites]
     if c.env.name in envs.names():
         environment = envs.get(c.env.name)
@@ -354,6 +364,21 @@ def _divisions(c: ConfigDict) -> Iterator[str]:
         parts, name = c.grpo.minibatches, "grpo.minibatches"
     if parts >= 1 and c.grpo.prompts % parts:
         yield _divide("grpo.prompts", c.grpo.prompts, name, parts)
+
+
+def _adapters(c: ConfigDict) -> Iterator[str]:
+    yield from _limits(c, ["lora.rank"], lambda v: v >= 0, "at least 0")
+    yield from _limits(c, ["lora.alpha"], lambda v: v > 0, "above 0")
+    if not c.lora.rank:
+        return
+    for name in ("targets", "stages"):
+        if not c.lora[name]:
+            yield f"lora.{name} is empty: name at least one, or set lora.rank=0"
+    if "sft" in c.lora.stages and not (c.init_from or c.model.path):
+        yield (
+            f"lora.stages={tuple(c.lora.stages)} has sft, whose frozen weights would be random: "
+            'use lora.stages=("grpo",), or start from model.path or init_from'
+        )
 
 
 def _divide(whole: str, size: int, part: str, parts: int) -> str:

@@ -18,9 +18,11 @@ from stgrpo.data.tokenizer import Tokenizer
 from stgrpo.envs.base import Environment, instructions_of
 from stgrpo.envs.stochastic import FlakyEnvironment
 from stgrpo.errors import UserError
+from stgrpo.models.lora import Lora
 from stgrpo.models.shapes import ModelShape
 from stgrpo.models.sharding import make_mesh
 from stgrpo.react.prompt import PromptStyle
+from stgrpo.rollout.base import mix_seed
 from stgrpo.stages.console import say
 from stgrpo.training.checkpointing import Record, load_record
 from stgrpo.training.grpo import GroupBatch
@@ -146,6 +148,15 @@ def optimiser_settings(section: ConfigDict, updates: int) -> OptimiserSettings:
     )
 
 
+def lora_settings(config: ConfigDict, stage: str) -> Lora | None:
+    """The adapters that a stage trains; None where it trains the whole model."""
+    c = config.lora
+    if not c.rank or stage not in c.stages:
+        return None
+    seed = mix_seed(config.seed, ("sft", "grpo").index(stage))
+    return Lora(c.rank, c.alpha, tuple(c.targets), c.base_dtype, seed)
+
+
 class Timer:
     """Adds up the wall time of named parts of a step, in seconds."""
 
@@ -159,8 +170,17 @@ class Timer:
         self.seconds[f"seconds_{name}"] = self.seconds.get(f"seconds_{name}", 0.0) + time.perf_counter() - start
 
 
-def new_record(setting: Setting, stage: str, shape: ModelShape, *, reference: str = "") -> Record:
-    """The record of a stage at its start; the loop moves step and position on."""
+def new_record(setting: Setting, stage: str, shape: ModelShape, *, reference: str = "", base: str = "") -> Record:
+    """The record of a stage at its start; the loop moves step and position on.
+
+    Args:
+      setting: of the stage.
+      stage: its name.
+      shape: of the model.
+      reference: identity of the frozen reference.
+      base: identity of what the stage starts from; kept if it trains adapters.
+    """
+    lora = lora_settings(setting.config, stage)
     return Record(
         stage=stage,
         step=0,
@@ -169,4 +189,6 @@ def new_record(setting: Setting, stage: str, shape: ModelShape, *, reference: st
         config=json.loads(setting.config.to_json()),
         tokenizer=setting.tokenizer.files(),
         reference=reference,
+        lora=lora,
+        base=base if lora else "",
     )

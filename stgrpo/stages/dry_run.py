@@ -6,10 +6,12 @@ from ml_collections import ConfigDict
 from stgrpo.models.shapes import ModelShape
 from stgrpo.models.sharding import make_mesh
 from stgrpo.stages.common import refuse_constraint
+from stgrpo.stages.grpo import grpo_program
 from stgrpo.stages.served_plan import plan_expert, plan_policy
+from stgrpo.stages.sft import sft_program
+from stgrpo.stages.sizes import size_text, state_parts
 from stgrpo.stages.start import starting_shape
-
-_BYTES_PER_PARAMETER = 16  # float32 parameter, gradient and Adam's two moments
+from stgrpo.training.step import Steps
 
 
 def describe(stage: str, config: ConfigDict) -> str:
@@ -33,18 +35,26 @@ def describe(stage: str, config: ConfigDict) -> str:
 def _training(config: ConfigDict) -> list[str]:
     mesh = make_mesh(config.mesh.data, config.mesh.fsdp, config.mesh.tensor)
     shape = starting_shape(config)
-    shards = mesh.shape["fsdp"] * mesh.shape["tensor"]
+    programs = {
+        "sft": sft_program(config, shape, mesh, updates=1),
+        "grpo": grpo_program(config, shape, mesh, updates=1),
+    }
     P, R, g = config.limits.prompt, config.limits.response, config.grpo
     return [
         f"devices  {len(jax.devices())} x {jax.devices()[0].device_kind}, mesh {dict(mesh.shape)}",
         f"model    {_count(shape)} parameters, {shape.depth} layers of width {shape.width}",
-        f"state    {shape.parameter_count() * _BYTES_PER_PARAMETER / shards / 2**30:.2f} GiB a device "
-        "(parameters, gradient and Adam in float32)",
+        *(_state(name, steps) for name, steps in programs.items()),
         f"sft      {config.sft.batch} examples of at most {P + R} tokens an update",
         f"grpo     {g.prompts} prompts x {g.group_size} responses: "
         f"at most {g.prompts * (P + g.group_size * R):,} tokens a rollout "
         f"(one row a response: {g.prompts * g.group_size * (P + R):,})",
     ]
+
+
+def _state(stage: str, steps: Steps) -> str:
+    parts = state_parts(steps, reference=stage == "grpo")
+    named = ", ".join(f"{name} {size_text(size)}" for name, size in parts.items())
+    return f"state    {stage}: {size_text(sum(parts.values()))} a device ({named})"
 
 
 def _count(shape: ModelShape) -> str:

@@ -21,8 +21,9 @@ from stgrpo.rollout.base import Sampler, SamplingParams
 from stgrpo.stages.backend import open_sampler
 from stgrpo.stages.common import playing_environment, prompt_style
 from stgrpo.stages.console import Progress, say, table
+from stgrpo.stages.policies import read_policy
 from stgrpo.stages.start import abstract_model
-from stgrpo.training.checkpointing import Record, load_params, load_record, newest, step_folders
+from stgrpo.training.checkpointing import Record, load_record, newest, step_folders
 from stgrpo.workdir import WorkDir
 
 
@@ -107,7 +108,7 @@ def open_policy(config: ConfigDict, folder: Path, record: Record, place: Path) -
     mesh = make_mesh(config.mesh.data, config.mesh.fsdp, config.mesh.tensor)
     tokenizer = Tokenizer.from_files(record.tokenizer)
     with jax.set_mesh(mesh):
-        params = load_params(folder, abstract_model(record.shape, mesh))
+        params = read_policy(folder, abstract_model(record.shape, mesh))
         with open_sampler(config, params, tokenizer, mesh=mesh, place=place) as sampler:
             sampler.update_weights(params, record.step)
             yield sampler, tokenizer

@@ -27,6 +27,7 @@ from stgrpo.stages.common import (
     Timer,
     check_batch,
     load_examples,
+    lora_settings,
     new_record,
     open_setting,
     optimiser_settings,
@@ -35,7 +36,8 @@ from stgrpo.stages.common import (
 )
 from stgrpo.stages.console import Progress, say
 from stgrpo.stages.evaluate import Suite, play_suite
-from stgrpo.training.checkpointing import Checkpoints, Record, fingerprint, host_scalars, load_newest, newest_record
+from stgrpo.stages.policies import read_merged
+from stgrpo.training.checkpointing import Checkpoints, Record, host_scalars, newest, newest_record
 from stgrpo.training.grpo import GroupBatch, GrpoLoss, loss_weights
 from stgrpo.training.optimiser import make_optimiser
 from stgrpo.training.packing import Batch
@@ -78,6 +80,7 @@ def grpo_program(config: ConfigDict, shape: ModelShape, mesh: Mesh, *, updates: 
         micro_batches=config.grpo.micro_batches,
         dtype=jnp.dtype(config.model.dtype),
         remat=config.model.remat,
+        lora=lora_settings(config, "grpo"),
     )
 
 
@@ -121,14 +124,23 @@ class Rollouts:
 
 
 def update(
-    config: ConfigDict, steps: Steps, state: TrainState, reference: Transformer, batches: Sequence[Batch], timer: Timer
+    config: ConfigDict,
+    steps: Steps,
+    state: TrainState,
+    reference: Transformer | None,
+    batches: Sequence[Batch],
+    timer: Timer,
 ) -> tuple[TrainState, dict[str, float]]:
-    """All updates of one rollout, and their mean metrics. Old log-probabilities are taken before the first."""
+    """All updates of one rollout, and their mean metrics. Old log-probabilities are taken before the first.
+
+    Without a reference it is the base of the adapters.
+    """
     several = len(batches) * config.grpo.passes > 1
+    frozen = state.base if reference is None else reference
 
     def with_logprobs(batch: Batch) -> Batch:
-        old_logp = np.asarray(steps.logprobs(state.params, batch)) if several else None
-        return batch.with_logprobs(np.asarray(steps.logprobs(reference, batch)), old_logp)
+        old_logp = np.asarray(steps.logprobs(state.policy, batch)) if several else None
+        return batch.with_logprobs(np.asarray(steps.logprobs(frozen, batch)), old_logp)
 
     with timer.part("reference"):
         batches = [with_logprobs(batch) for batch in batches]
@@ -173,11 +185,12 @@ def run_grpo(config: ConfigDict, workdir: WorkDir) -> None:
     updates = total * config.grpo.minibatches * config.grpo.passes
     steps = grpo_program(config, newest_record(folder).shape, setting.mesh, updates=updates)
     with jax.set_mesh(setting.mesh):
-        reference = load_newest(folder, steps.abstract.params)
-        state, record = _start(setting, steps, reference, checkpoints)
+        given = newest(folder, lambda step: read_merged(step, steps.model))
+        state, record = _start(setting, steps, given, checkpoints)
+        start = (None if record.lora else given[0], state, record)
         place = workdir.path / "rollout"
-        with open_sampler(config, state.params, setting.tokenizer, mesh=setting.mesh, place=place) as sampler:
-            _train(setting, steps, checkpoints, examples, (reference, state, record), sampler, total)
+        with open_sampler(config, state.policy, setting.tokenizer, mesh=setting.mesh, place=place) as sampler:
+            _train(setting, steps, checkpoints, examples, start, sampler, total)
     checkpoints.close()
 
 
@@ -198,13 +211,13 @@ def reference_folder(config: ConfigDict, workdir: WorkDir) -> Path:
 
 
 def _start(
-    setting: Setting, steps: Steps, reference: Transformer, checkpoints: Checkpoints
+    setting: Setting, steps: Steps, given: tuple[Transformer, str], checkpoints: Checkpoints
 ) -> tuple[TrainState, Record]:
-    identity = fingerprint(reference)
+    reference, identity = given
     restored = checkpoints.restore(steps.abstract)
     if restored is None:
-        state = steps.start(jax.tree.map(jnp.copy, reference))
-        return state, new_record(setting, "grpo", reference.shape, reference=identity)
+        record = new_record(setting, "grpo", reference.shape, reference=identity, base=identity)
+        return steps.start(reference if record.lora else jax.tree.map(jnp.copy, reference)), record
     state, record = restored
     if record.reference != identity:
         raise UserError(
@@ -212,7 +225,7 @@ def _start(
             f"checkpoints/sft now holds {identity}: use another --workdir"
         )
     say(f"grpo: resumed at step {record.step}")
-    return state, record
+    return dataclasses.replace(state, base=reference if record.lora else None), record
 
 
 def _train(
@@ -220,7 +233,7 @@ def _train(
     steps: Steps,
     checkpoints: Checkpoints,
     examples: list[Example],
-    start: tuple[Transformer, TrainState, Record],
+    start: tuple[Transformer | None, TrainState, Record],
     sampler: Sampler,
     total: int,
 ) -> None:
@@ -235,7 +248,7 @@ def _train(
     for step in range(record.step, total):
         timer = Timer()
 
-        def draw(step=step, timer=timer, params=state.params, position=record.position):
+        def draw(step=step, timer=timer, params=state.policy, position=record.position):
             sampler.update_weights(params, step)
             return rollouts.draw(position, timer)
 
@@ -251,7 +264,7 @@ def _train(
         state, values = update(config, steps, state, reference, parts, timer)
         values |= rollout_metrics(drawn, batch)
         if config.grpo.validate_every and ((step + 1) % config.grpo.validate_every == 0 or step + 1 == total):
-            sampler.update_weights(state.params, step + 1)
+            sampler.update_weights(state.policy, step + 1)
             with timer.part("validation"):
                 values |= validate(setting, validation, sampler)
         record = dataclasses.replace(record, step=step + 1, position=position, total=total)

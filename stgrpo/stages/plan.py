@@ -10,7 +10,9 @@ from ml_collections import ConfigDict
 from stgrpo.data.padding import bucket
 from stgrpo.errors import UserError
 from stgrpo.models.sharding import batch_sharding, make_mesh
+from stgrpo.stages.common import lora_settings
 from stgrpo.stages.grpo import check_prompts, grpo_program
+from stgrpo.stages.sizes import size_text, state_parts
 from stgrpo.stages.start import starting_shape
 from stgrpo.training.grpo import GroupBatch, LossTerms
 from stgrpo.training.packing import Batch, PackedBatch, row_count, target_count
@@ -35,20 +37,21 @@ def plan(config: ConfigDict, topology: str = "") -> str:
     with jax.set_mesh(mesh):
         memory = _compile(steps.update.lower(steps.abstract, batch), topology).memory_analysis()
     seconds = time.perf_counter() - start
-    tokens = batch.size
-    shards = mesh.shape["fsdp"] * mesh.shape["tensor"]
-    reference = 4 * shape.parameter_count() / shards
+    tokens, factor = batch.size, 4 if lora_settings(config, "grpo") else 6
+    parts = state_parts(steps, reference=True)
+    arguments, temporary = memory.argument_size_in_bytes, memory.temp_size_in_bytes
     return "\n".join(
         [
             f"topology   {topology or 'this machine'}: {mesh.size} x {mesh.devices.flat[0].device_kind}, "
             f"mesh {dict(mesh.shape)}",
             f"model      {shape.parameter_count():,} parameters, {config.model.dtype}",
             f"update     {batch.form}: {tokens:,} tokens, in {config.grpo.micro_batches} micro-batches",
-            f"memory     a device: {_size(memory.peak_memory_in_bytes)} at the peak of the update "
-            f"(arguments {_size(memory.argument_size_in_bytes)}, temporary {_size(memory.temp_size_in_bytes)}), "
-            f"and {_size(reference)} for the frozen reference",
-            f"work       {6e-12 * shape.parameter_count() * tokens:,.4g} TFLOP an update in matrix products "
-            "(6 x parameters x tokens; attention and recomputation not counted)",
+            f"memory     a device: {size_text(memory.peak_memory_in_bytes)} at the peak of the update "
+            f"(arguments {size_text(arguments)}, temporary {size_text(temporary)}), "
+            f"and {size_text(parts.get('frozen reference', 0))} for the frozen reference",
+            "state      of it: " + ", ".join(f"{name} {size_text(size)}" for name, size in parts.items()),
+            f"work       {factor * 1e-12 * shape.parameter_count() * tokens:,.4g} TFLOP an update in matrix products "
+            f"({factor} x parameters x tokens; attention and recomputation not counted)",
             f"compiling  {seconds:.1f} s",
         ]
     )
@@ -80,10 +83,6 @@ def abstract_batch(config: ConfigDict, mesh: Mesh) -> Batch:
         ref_logp_BGR=array(B, G, R),
         old_logp_BGR=array(B, G, R) if several else None,
     )
-
-
-def _size(amount: float) -> str:
-    return f"{amount / 2**30:.2f} GiB" if amount >= 2**30 else f"{amount / 2**20:.1f} MiB"
 
 
 def _devices(topology: str) -> list[jax.Device]:

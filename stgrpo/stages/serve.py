@@ -16,8 +16,9 @@ from stgrpo.models.sharding import make_mesh
 from stgrpo.rollout.vllm_server import ServerSettings, VllmServer
 from stgrpo.stages.backend import interpreter, served_dtype, served_length
 from stgrpo.stages.console import say
+from stgrpo.stages.policies import read_policy
 from stgrpo.stages.start import abstract_model
-from stgrpo.training.checkpointing import load_params, load_record
+from stgrpo.training.checkpointing import load_record
 
 log = logging.getLogger(__name__)
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -65,7 +66,7 @@ def _model(config: ConfigDict, checkpoint: str) -> Iterator[Path]:
         yield Path(config.model.path)
         return
     record = load_record(Path(checkpoint))
-    params = load_params(Path(checkpoint), abstract_model(record.shape, make_mesh(data=1, fsdp=-1)))
+    params = read_policy(Path(checkpoint), abstract_model(record.shape, make_mesh(data=1, fsdp=-1)))
     with tempfile.TemporaryDirectory(prefix="stgrpo-serve-") as folder:
         model = Path(folder) / "model"
         save_folder(params, Tokenizer.from_files(record.tokenizer), model, dtype=served_dtype(config))

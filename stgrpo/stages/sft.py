@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from stgrpo.data.examples import Example, batch_indices, length_grouped_indices
@@ -18,12 +19,14 @@ from stgrpo.stages.common import (
     Timer,
     check_batch,
     load_examples,
+    lora_settings,
     new_record,
     open_setting,
     optimiser_settings,
     padding,
 )
 from stgrpo.stages.console import Progress, say
+from stgrpo.stages.policies import check_base
 from stgrpo.stages.start import starting_params, starting_shape
 from stgrpo.training.checkpointing import Checkpoints, Record, host_scalars, newest_record
 from stgrpo.training.grpo import GroupBatch, loss_weights
@@ -56,6 +59,19 @@ def sft_steps(config: ConfigDict, examples: int) -> int:
     return config.sft.steps or math.ceil(config.sft.epochs * examples / config.sft.batch)
 
 
+def sft_program(config: ConfigDict, shape: ModelShape, mesh: Mesh, *, updates: int) -> Steps:
+    """The jitted functions of SFT."""
+    return build_steps(
+        shape,
+        mesh,
+        make_optimiser(optimiser_settings(config.sft, updates)),
+        micro_batches=config.sft.micro_batches,
+        dtype=jnp.dtype(config.model.dtype),
+        remat=config.model.remat,
+        lora=lora_settings(config, "sft"),
+    )
+
+
 def run_sft(config: ConfigDict, workdir: WorkDir) -> None:
     """Trains from random, given or resumed parameters; writes checkpoints/sft and metrics."""
     setting = open_setting(config, workdir)
@@ -71,36 +87,33 @@ def run_sft(config: ConfigDict, workdir: WorkDir) -> None:
         shape = newest_record(checkpoints.folder).shape
     else:
         shape = starting_shape(config, setting.tokenizer.vocab_size)
-    settings = optimiser_settings(config.sft, total)
-    steps = build_steps(
-        shape,
-        setting.mesh,
-        make_optimiser(settings),
-        micro_batches=config.sft.micro_batches,
-        dtype=setting.dtype,
-        remat=config.model.remat,
-    )
+    steps = sft_program(config, shape, setting.mesh, updates=total)
     with jax.set_mesh(setting.mesh):
         state, record = _start(setting, steps, shape, checkpoints)
         say(
             f"sft: {len(examples)} examples, {total} updates of {config.sft.batch}, "
             f"{shape.parameter_count():,} parameters"
         )
-        _train(setting, steps, checkpoints, examples, (state, record), learning_rate(settings), total)
+        schedule = learning_rate(optimiser_settings(config.sft, total))
+        _train(setting, steps, checkpoints, examples, (state, record), schedule, total)
     checkpoints.close()
 
 
 def _start(setting: Setting, steps: Steps, shape: ModelShape, checkpoints: Checkpoints) -> tuple[TrainState, Record]:
-    restored = checkpoints.restore(steps.abstract)
-    if restored is not None:
+    config, restored = setting.config, checkpoints.restore(steps.abstract)
+    if restored is not None and restored[1].lora is None:
         say(f"sft: resumed at step {restored[1].step}")
         return restored
-    config, record = setting.config, new_record(setting, "sft", shape)
-    given = starting_params(config, steps.abstract.params, setting.tokenizer)
+    given = starting_params(config, steps.model, setting.tokenizer)
+    if restored is not None:
+        (state, record), (base, identity) = restored, given
+        check_base(f"{checkpoints.folder}/{record.step}", record, identity)
+        say(f"sft: resumed at step {record.step}")
+        return dataclasses.replace(state, base=base), record
     if given is None:
-        return steps.init(jax.random.key(config.seed)), record
+        return steps.init(jax.random.key(config.seed)), new_record(setting, "sft", shape)
     say(f"sft: starts from {config.init_from or config.model.path}")
-    return steps.start(given), record
+    return steps.start(given[0]), new_record(setting, "sft", shape, base=given[1])
 
 
 def _train(

@@ -11,12 +11,12 @@ from ml_collections import ConfigDict
 from stgrpo.config import model_shape
 from stgrpo.data.tokenizer import Tokenizer
 from stgrpo.errors import UserError
-from stgrpo.models.huggingface import load_folder
 from stgrpo.models.huggingface_config import read_shape
 from stgrpo.models.shapes import ModelShape
-from stgrpo.models.sharding import tree_shardings
+from stgrpo.models.sharding import abstract_tree
 from stgrpo.models.transformer import Transformer
-from stgrpo.training.checkpointing import load_params, load_record
+from stgrpo.stages.policies import read_start
+from stgrpo.training.checkpointing import load_record
 
 
 def starting_shape(config: ConfigDict, vocab_size: int = 0) -> ModelShape:
@@ -52,8 +52,8 @@ def starting_shape(config: ConfigDict, vocab_size: int = 0) -> ModelShape:
     return shape
 
 
-def starting_params(config: ConfigDict, abstract: Transformer, tokenizer: Tokenizer) -> Transformer | None:
-    """The given parameters of a new run, on the shardings of `abstract`; None for random ones.
+def starting_params(config: ConfigDict, abstract: Transformer, tokenizer: Tokenizer) -> tuple[Transformer, str] | None:
+    """The given parameters of a new run, on the shardings of `abstract`, and their identity; None for random ones.
 
     Raises:
       UserError: they cannot be read, or the checkpoint was trained with another tokenizer.
@@ -64,15 +64,14 @@ def starting_params(config: ConfigDict, abstract: Transformer, tokenizer: Tokeni
             raise UserError(
                 f"init_from={config.init_from} was trained with another tokenizer: leave tokenizer.path empty"
             )
-        return load_params(Path(config.init_from), abstract)
-    return load_folder(config.model.path, abstract) if config.model.path else None
+    if config.init_from or config.model.path:
+        return read_start(config.init_from, config.model.path, abstract)
+    return None
 
 
 def abstract_model(shape: ModelShape, mesh: Mesh) -> Transformer:
     """A model as shapes with shardings, for parameters to be read onto."""
-    model = jax.eval_shape(lambda: Transformer(shape, jax.random.key(0)))
-    shardings = tree_shardings(model, shape, mesh)
-    return jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), model, shardings)
+    return abstract_tree(jax.eval_shape(lambda: Transformer(shape, jax.random.key(0))), shape, mesh)
 
 
 def _check_same(folder: str, found: ModelShape, wanted: ModelShape, *, free: Sequence[str]) -> None:

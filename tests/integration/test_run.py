@@ -21,6 +21,8 @@ LEARNING = [
     "--config.sft.checkpoint_every=75",
     "--config.evaluation.layouts=20",
 ]
+ADAPTERS = ["--config.lora.rank=4", "--config.lora.stages=('grpo',)", "--config.grpo.learning_rate=3e-3"]
+FIELDS = {"whole": [], "learned": LEARNING, "adapted": LEARNING + ADAPTERS}
 ENVIRONMENT = {**os.environ, "XLA_FLAGS": "", "JAX_PLATFORMS": "cpu"}
 
 
@@ -117,6 +119,18 @@ def learned(tmp_path_factory) -> pathlib.Path:
     return workdir
 
 
+@pytest.fixture(scope="module")
+def adapted(learned, tmp_path_factory) -> pathlib.Path:
+    """GRPO of adapters alone, on the SFT policy of that run."""
+    workdir = tmp_path_factory.mktemp("adapted") / "w"
+    assert stgrpo("collect", SMOKE, f"--workdir={workdir}", *FIELDS["adapted"]).returncode == 0
+    shutil.copytree(learned / "checkpoints" / "sft", workdir / "checkpoints" / "sft")
+    done = stgrpo("grpo", SMOKE, f"--workdir={workdir}", *FIELDS["adapted"])
+    assert done.returncode == 0, done.stderr
+    assert all(row["grad_norm"] > 0 for row in lines(workdir / "metrics.jsonl"))
+    return workdir
+
+
 @pytest.mark.slow
 def test_the_model_learns_the_format_and_grpo_has_something_to_learn_from(learned):
     rows = lines(learned / "metrics.jsonl")
@@ -129,10 +143,12 @@ def test_the_model_learns_the_format_and_grpo_has_something_to_learn_from(learne
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("stage", "cut", "whole_run"), [("sft", 0, "whole"), ("grpo", 30, "learned")])
+@pytest.mark.parametrize(
+    ("stage", "cut", "whole_run"), [("sft", 0, "whole"), ("grpo", 30, "learned"), ("grpo", 0, "adapted")]
+)
 def test_a_run_that_was_killed_goes_on_as_if_it_had_not_been(request, tmp_path, stage, cut, whole_run):
     whole, workdir = request.getfixturevalue(whole_run), tmp_path / "w"
-    fields = LEARNING if whole_run == "learned" else ()
+    fields = FIELDS[whole_run]
     workdir.mkdir()
     shutil.copy(whole / "config.json", workdir)
     shutil.copytree(whole / "data", workdir / "data")
