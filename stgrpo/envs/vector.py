@@ -93,6 +93,8 @@ class Kitchens:
         self._names: Sequence[str] = (layout,)
         if layout == BENCHMARK:
             self._names = self._environment.benchmark_layouts(task)
+            if not self._names:
+                raise UserError(f"layout {layout!r} of {task}: it has no benchmark layouts; use a layout or a family")
         elif is_family:
             self._names = self._environment.layouts(task, layout, split=split, count=pool) if pool else ()
         elif layout.endswith(".json"):

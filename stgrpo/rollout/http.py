@@ -11,17 +11,18 @@
 import dataclasses
 import datetime
 import email.utils
+import functools
 import json
 import random
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 import httpx2
 
 from stgrpo.errors import RequestRefused, ServerError
+from stgrpo.rollout.parallel import parallel
 
 BUSY = (429, 502, 503, 504)  # 502 and 504 are what a gateway says whose server restarts
 CONNECT_SECONDS = 10.0
@@ -161,12 +162,10 @@ class HttpClient:
         The first error is raised as soon as the calls under way have ended; further ones are not begun.
         """
         items = list(items)
-        with ThreadPoolExecutor(max(1, min(most or self.settings.concurrency, len(items)))) as pool:
-            futures = [pool.submit(function, item) for item in items]
-            try:
-                return [future.result() for future in futures]
-            finally:
-                pool.shutdown(wait=False, cancel_futures=True)
+        jobs = (functools.partial(lambda i: (i, function(items[i])), i) for i in range(len(items)))
+        workers = max(1, min(most or self.settings.concurrency, len(items)))
+        results = dict(parallel(jobs, workers, on_error=lambda: None))
+        return [results[i] for i in range(len(items))]
 
     def close(self) -> None:
         """Closes the connections; calls that wait for their turn end with an error."""

@@ -1,16 +1,16 @@
 """Jobs on threads, begun as others end."""
 
 import itertools
+import queue
+import threading
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from typing import TypeVar
 
 Result = TypeVar("Result")
+_Job = Callable[[], Result]
 
 
-def parallel(
-    jobs: Iterable[Callable[[], Result] | None], workers: int, *, on_error: Callable[[], None]
-) -> Iterator[Result]:
+def parallel(jobs: Iterable[_Job | None], workers: int, *, on_error: Callable[[], None]) -> Iterator[Result]:
     """Does jobs on so many threads and yields what they return, in the order in which they end.
 
     A job is taken from `jobs` when a thread is free for it, so `jobs` can stop when enough is done.
@@ -19,17 +19,39 @@ def parallel(
       jobs: each is called once; None where there is nothing to do before another job has ended.
       workers: threads.
       on_error: called before the first error is raised, or when nobody wants more results: it should make the jobs that
-        are under way end soon, for they are waited for.
+        are under way end soon, for they are waited for. Only an interrupt from the keyboard waits for nothing.
     """
-    jobs = iter(jobs)
-    with ThreadPoolExecutor(workers) as pool:
-        running = {pool.submit(job) for job in itertools.islice(jobs, workers) if job is not None}
+    jobs, todo, done = iter(jobs), queue.SimpleQueue(), queue.SimpleQueue()
+    threads = [threading.Thread(target=_work, args=(todo, done), daemon=True) for _ in range(workers)]
+    running, waits = 0, True
+    try:
+        for thread in threads:
+            thread.start()
+        fresh = [job for job in itertools.islice(jobs, workers) if job is not None]
+        while running or fresh:
+            for job in fresh:
+                todo.put(job)
+            running += len(fresh)
+            result, error = done.get()
+            running -= 1
+            if error is not None:
+                raise error
+            yield result
+            fresh = [job for job in itertools.islice(jobs, 1) if job is not None]
+    except BaseException as error:
+        on_error()
+        waits = not isinstance(error, KeyboardInterrupt)
+        raise
+    finally:
+        for _ in threads:
+            todo.put(None)
+        for thread in threads if waits else ():
+            thread.join()
+
+
+def _work(todo: "queue.SimpleQueue[_Job | None]", done: "queue.SimpleQueue[tuple]") -> None:
+    while (job := todo.get()) is not None:
         try:
-            while running:
-                done, running = wait(running, return_when=FIRST_COMPLETED)
-                for future in done:
-                    yield future.result()
-                    running |= {pool.submit(job) for job in itertools.islice(jobs, 1) if job is not None}
-        except BaseException:
-            on_error()
-            raise
+            done.put((job(), None))
+        except BaseException as error:  # it is raised in the thread that wants the result
+            done.put((None, error))

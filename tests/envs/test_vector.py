@@ -115,6 +115,8 @@ def test_a_file_is_a_kitchen(tmp_path):
     [
         (lambda: Kitchens("pizza"), "pizza"),
         (lambda: Kitchens("pizza", "random"), "pizza"),
+        (lambda: Kitchens("burgr", "random"), "did you mean 'burger'"),
+        (lambda: Kitchens("burgers_2", "test"), "burgers_2: it has no benchmark layouts"),
         (lambda: Kitchens("burger", "nowhere:1"), "nowhere:1"),
         (lambda: Kitchens("burger", "nowhere.json"), "nowhere.json"),
         (lambda: Kitchens("burger", "random", split="all"), "train, validation, test"),

@@ -77,3 +77,18 @@ def test_nobody_wanting_more_ends_the_others_too():
     next(results)
     results.close()
     assert stop.is_set()
+
+
+def test_an_interrupt_waits_for_nobody():
+    stuck, told = threading.Event(), []
+
+    def jobs():
+        yield lambda: 1
+        yield lambda: stuck.wait(20)
+        raise KeyboardInterrupt  # as it comes in the main thread, while it waits
+
+    begin = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        list(parallel(jobs(), 2, on_error=lambda: told.append(1)))
+    assert time.monotonic() - begin < 5 and told == [1]
+    stuck.set()

@@ -26,37 +26,43 @@ def kitchen_from_json(source: Mapping | str | Path, *, seed: int = 0) -> Kitchen
     Raises:
         UserError: it is not such an environment, or needs what this engine does not have (a second player).
     """
-    data = _read(source)
+    where = "environment JSON" if isinstance(source, Mapping) else f"environment {str(source)!r}"
     try:
-        fields = {type_: tuple(map(_thing, data.get(name) or ())) for type_, name in FIELDS.items()}
-        turned = [_direction(entry) for entry in data["players"]]
-        atoms = [GoalAtom(g["predicate"], tuple(g["args"]), tuple(map(str, g["ids"]))) for g in data["goal"]]
-        text = data["goal_description"]
+        return _kitchen(source if isinstance(source, Mapping) else _read(source), seed)
     except KeyError as error:
-        raise UserError(f"environment JSON: {error} is missing; {EXAMPLES}") from error
+        raise UserError(f"{where}: {error} is missing; {EXAMPLES}") from error
     except (TypeError, AttributeError, ValueError) as error:
-        raise UserError(f"environment JSON: malformed ({error}); {EXAMPLES}") from error
+        raise UserError(f"{where}: malformed ({error}); {EXAMPLES}") from error
+    except OSError as error:
+        raise UserError(f"{where}: {error.strerror}; give the path of an environment JSON") from error
+    except _Mistake as error:
+        raise UserError(f"{where}: {error}") from error
+
+
+class _Mistake(Exception):
+    """What is wrong with an environment, and the fix."""
+
+
+def _kitchen(data: Mapping, seed: int) -> Kitchen:
+    fields = {type_: tuple(map(_thing, data.get(name) or ())) for type_, name in FIELDS.items()}
+    turned = [_direction(entry) for entry in data["players"]]
+    atoms = [GoalAtom(g["predicate"], tuple(g["args"]), tuple(map(str, g["ids"]))) for g in data["goal"]]
     if len(turned) != 1:
-        raise UserError(f"environment JSON: {len(turned)} players, but exactly 1 is supported; leave one")
-    fields = _draw_wildcards(fields, seed)
-    for error in (*_things_errors(fields), *_goal_errors(atoms, text, fields)):
-        raise UserError(f"environment JSON: {error}")
+        raise _Mistake(f"{len(turned)} players, but exactly 1 is supported; leave one")
+    fields, text = _draw_wildcards(fields, seed), data["goal_description"]
+    for mistake in (*_things_mistakes(fields), *_goal_mistakes(atoms, text, fields)):
+        raise _Mistake(mistake)
     (robot,), ((dx, dy),) = fields["player"], turned
     facing, goal = (robot.x + dx, robot.y + dy), Goal(text, one_kind_an_id(atoms))
     if facing not in {(station.x, station.y) for station in fields["station"]}:
-        raise UserError(f"environment JSON: the robot faces {facing}, where no station is; turn or move it")
+        raise _Mistake(f"the robot faces {facing}, where no station is; turn or move it")
     return Kitchen(fields["station"], fields["item"], robot, facing, goal, fields["container"], fields["meal"])
 
 
-def _read(source: Mapping | str | Path) -> Mapping:
-    if isinstance(source, Mapping):
-        return source
-    try:
-        data = json.loads(Path(source).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"environment {str(source)!r}: {error}; give the path of an environment JSON") from error
+def _read(path: str | Path) -> Mapping:
+    data = json.loads(Path(path).read_text(encoding="utf-8"))
     if not isinstance(data, Mapping):
-        raise UserError(f"environment {str(source)!r}: holds a {type(data).__name__}, not an object; {EXAMPLES}")
+        raise TypeError(f"a {type(data).__name__}, not an object")
     return data
 
 
@@ -84,7 +90,7 @@ def _draw_wildcards(fields: Mapping[str, tuple[Thing, ...]], seed: int) -> dict[
     }
 
 
-def _things_errors(fields: Mapping[str, tuple[Thing, ...]]) -> Iterator[str]:
+def _things_mistakes(fields: Mapping[str, tuple[Thing, ...]]) -> Iterator[str]:
     for type_, things in fields.items():
         unary = [predicate.name for predicate in PREDICATE.values() if predicate.types == (type_,)]
         for thing in things:
@@ -98,7 +104,7 @@ def _things_errors(fields: Mapping[str, tuple[Thing, ...]]) -> Iterator[str]:
     yield from (f"{count} stations at {cell}; leave one" for cell, count in cells.items() if count > 1)
 
 
-def _goal_errors(atoms: list[GoalAtom], text: object, fields: Mapping[str, tuple[Thing, ...]]) -> Iterator[str]:
+def _goal_mistakes(atoms: list[GoalAtom], text: object, fields: Mapping[str, tuple[Thing, ...]]) -> Iterator[str]:
     if not isinstance(text, str):
         yield f"goal_description {text!r} is no text; say in words what the goal is"
     types = {kind: type_ for type_, kinds in KINDS.items() for kind in (type_, *kinds)}
