@@ -41,7 +41,8 @@ class Asked:
         added: the variables that must be added to the soup.
         wanted: the required places.
         steps: these, and the items without one, in the order of binding.
-        groups: for each step, the requirements from it on that bind an item, by the kind of that item.
+        groups: sets of requirements that each bind an item, of one kind.
+        groups_left: for each step, the numbers of the groups that are left from it on, and the variables of their kind.
         rivals: for each variable, those that must stand for something else.
         twins: for the first variable of a part of the goal, that of an earlier part that is the same but for names.
         below: pairs (y, x) such that y ends up somewhere below x; `pairs` are those of each variable.
@@ -88,7 +89,13 @@ class Asked:
 
     def _order_steps(self, goal: Goal) -> None:
         self.steps = _in_order(self.wanted, len(self.variables))
-        self.groups = [self._grouped(self.steps[i:]) for i in range(len(self.steps) + 1)]
+        left = [self._grouped(self.steps[i:]) for i in range(len(self.steps) + 1)]
+        self.groups = list(dict.fromkeys(group for groups in left for group in groups))
+        kinds = [kind for kind, _ in self.variables]
+        self.groups_left = [
+            [(self.groups.index(g), [v for v, k in enumerate(kinds) if k == kinds[g[0].item]]) for g in groups]
+            for groups in left
+        ]
         self.rivals = [
             [u for u, other in enumerate(self.variables) if other[0] == kind and u != v]
             for v, (kind, _) in enumerate(self.variables)

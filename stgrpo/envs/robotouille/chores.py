@@ -7,6 +7,7 @@ from stgrpo.envs.robotouille.asked import STATIONS, TO_COOK, TO_CUT, TO_FRY, Ask
 from stgrpo.envs.robotouille.domain import CUTS, DELAY
 from stgrpo.envs.robotouille.requirements import Config, places_of, spots_of
 from stgrpo.envs.robotouille.soups import SoupWork
+from stgrpo.envs.robotouille.transfers import Clearing, Errand, Lifts, Transfers
 from stgrpo.envs.robotouille.views import COOK, CUT, FRY, View
 
 Binding = dict[int, int]
@@ -63,6 +64,7 @@ class Chores:
             elif timer.left == 1 and timer.kind != CUT:
                 interrupted += 1
         self.soup = soup = SoupWork(asked.vessels, view, self._left).least()
+        self._transfers = Transfers(asked, view, self.where, soup)
         self._saved = self._first_move_saved() + interrupted
         self.base = 2 * soup.operations + soup.steps - min(soup.merges, len(asked.added)) - self._saved
         covered = any(self.where.above[i] for w in asked.clear for i in asked.candidates[w.item])
@@ -151,12 +153,7 @@ class Chores:
         return known
 
     def _processed(self, item: int, need: int, leaves: int) -> tuple[int, int, int]:
-        where, station, here = self.where, self.where.station[item], 0
-        if station >= 0 and where.bottom[station] == item:
-            kind = self.asked.kinds[station]
-            here = next((p for p, name in STATIONS.items() if name == kind and need & p), 0)
-            if here == TO_FRY and not self.asked.fryable(item, self._view):
-                here = 0
+        here = self._here(item, need)
         elsewhere = (need & ~here).bit_count()
         lifts = elsewhere + leaves - (item == self._view.held)
         steps = 0
@@ -167,7 +164,16 @@ class Chores:
         for process, name in _TIMED:
             if need & process and (name, item) not in self._left:
                 steps += 2 if here == process else 1
-        return max(lifts, 0), steps, where.above[item] if here else 0
+        return max(lifts, 0), steps, self.where.above[item] if here else 0
+
+    def _here(self, item: int, need: int) -> int:
+        """Returns the process that an item needs and can have where it is, or 0."""
+        station = self.where.station[item]
+        if station < 0 or self.where.bottom[station] != item:
+            return 0
+        kind = self.asked.kinds[station]
+        here = next((p for p, name in STATIONS.items() if name == kind and need & p), 0)
+        return 0 if here == TO_FRY and not self.asked.fryable(item, self._view) else here
 
     def _leaves(self, need: int, step: Step, binding: Binding) -> int:
         """Says whether the item must be lifted once more after its last process: 1 or 0."""
@@ -218,36 +224,112 @@ class Chores:
                 return 2
         return 0
 
-    def total(self, bound: Binding, sums: Sums) -> int:
-        """Returns the bound of a complete binding."""
-        asked, where, soup = self.asked, self.where, self.soup
-        once, twice, thrice, steps = sums
-        spots = spots_of(asked.wanted, where, bound)
+    def total(self, bound: Binding, sums: Sums, floor: int) -> int:
+        """Returns the bound of a complete binding; beyond the floor it may be less than all that could be said."""
+        errands = self._errands(bound)
+        chain = max(self.soup.chain, self._chain(bound), 1)
+        if chain > floor:
+            return chain
+        clearings = self._transfers.clearings(errands)
+        return max(chain, min(self._work(bound, sums, floor, (errands, clearing)) for clearing in clearings))
+
+    def _errands(self, bound: Binding) -> list[Errand]:
+        asked, errands = self.asked, []
+        for step in asked.steps:
+            if asked.demands[step.item] and step.item in step.new:
+                item = bound[step.item]
+                need = asked.need(item, asked.demands[step.item], self._view)
+                if need:
+                    here = self._here(item, need)
+                    errands.append(Errand(item, need & ~here, here, self._leaves(need, step, bound)))
+        return errands
+
+    def _work(self, bound: Binding, sums: Sums, floor: int, way: tuple[list[Errand], Clearing]) -> int:
+        """Returns the steps of one binding if stations are cleared in one way."""
+        asked, soup, (errands, clearing) = self.asked, self.soup, way
+        lifts = self._lifts(bound, sums, clearing.items)
+        number = lifts.once.bit_count() + lifts.twice.bit_count() + lifts.thrice.bit_count()
+        adds = sum(1 for v in asked.added if not self.gone >> bound[v] & 1)
+        wants_hand = bool(number or sums.steps or soup.operations or soup.steps or adds)
+        obstacles = self._obstacles(bound, clearing.containers)
+        merges = soup.merges + sum(1 for pot in asked.vessels.pots if obstacles >> pot & 1)
+        operations = 2 * number + soup.operations + 2 * obstacles.bit_count()
+        if self.held and (wants_hand or self._held_is_wanted(bound)):
+            operations += 1
+        if any(self.where.above[i] and not lifts.once >> i & 1 for i in (bound[w.item] for w in asked.clear)):
+            operations -= 1
+        if self._view.carried >= 0 and number and not soup.operations:
+            operations += 1
+        saved = self._saved if operations or sums.steps or soup.steps else 0
+        saved += sum(1 for e in errands if e.here and lifts.of(e.item) > e.elsewhere.bit_count() + e.leaves)
+        work = 2 * operations + sums.steps + soup.steps - min(adds, merges) - saved
+        if work > floor:
+            return work
+        circles = self._transfers.circles(bound, lifts, errands, clearing)
+        work += sum(self._put_aside(circle, errands) for circle in circles)
+        if self._starts_elsewhere(bound, lifts, errands) and not any(self._view.held in c for c in circles):
+            work += 1
+        return work
+
+    def _put_aside(self, circle: set[int], errands: list[Errand]) -> int:
+        """Returns what it costs at the least to put one of these aside: a lift, a put and two moves, or a little less.
+
+        A process at the station where the thing is now takes a visit that is saved if it comes back to such a station.
+        A pot may be lifted where something was just added.
+        """
+        saved = any(e.here and e.item in circle for e in errands)
+        if self.asked.items in circle:
+            stations = self.asked.vessels.sinks | self.asked.vessels.stoves
+            at_work = any(s in stations for s in self._view.stands)
+            return 4 - max(saved, at_work) - bool(self.asked.added)
+        return 4 - saved
+
+    def _lifts(self, bound: Binding, sums: Sums, cleared: int) -> Lifts:
+        """Adds to what the requirements ask one by one what follows from all of them and from clearing stations."""
+        asked, held = self.asked, self.held
+        once, twice, thrice, _ = sums
+        once |= cleared
+        spots = spots_of(asked.wanted, self.where, bound)
         for low, high in asked.below:
             bit = 1 << bound[high]
-            if (once | self.held) >> bound[low] & 1 and not bit & self.held and spots.get(low, 0) & bit:
+            if (once | held) >> bound[low] & 1 and not bit & held and spots.get(low, 0) & bit:
                 twice |= bit
                 once |= bit
         for _ in range(2):
             once, twice = self._order(asked.below, bound, once, twice)
-        once |= twice
-        lifts = once.bit_count() + twice.bit_count() + thrice.bit_count()
-        adds = sum(1 for v in asked.added if not self.gone >> bound[v] & 1)
-        wants_hand = bool(lifts or steps or soup.operations or soup.steps or adds)
-        operations = 2 * lifts + soup.operations
-        if self.held and (wants_hand or self._held_is_wanted(bound)):
-            operations += 1
-        for wanted in asked.clear:
-            item = bound[wanted.item]
-            if where.above[item] and not once >> item & 1:
-                operations -= 1
-                break
-        if self._view.carried >= 0 and lifts and not soup.operations:
-            operations += 1
-        work = 2 * operations + steps + soup.steps - min(adds, soup.merges)
-        if operations or steps or soup.steps:
-            work -= self._saved
-        return max(work, soup.chain, self._chain(bound), 1)
+        return Lifts(once | twice, twice, thrice)
+
+    def _obstacles(self, bound: Binding, containers: int) -> int:
+        """Returns the containers that have to leave a station and whose lifts are not counted with the soup."""
+        asked, soup, stands = self.asked, self.soup, self._view.stands
+        for v, item in asked.bottoms.items():
+            if self.where.bottom[bound[v]] != bound[item]:
+                containers |= sum(1 << c for c, s in enumerate(stands) if s == bound[v])
+        if soup.bowl:
+            containers &= ~sum(1 << c for c in range(len(stands)) if c not in asked.vessels.pots)
+        if soup.operations > soup.bowl:
+            containers &= ~sum(1 << c for c in asked.vessels.pots)
+        return containers
+
+    def _starts_elsewhere(self, bound: Binding, lifts: Lifts, errands: list[Errand]) -> bool:
+        """Says whether what is in the hand would have to be lifted once more if it were put down here."""
+        view, asked = self._view, self.asked
+        if self._moved or not self.held:
+            return False
+        for errand in errands:
+            if errand.item == view.held:
+                kinds = [name for process, name in STATIONS.items() if errand.elsewhere & process]
+                exact = lifts.of(view.held) + 1 == errand.elsewhere.bit_count() + errand.leaves
+                return exact and asked.kinds[view.robot] not in kinds
+        variables = {v for v, value in bound.items() if asked.is_item[v] and value == view.held}
+        if lifts.once & self.held or not variables:
+            return False
+        if asked.added & variables:
+            return view.robot not in [view.stands[pot] for pot in asked.vessels.pots]
+        places = [w for w in asked.wanted if w.item in variables and w.predicate != "clear"]
+        stations = self.where.station
+        spots = [stations[bound[w.support]] if w.predicate == "atop" else bound[w.support] for w in places]
+        return bool(places) and view.robot not in spots
 
     def _held_is_wanted(self, bound: Binding) -> bool:
         held = self._view.held

@@ -9,6 +9,7 @@ Where that has not found a plan in half of the time, searches with more weight o
 """
 
 import heapq
+import itertools
 import math
 import time
 from dataclasses import dataclass
@@ -138,6 +139,16 @@ class Search:
                 self._bindings[key] = binding
         return max(lower, floor), binding
 
+    def _guess(self, key: Key, view: View, moved: bool, floor: int, hint: Binding | None) -> tuple[int, bool]:
+        """Like `_ask`, but looks at no other binding than the hint: the flag says that it takes a question to tell."""
+        lower = max(self._lower.get(key, -1), floor)
+        if key in self._bindings:
+            return lower, False
+        if lower > floor or not self.bound.shows(hint, view, moved=moved, floor=floor):
+            return lower, True
+        self._lower[key], self._bindings[key] = lower, hint
+        return lower, False
+
     def _astar(
         self, start: State, limit: int, weight: float = 1.0, *, until: float = math.inf, nodes: int = UNREACHABLE
     ) -> tuple[str, ...] | None:
@@ -150,18 +161,21 @@ class Search:
             return None
         exact, cheapest, goal, reached = weight == 1.0, limit, -1, root
         tree = [_Node(start, False, 0, -1, ())]
-        queue = [(weight * root, 0, 0, root)]
+        queue = [(weight * root, False, 0, 0, root)]
         steps = {self._visits.key(self._viewer.view(start), False): 0}
         expanded: list[tuple[Key, int]] = []
-        while queue:
-            _, _, number, estimate = heapq.heappop(queue)
+        for popped in itertools.count():
+            if not queue:
+                reached = cheapest
+                break
+            _, _, _, number, estimate = heapq.heappop(queue)
             if estimate >= cheapest:
                 if exact:
                     reached = cheapest
                     break
                 continue
             reached = max(reached, estimate)
-            if len(expanded) >= nodes or (len(expanded) % _CHECK_EVERY == 0 and time.thread_time() > until):
+            if len(expanded) >= nodes or (popped % _CHECK_EVERY == 0 and time.thread_time() > until):
                 break
             node = tree[number]
             view = self._viewer.view(node.state)
@@ -170,7 +184,7 @@ class Search:
                 continue
             left, binding = self._ask(key, view, node.moved, estimate - node.steps)
             if node.steps + left > estimate:
-                heapq.heappush(queue, (node.steps + weight * left, -node.steps, number, node.steps + left))
+                heapq.heappush(queue, (node.steps + weight * left, True, -node.steps, number, node.steps + left))
                 continue
             expanded.append((key, node.steps))
             for actions, state, moved in self._visits.after(node.state, view, node.moved):
@@ -184,16 +198,14 @@ class Search:
                     after_key = self._visits.key(after, moved)
                     if steps.get(after_key, UNREACHABLE) <= total:
                         continue
-                    lower, _ = self._ask(after_key, after, moved, left - len(actions), binding)
+                    lower, doubtful = self._guess(after_key, after, moved, left - len(actions), binding)
                     if total + lower >= cheapest:
                         continue
                     steps[after_key] = total
-                    heapq.heappush(queue, (total + weight * lower, -total, len(tree), total + lower))
+                    heapq.heappush(queue, (total + weight * lower, doubtful, -total, len(tree), total + lower))
                 tree.append(_Node(state, moved, total, number, actions))
             if goal >= 0 and not exact:
                 break
-        else:
-            reached = cheapest
         if exact:
             self._raise_bounds(expanded, reached)
         return _path(tree, goal)

@@ -23,12 +23,16 @@ class Soup(NamedTuple):
         steps: other steps.
         merges: lifts of a pot that can follow an addition without a move.
         chain: the shortest time it takes.
+        bowl: how many of the operations bring a bowl to where it is wanted.
+        route: where the pot is taken, if it is known which: "sink", "stove", "serve", or what is left of that.
     """
 
     operations: int
     steps: int
     merges: int
     chain: int
+    bowl: int = 0
+    route: tuple[str, ...] = ()
 
 
 NOTHING = Soup(0, 0, 0, 0)
@@ -110,20 +114,25 @@ class SoupWork:
             min(o.steps for o in options),
             max(o.merges for o in options),
             min(o.chain for o in options),
+            max(o.bowl for o in options),
+            options[0].route if len(options) == len(vessels.pots) == 1 else (),
         )
 
     def _of_pot(self, pot: int) -> Soup:
         """Water has yet to be drawn into this pot."""
         stands, left = self._view.stands[pot], self._left.get((FILL, pot))
         operations, steps, chain = 0, int(left is None), DELAY if left is None else left
+        route: tuple[str, ...] = ()
         if stands in self._vessels.sinks:
             steps += left is None
         else:
+            route = ("sink",)
             operations = 1 if stands == HELD else 2
             chain += operations if left is None else 0
         if self._vessels.boiling:
             operations, steps, chain = operations + 2, steps + 1, chain + 3 + DELAY
-        return self._serve(operations, steps, 2 if self._vessels.boiling else 1, chain)
+            route = (*route, "stove")
+        return self._serve(Soup(operations, steps, 2 if self._vessels.boiling else 1, chain, route=route))
 
     def _of_meal(self, meal: int) -> Soup | None:
         """Water that is there already."""
@@ -133,17 +142,17 @@ class SoupWork:
         if boil and (BOIL, meal) in self._left:
             return self._interrupted(meal, vessel)
         if vessel not in vessels.pots:
-            return None if boil else Soup(self._bowl(vessel), 0, 0, 0)
+            return None if boil else self._bring(Soup(0, 0, 0, 0), vessel)
         stands = view.stands[vessel]
         if not boil:
             if vessels.container == "bowl":
                 operations = 1 if stands == HELD else 2
-                return Soup(operations + self._bowl(), 0, int(stands != HELD), operations)
+                return self._bring(Soup(operations, 0, int(stands != HELD), operations, route=("serve",)))
             return NOTHING
         if stands in vessels.stoves:
-            return self._serve(0, 2, 2, DELAY)
+            return self._serve(Soup(0, 2, 2, DELAY))
         operations = 1 if stands == HELD else 2
-        return self._serve(operations, 1, operations + 1, DELAY + operations)
+        return self._serve(Soup(operations, 1, operations + 1, DELAY + operations, route=("stove",)))
 
     def _interrupted(self, meal: int, vessel: int) -> Soup:
         """Water that was set to boil: it goes on as long as that pot is on that stove, even when served already."""
@@ -152,19 +161,24 @@ class SoupWork:
         back = min(0 if t.runs(view) else 1 if view.stands[t.vessel] == HELD else 2 for t in timers)
         chain = self._left[BOIL, meal]
         if vessel not in vessels.pots:
-            return Soup(back + self._bowl(vessel), 0, 0, chain)
+            return self._bring(Soup(back, 0, 0, chain), vessel)
         if vessels.container != "bowl":
-            return Soup(self._bowl(), 0, 0, chain)
+            return self._bring(Soup(0, 0, 0, chain))
         serve = 1 if view.stands[vessel] == HELD else 2
         # Either it boils first and is served then, or it is served now and the pot put back.
-        operations = min(back + 2, serve + 1)
-        return Soup(operations + self._bowl(), 0, 3, chain)
+        return self._bring(Soup(min(back + 2, serve + 1), 0, 3, chain))
 
-    def _serve(self, operations: int, steps: int, merges: int, chain: int) -> Soup:
+    def _serve(self, soup: Soup) -> Soup:
         """Adds what it takes to fill a bowl, if one is wanted, and to have it in its place."""
-        if self._vessels.container == "bowl":
-            operations, chain = operations + 2, chain + 3
-        return Soup(operations + self._bowl(), steps, merges, chain)
+        if self._vessels.container != "bowl":
+            return self._bring(soup)
+        route = (*soup.route, "serve")
+        return self._bring(soup._replace(operations=soup.operations + 2, chain=soup.chain + 3, route=route))
+
+    def _bring(self, soup: Soup, vessel: int = -1) -> Soup:
+        """Adds what brings the bowl to its place."""
+        bowl = self._bowl(vessel)
+        return soup._replace(operations=soup.operations + bowl, bowl=bowl)
 
     def _bowl(self, vessel: int = -1) -> int:
         """Returns the manipulations that bring a bowl to where it is wanted: this vessel, or the nearest there is."""

@@ -13,7 +13,13 @@ pot. Lifting at once what was just put down, or putting back what was just lifte
 something on a stove, launch and lift it there without leaving takes at least three steps of waiting for the move it
 saves; only an effect that was interrupted one tick before its end completes as its item is put back, which saves a
 move. A launch where the thing stands already is a visit of its own unless it is lifted in the same visit, which takes
-more waiting than a move.
+more waiting than a move, or is lifted more often than its processes ask and comes back to such a station. A plan starts
+without a move only if its first manipulation is here: if something is in the hand, this puts it down, and where that is
+of no use it has to be lifted once more, which costs more than the move.
+
+Stations. To be processed, a thing is put on a station where nothing is: if none of the kind is free, what is on one of
+them is lifted; likewise what is where something must stand at the bottom. Containers are lifted for that too, unless
+their lifts are counted with the soup. Things that so wait for each other are the business of `transfers.py`.
 
 Time. A process under way or to come has steps that must be done before it starts and steps that can only follow; its
 duration lies between them. The bound is the greater of the work and the longest of these chains, and the least over all
@@ -68,9 +74,12 @@ class WorkBound:
         """
         return _Bindings(Chores(self.asked, view, moved=moved), view, floor).least(hint)
 
-    def of(self, binding: Binding, view: View, *, moved: bool) -> int:
-        """Returns the bound of one binding, `UNREACHABLE` if it can no longer be met."""
-        return _Bindings(Chores(self.asked, view, moved=moved), view, 0).value(binding)
+    def shows(self, hint: Binding | None, view: View, *, moved: bool, floor: int) -> bool:
+        """Says whether this binding needs no more than the floor."""
+        if hint is None:
+            return False
+        chores = Chores(self.asked, view, moved=moved)
+        return chores.soup.chain <= floor and _Bindings(chores, view, floor).shows(hint)
 
 
 class _Bindings:
@@ -80,27 +89,27 @@ class _Bindings:
         self._asked, self._chores, self._view = chores.asked, chores, view
         self._floor, self._pruned = max(floor, chores.soup.chain), UNREACHABLE
         self._found: Binding | None = None
-        self._own: dict[tuple[Step, ...], list[tuple]] = {}
+        self._own: list[list[tuple] | None] = [None] * len(self._asked.groups)
 
     def least(self, hint: Binding | None) -> tuple[int, Binding | None]:
         """Returns the floor and a binding, or what the bindings need at the least and None."""
-        if hint is not None and self.value(hint) <= self._floor:
+        if hint is not None and self.shows(hint):
             return self._floor, hint
         self._candidates = self._choices()
         self._items, self._stations = self._alike()
         self._descend(0, {}, NO_SUMS)
         return (self._pruned, None) if self._found is None else (self._floor, self._found)
 
-    def value(self, binding: Binding) -> int:
-        """Returns the bound of one binding."""
+    def shows(self, binding: Binding) -> bool:
+        """Says whether this binding needs no more than the floor."""
         sums, bound = NO_SUMS, {}
         for step in self._asked.steps:
             for v in step.new:
                 bound[v] = binding[v]
             sums = self._chores.place(step, bound, sums)
             if sums is None:
-                return UNREACHABLE
-        return self._chores.total(bound, sums)
+                return False
+        return self._chores.total(bound, sums, self._floor) <= self._floor
 
     def _choices(self) -> list[Sequence[int]]:
         """Leaves out stations whose bottom is of no use where enough are empty: an empty one asks for no more."""
@@ -117,19 +126,20 @@ class _Bindings:
     def _alike(self) -> tuple[dict[int, list[tuple]], dict[int, list[tuple]]]:
         """For items that each stand alone on a station, and these stations: the (item, station) that are the same.
 
-        Exchanging two of them changes the state in nothing but names. Empty stations are listed with item -1.
+        Exchanging two of them changes the state in nothing but names. Empty stations are listed with item -1. Where the
+        robot is matters only for what it holds.
         """
         asked, view = self._asked, self._view
         timed = {t.thing for t in view.timers if t.vessel < 0}
         classes: dict[tuple, list[tuple]] = {}
         for station, stack in enumerate(view.stacks):
-            kind = asked.station_classes[station]
+            kind = asked.station_classes[station], view.held >= 0 and station == view.robot
             if not stack and station not in view.stands:
-                classes.setdefault((kind,), []).append((-1, station))
+                classes.setdefault(kind, []).append((-1, station))
             elif len(stack) == 1 and stack[0] not in timed:
                 item = stack[0]
                 done = (view.cut >> item & 1, view.cooked >> item & 1, view.fried >> item & 1)
-                classes.setdefault((kind, asked.item_classes[item], *done), []).append((item, station))
+                classes.setdefault((*kind, asked.item_classes[item], *done), []).append((item, station))
         several = [sorted(members) for members in classes.values() if len(members) > 1]
         items = {item: members for members in several for item, _ in members if item >= 0}
         return items, {station: members for members in several for _, station in members}
@@ -147,7 +157,7 @@ class _Bindings:
     def _descend(self, index: int, bound: Binding, sums: Sums) -> None:
         asked, chores, floor = self._asked, self._chores, self._floor
         if index == len(asked.steps):
-            total = chores.total(bound, sums)
+            total = chores.total(bound, sums, floor)
             if total <= floor:
                 self._found = bound
             self._pruned = min(self._pruned, total)
@@ -179,39 +189,43 @@ class _Bindings:
         """
         once, twice, thrice, _ = sums
         held, total = self._chores.held, 0
-        for group in self._asked.groups[index]:
-            costs, wanted = [], len(group)
-            taken = [binding.get(rival) for rival in self._asked.rivals[group[0].item]]
-            for item, bit, steps, options in self._owns(group):
+        for group, variables in self._asked.groups_left[index]:
+            owns = self._own[group]
+            if owns is None:
+                owns = self._own[group] = self._owns(self._asked.groups[group])
+            costs, wanted = [], len(self._asked.groups[group])
+            taken = [binding[v] for v in variables if v in binding]
+            for item, bit, steps, options in owns:
                 if item in taken:
                     continue
                 least = UNREACHABLE
                 for support, lifts, unmet, places in options:
                     place = binding.get(support, -1)
-                    moves = unmet != place if place >= 0 else unmet not in places
-                    least = min(least, max(lifts, 1) if moves and not bit & held else lifts)
-                extra = least - (once >> item & 1) - (twice >> item & 1) - (thrice >> item & 1)
-                costs.append(steps + 4 * extra if extra > 0 else steps)
+                    if lifts < 1 and not bit & held and (unmet != place if place >= 0 else unmet not in places):
+                        lifts = 1
+                    if lifts < least:
+                        least = lifts
+                if bit & once:
+                    least -= 1 + (twice >> item & 1) + (thrice >> item & 1)
+                costs.append(steps + 4 * least if least > 0 else steps)
             if len(costs) < wanted:
                 return UNREACHABLE
-            costs.sort()
+            if len(costs) > wanted:
+                costs.sort()
             total += sum(costs[:wanted])
         return total
 
     def _owns(self, group: tuple[Step, ...]) -> list[tuple]:
         """For each item that one of these requirements may bind: what it needs at the least, whatever the rest."""
-        known = self._own.get(group)
-        if known is None:
-            found: dict[int, list] = {}
-            for step in group:
-                for item in self._candidates[step.item]:
-                    own = self._chores.own(step, item)
-                    if own is not None:
-                        found.setdefault(item, []).append((own[0], (step.support, *own[1:])))
-            known = self._own[group] = [
-                (item, 1 << item, min(own[0] for own in owns), [own[1] for own in owns]) for item, owns in found.items()
-            ]
-        return known
+        found: dict[int, list] = {}
+        for step in group:
+            for item in self._candidates[step.item]:
+                own = self._chores.own(step, item)
+                if own is not None:
+                    found.setdefault(item, []).append((own[0], (step.support, *own[1:])))
+        return [
+            (item, 1 << item, min(own[0] for own in owns), [own[1] for own in owns]) for item, owns in found.items()
+        ]
 
     def _bindings(self, new: tuple[int, ...], bound: Binding) -> list[Binding]:
         bindings = [bound]
