@@ -1,10 +1,10 @@
 """What the HTTP client costs, and how busy it keeps a server: one JSON line a figure.
 
-    python benchmarks/client.py [--requests=4000] [--threads=32] [--rounds=5] [--seconds=0.05]
+    python benchmarks/client.py [--requests=4000] [--threads=32] [--rounds=5] [--seconds=0.5]
 
 `client_cpu` is CPU time of this process for a request of 2 kB and its answer, ours and that of bare `httpx2` from as
 many threads, in turns, against a server in another process that answers at once; the ratio is of the two in a round.
-`busy` is the share of the time that a server of fixed latency could answer as many requests as there are threads.
+`busy` is the share of its time that a server of that latency had as many requests as there are threads.
 """
 
 import argparse
@@ -22,6 +22,7 @@ import httpx2
 from stgrpo.rollout.http import ClientSettings, HttpClient
 
 BODY = {"prompt": "x" * 2000}
+ROUND_TRIPS = 20  # of each thread, in the second figure
 ANSWER = json.dumps({"text": "y" * 500}).encode()
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(ANSWER)
 
@@ -82,7 +83,7 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=4000)
     parser.add_argument("--threads", type=int, default=32)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=0.05)
+    parser.add_argument("--seconds", type=float, default=0.5)
     args = parser.parse_args()
     _, address = started(0.0)
     pairs = [[cpu(call, address, args.requests, args.threads) for call in (ours, bare)] for _ in range(args.rounds)]
@@ -91,9 +92,8 @@ def main() -> None:
     print(json.dumps({"figure": "client_cpu", "us": round(mine), "bare_us": round(theirs), "ratio": round(ratio, 3)}))
     _, address = started(args.seconds)
     begin = time.perf_counter()
-    ours(address, args.requests, args.threads)
-    ideal = args.requests / args.threads * args.seconds
-    busy = ideal / (time.perf_counter() - begin)
+    ours(address, ROUND_TRIPS * args.threads, args.threads)
+    busy = ROUND_TRIPS * args.seconds / (time.perf_counter() - begin)
     print(json.dumps({"figure": "busy", "seconds": args.seconds, "threads": args.threads, "share": round(busy, 3)}))
 
 
