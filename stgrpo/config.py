@@ -203,7 +203,7 @@ def model_shape(config: ConfigDict, vocab_size: int) -> ModelShape:
 
 def validate(config: ConfigDict) -> list[str]:
     """Every error at once, each with the value, the limit and the fix; empty when the config can run."""
-    checks = (_choices, _numbers, _sampling, _servers, _rollout, _divisions)
+    checks = (_choices, _numbers, _sampling, _servers, _rollout, _divisions, _adapters)
     return [error for check in checks for error in check(config)]
 
 
@@ -369,7 +369,7 @@ def _divisions(c: ConfigDict) -> Iterator[str]:
 def _adapters(c: ConfigDict) -> Iterator[str]:
     yield from _limits(c, ["lora.rank"], lambda v: v >= 0, "at least 0")
     yield from _limits(c, ["lora.alpha"], lambda v: v > 0, "above 0")
-    if not c.lora.rank:
+    if c.lora.rank < 1:
         return
     for name in ("targets", "stages"):
         if not c.lora[name]:

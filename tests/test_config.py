@@ -43,6 +43,9 @@ def test_there_are_configs():
         ("model.name", "qwen2.5-2b", "did you mean 'qwen2.5-"),
         ("grpo.clip_low", 1.5, "below 1"),
         ("env.failure", 1.0, "use one from 0 to 0.9"),
+        ("lora.targets", ("q", "wq"), "did you mean 'q'?"),
+        ("lora.rank", -1, "at least 0"),
+        ("sft.optimiser", "adam", "did you mean 'adamw'?"),
         ("expert.kind", "lm", "did you mean 'llm'?"),
         ("expert.successes", 9, "is over expert.tries=8"),
         ("policy.kind", "serve", "did you mean 'server'?"),
@@ -69,6 +72,17 @@ def test_the_benchmark_suite_needs_benchmark_layouts():
     for suites, tasks in ((("unseen",), ("burgers_2",)), (("benchmark",), ("burger", "burgers_2"))):
         config.evaluation.suites, config.evaluation.tasks = suites, tasks
         assert validate(config) == []
+
+
+def test_adapters_of_sft_need_a_model_under_them():
+    config = base()
+    config.lora.rank = 8
+    (error,) = validate(config)
+    assert "lora.stages" in error and "model.path" in error
+    config.model.path = "somewhere"
+    assert validate(config) == []
+    config.lora.targets, config.grpo.optimiser, config.grpo.moment_dtype = (), "adafactor", "bfloat16"
+    assert [error.split("=")[0].split(" is")[0] for error in validate(config)] == ["grpo.moment_dtype", "lora.targets"]
 
 
 def test_all_errors_come_at_once():
