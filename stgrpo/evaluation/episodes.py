@@ -23,6 +23,7 @@ from collections.abc import Callable, Hashable, Iterable, Sequence
 
 from stgrpo.data.tokenizer import Tokenizer
 from stgrpo.envs.base import Planner, Problem
+from stgrpo.errors import UserError
 from stgrpo.evaluation.records import MALFORMED, Episode, TurnRecord
 from stgrpo.react.prompt import PromptStyle, Turn, render_messages
 from stgrpo.react.response import ParsedResponse, feedback, parse_response
@@ -74,7 +75,7 @@ class EpisodeConfig:
 
 @dataclasses.dataclass(frozen=True)
 class _Advice:
-    """What the planner says about a state; all None without a planner."""
+    """What the planner says about a state; all None without a planner, or where it cannot tell."""
 
     distance: int | None = None
     expert: str | None = None
@@ -102,10 +103,15 @@ class _Game:
         if self.planner is None:
             return _Advice()
         if self.state not in self.advice:
-            optimal = self.planner.optimal_actions(self.state)
-            expert = optimal[0] if optimal else None
-            self.advice[self.state] = _Advice(self.planner.distance(self.state), expert, optimal)
+            self.advice[self.state] = self._ask_planner(self.planner)
         return self.advice[self.state]
+
+    def _ask_planner(self, planner: Planner) -> _Advice:
+        try:
+            optimal = planner.optimal_actions(self.state)
+            return _Advice(planner.distance(self.state), optimal[0] if optimal else None, optimal)
+        except UserError:  # a policy can play into a state without a way out, or with one that takes too long to prove
+            return _Advice()
 
     def question(self, config: EpisodeConfig) -> Question:
         """What the policy is asked next. A decision that starts afresh counts its tries on, to have other seeds."""
@@ -131,7 +137,7 @@ class _Game:
 
     def _record(self, response: Response, parsed: ParsedResponse) -> TurnRecord:
         advice, taken = self.advise(), not parsed.failure
-        planned = self.planner is not None
+        planned = advice.distance is not None
         return TurnRecord(
             step=self.steps,
             attempt=self.attempt,

@@ -117,7 +117,8 @@ def summarise(episodes: Sequence[Episode], confidence: float = 0.95) -> dict[str
         n, successes; sr with sr_low and sr_high (Wilson), all None without an episode;
         asat: mean steps of all episodes, a failure counted at its cap; asst: mean steps of the successful ones;
         excess_steps: mean steps above the optimum of the successful ones;
-        responses; format_rate, valid_rate, exact_rate, optimal_rate, truncated_rate, mean_tokens over the responses;
+        responses; unjudged: those to states of which no planner could tell what is best; format_rate, valid_rate,
+        exact_rate, optimal_rate, truncated_rate, mean_tokens over the responses;
         failures: how many episodes failed in each way. What has nothing to average is None.
     """
     solved = [episode for episode in episodes if episode.success]
@@ -133,6 +134,7 @@ def summarise(episodes: Sequence[Episode], confidence: float = 0.95) -> dict[str
         "asst": _mean([episode.steps for episode in solved]),
         "excess_steps": _mean([e.steps - e.optimal_steps for e in solved if e.optimal_steps is not None]),
         "responses": len(turns),
+        "unjudged": sum(turn.distance is None for turn in turns),
         "format_rate": _rate(turns, lambda turn: turn.failure not in MALFORMED),
         "valid_rate": _rate(turns, lambda turn: turn.failure == ""),
         "exact_rate": _rate(turns, lambda turn: turn.exact),

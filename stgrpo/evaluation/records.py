@@ -20,10 +20,10 @@ class TurnRecord:
         response: the decoded text, exactly as sampled.
         action: the action as parsed, valid or not; None when no action could be read.
         failure: why it was refused, "" when the action was taken: "reasoning", "action", "invalid" or "finish".
-        expert: the expert's action, None without a planner.
-        exact: whether the action was taken and is the expert's; None without a planner.
-        optimal: whether the action was taken and shortens the way to the goal; None without a planner.
-        distance: fewest steps to the goal before this response; None without a planner.
+        expert: the expert's action; None without a planner, or where it cannot tell.
+        exact: whether the action was taken and is the expert's; None where `expert` is.
+        optimal: whether the action was taken and shortens the way to the goal; None where `expert` is.
+        distance: fewest steps to the goal before this response; None where `expert` is.
         finish: why decoding ended, "stop" or "length".
         n_prompt_tokens: length of the prompt.
         n_tokens: length of the response, its stop token included.

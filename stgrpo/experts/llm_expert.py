@@ -39,9 +39,11 @@ class Budget:
     fits: Callable[[Episode], bool] = lambda episode: True
 
     def counts(self, episode: Episode) -> bool:
-        """Whether an episode is a success that can be learned from."""
+        """Whether an episode is a success that can be learned from: the planner must have judged each of its states."""
+        if not episode.success or not episode.turns or any(turn.distance is None for turn in episode.turns):
+            return False
         too_long = self.max_excess is not None and episode.steps - episode.optimal_steps > self.max_excess
-        return episode.success and episode.steps > 0 and not too_long and self.fits(episode)
+        return not too_long and self.fits(episode)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -181,7 +183,7 @@ def summary(kitchens: Sequence[Kitchen]) -> dict[str, object]:
     """How the sampling went.
 
     Returns:
-      kitchens, episodes, successes; too_long: successes that did not count; kept, with their mean_steps and mean_excess
+      kitchens, episodes, successes; unfit: successes that did not count; kept, with their mean_steps and mean_excess
       above the optimum; excess: how many kept ones are how many steps above it; failures: how many episodes ended in
       which way.
     """
@@ -192,7 +194,7 @@ def summary(kitchens: Sequence[Kitchen]) -> dict[str, object]:
         "kitchens": len(kitchens),
         "episodes": len(episodes),
         "successes": sum(e.success for e in episodes),
-        "too_long": sum(e.success for e in episodes) - sum(len(kitchen.solutions) for kitchen in kitchens),
+        "unfit": sum(e.success for e in episodes) - sum(len(kitchen.solutions) for kitchen in kitchens),
         "kept": len(kept),
         "mean_steps": sum(e.steps for e in kept) / len(kept) if kept else None,
         "mean_excess": sum(e.steps - e.optimal_steps for e in kept) / len(kept) if kept else None,

@@ -164,6 +164,10 @@ def show(results: Sequence[Evaluation]) -> None:
             rows.append((result.name, task, str(s["n"]), interval, f"{s['asat']:.2f}", asst))
     for line in table(rows, ("policy_kitchens", "task", "n", "SR [95 % interval]", "ASAT", "ASST")):
         say(line)
+    for result in results:
+        if unjudged := result.summary.get("unjudged"):  # older files have no such figure
+            what = f"{unjudged} of {result.summary['responses']} responses are not judged"
+            say(f"{result.name}: {what}: the planner finds no way from there, or no proof in its time")
     by_name = {result.name: result for result in results}
     for suite in SUITES:
         if f"sft_{suite}" in by_name and f"grpo_{suite}" in by_name:

@@ -133,8 +133,8 @@ def _report(config: ConfigDict, label: str, facts: dict[str, object], journal: J
     )
     if not facts["kept"]:
         raise UserError(
-            f"{label}: nothing to learn from {config.expert.model} (failures {facts['failures']}, {facts['too_long']} "
-            f"successes are too long for expert.max_excess or limits): read what it said in {journal.path}, raise "
+            f"{label}: nothing to learn from {config.expert.model} (failures {facts['failures']}, {facts['unfit']} "
+            f"successes are over expert.max_excess, limits or the planner): read what it said in {journal.path}, raise "
             "expert.tries or expert.kitchens, or take another model"
         )
     say(f"{label}: {facts['mean_steps']:.1f} steps on average, {facts['mean_excess']:.1f} above the optimum")

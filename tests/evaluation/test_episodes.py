@@ -4,7 +4,9 @@ import dataclasses
 
 import pytest
 
+from stgrpo.errors import UserError
 from stgrpo.evaluation.episodes import EpisodeConfig, Progress, run_episodes
+from stgrpo.evaluation.metrics import summarise
 from stgrpo.react.prompt import PromptStyle
 from stgrpo.rollout.base import Samples, SamplingParams
 
@@ -183,6 +185,21 @@ def test_without_planners_nothing_is_judged():
     (episode,), _ = play(lambda text, seed: say("Right"), planners=False)
     turn = episode.turns[0]
     assert (episode.optimal_steps, turn.exact, turn.optimal, turn.expert, turn.distance) == (None,) * 5
+
+
+def test_where_the_planner_cannot_tell_the_episode_goes_on_unjudged(monkeypatch):
+    def distance(self, state):
+        if state == 1:
+            raise UserError("planner: no proof in 30 s")
+        return abs(3 - state)
+
+    monkeypatch.setattr(CorridorPlanner, "distance", distance)
+    (episode,), _ = play(lambda text, seed: say("Right"))
+    assert episode.success and episode.optimal_steps == 3
+    assert [(t.distance, t.exact, t.expert) for t in episode.turns] == [
+        (3, True, "Right"), (None, None, None), (1, True, "Right")
+    ]  # fmt: skip
+    assert summarise([episode])["unjudged"] == 1 and summarise([episode])["exact_rate"] == 1.0
 
 
 def test_an_episode_that_starts_at_the_goal_and_no_episode_at_all():

@@ -6,7 +6,7 @@ import pytest
 
 from stgrpo import envs
 from stgrpo.data.records import read_trajectories, write_trajectories
-from stgrpo.errors import ServerError
+from stgrpo.errors import ServerError, UserError
 from stgrpo.evaluation.episodes import EpisodeConfig
 from stgrpo.evaluation.journal import Journal
 from stgrpo.experts.llm_expert import Budget, LlmExpert, as_told, summary, trajectory
@@ -133,7 +133,18 @@ def test_a_success_that_is_too_long_does_not_count(tmp_path):
     kitchens, _ = collect(tmp_path / "j", lambda layout, n: (2, 4, 0)[n] if layout == "c1" else 2, budget)
     assert tried(kitchens) == {"c0": [5, 5, 5], "c1": [5, 7, 3]}
     assert [k.kept and k.kept.steps for k in kitchens] == [None, 3]
-    assert (summary(kitchens)["successes"], summary(kitchens)["too_long"]) == (6, 5)
+    assert (summary(kitchens)["successes"], summary(kitchens)["unfit"]) == (6, 5)
+
+
+def test_a_success_of_which_the_planner_cannot_tell_all_does_not_count(tmp_path, monkeypatch):
+    def distance(self, state):
+        if state < 0:
+            raise UserError("planner: no proof in 30 s")
+        return abs(3 - state)
+
+    monkeypatch.setattr(Corridor, "distance", distance)
+    kitchens, _ = collect(tmp_path / "j", lambda layout, n: (2, 0)[n], Budget(1, tries=2))
+    assert tried(kitchens) == {"c0": [5, 3]} and kitchens[0].kept.steps == 3
 
 
 def test_a_success_that_the_learner_has_no_room_for_does_not_count(tmp_path):

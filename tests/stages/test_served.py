@@ -336,7 +336,7 @@ def test_what_the_learner_has_no_room_for_is_not_kept(expert, tmp_path, capsys):
     assert "longer than limits.prompt=20: raise it" in capsys.readouterr().err and not chats(server)
     small = (tokenizer, "--config.limits.response=5", "--config.expert.tries=2", "--config.expert.kitchens=3")
     assert collect(server, tmp_path / "b", *small) == 2
-    assert "6 successes are too long" in capsys.readouterr().err
+    assert "6 successes are over expert.max_excess, limits or the planner" in capsys.readouterr().err
     asked = len(chats(server))
     shutil.copytree(tmp_path / "b" / "expert", tmp_path / "c" / "expert")
     assert collect(server, tmp_path / "c", tokenizer, "--config.expert.validation=1") == 0
