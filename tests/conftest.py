@@ -32,8 +32,8 @@ def traces_dir() -> pathlib.Path:
 
 @pytest.fixture(scope="session")
 def vllm_python() -> str:
-    """An interpreter that has vLLM: $VLLM_PYTHON, or that of the environment .venv-vllm."""
-    python = os.environ.get("VLLM_PYTHON") or str(REPOSITORY / ".venv-vllm" / "bin" / "python")
+    """An interpreter that has vLLM: $STGRPO_VLLM_PYTHON, or that of the environment .venv-vllm."""
+    python = os.environ.get("STGRPO_VLLM_PYTHON") or str(REPOSITORY / ".venv-vllm" / "bin" / "python")
     if not pathlib.Path(python).is_file():
         pytest.skip(f"no vLLM: {python} is not there")
     return python
