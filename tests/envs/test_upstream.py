@@ -14,6 +14,7 @@ from stgrpo import envs
 from stgrpo.config import base, validate
 from stgrpo.envs.base import InvalidAction
 from stgrpo.envs.robotouille import load, make, upstream
+from stgrpo.envs.robotouille.domain import CHANGING, CONTAINERS, ITEMS, KINDS, PREDICATES, STATIONS
 from stgrpo.envs.robotouille.kitchen_json import kitchen_from_json, kitchen_to_json
 from stgrpo.envs.robotouille.tasks import PAPER_TASKS, TASKS
 from stgrpo.envs.robotouille.upstream import UpstreamPlanner, UpstreamProblem, checkout, goal_conjunctions
@@ -26,6 +27,8 @@ LAYOUTS = ("default", "test:42", "test:126", "random:7", "small:3")
 OTHERS = ("lettuce_tomato_sandwich", "burger_and_fries", "fried_chicken_sandwich", "potato_soup", "onion_soup")
 CASES = [(task, layout) for task in PAPER_TASKS for layout in LAYOUTS] + [(task, "default") for task in OTHERS]
 PROCESSES = ("Cook", "Cut", "Fry", "Fill", "Boil", "Add")
+RAW = {"patty": ["iscookable"], "lettuce": ["iscuttable"], "potato": ["iscuttable", "isfryableifcut"]}
+WANTED = [p for p in PREDICATES if p.name in CHANGING and "player" not in p.types]
 BUSY = {
     "stations": [
         {"name": "stove", "x": 0, "y": 1},
@@ -64,7 +67,7 @@ def _weight(action: str) -> int:
 
 
 def _walk(ours, theirs, steps: int, seed: int) -> set[str]:
-    """Compares both engines along a random walk; returns the first words of its actions."""
+    """Compares both engines along a random walk; returns the first words of its actions, and "goal" if it met one."""
     planner, rng, words = UpstreamPlanner(theirs), random.Random(seed), set()
     state, other = ours.initial_state(), theirs.initial_state()
     for _ in range(steps):
@@ -75,7 +78,7 @@ def _walk(ours, theirs, steps: int, seed: int) -> set[str]:
         assert planner.translate(other) == state  # every hidden counter too
         actions = ours.valid_actions(state)
         action = rng.choices(actions, [_weight(action) for action in actions])[0]
-        words.add(action.split()[0])
+        words |= {action.split()[0], *(["goal"] if ours.is_goal(state) else [])}
         state, other = ours.step(state, action), theirs.step(other, action)
     return words
 
@@ -133,6 +136,50 @@ def test_both_engines_play_alike(installed: None, task: str, layout: str) -> Non
     assert (theirs.task, theirs.layout, theirs.goal) == (ours.task, ours.layout, ours.goal)
     assert theirs.max_steps == ours.max_steps
     _walk(ours, theirs, 20, seed=0)
+
+
+def _random_environment(rng: random.Random) -> dict:
+    """A small kitchen of any things, and a goal of any predicates over numbers, used with one kind or two, and ids."""
+    stations = [{"name": rng.choice(STATIONS), "x": x, "y": 1} for x in range(rng.randint(3, 5))]
+    free = rng.sample(range(len(stations)), len(stations))
+    containers = [{"name": rng.choice(CONTAINERS), "x": free.pop(), "y": 1} for _ in range(rng.randint(0, 2))]
+    meals = [{"name": "water", "x": c["x"], "y": 1} for c in containers if rng.random() < 0.25]
+    places = [(x, 1, level) for x in free for level in range(rng.choice((0, 1, 1, 2)))]
+    places += [(0, 0, 0)] if rng.random() < 0.3 else []
+    items = [
+        {"name": (kind := rng.choice(ITEMS)), "x": x, "y": y, "stack-level": level, "predicates": RAW.get(kind, [])}
+        for x, y, level in places
+    ]
+    fields = {"station": stations, "item": items, "container": containers, "meal": meals}
+    owners = {"a": rng.choice(stations), **({"b": rng.choice(items)} if items else {})}
+    for id_, thing in owners.items():
+        thing["id"] = id_
+    goal = []
+    for predicate in rng.sample(WANTED, rng.choice((1, 1, 2))):
+        args, ids = [], []
+        for type_ in predicate.types:
+            there = [thing["name"] for thing in fields[type_]]
+            own = [id_ for id_, thing in owners.items() if thing in fields[type_]]
+            ids.append(rng.choice(own) if own and rng.random() < 0.3 else str(rng.randint(1, 3) + 10 * len(type_)))
+            args.append(rng.choice(there if there and rng.random() < 0.8 else KINDS[type_]))
+        goal.append({"predicate": predicate.name, "args": args, "ids": ids})
+    robot = {"name": "robot", "x": 0, "y": 0, "direction": [0, 1]}
+    return {f"{type_}s": things for type_, things in fields.items()} | {
+        "players": [robot],
+        "goal": goal,
+        "goal_description": "Anything",
+    }
+
+
+def test_any_kitchens_with_any_goals_are_played_alike(installed: None) -> None:
+    reached = 0
+    for seed in range(60):
+        env = _random_environment(random.Random(seed))
+        ours, engine = load(env), upstream.load_engine()
+        theirs = UpstreamProblem(ours.kitchen)
+        theirs._start = upstream._freeze(engine.start(env))  # of the JSON as it is, not of our reading
+        reached += "goal" in _walk(ours, theirs, 15, seed=seed)
+    assert reached >= 10  # of 60, else too little would be compared
 
 
 def test_of_what_is_in_the_robots_cell_it_holds_one(installed: None) -> None:
