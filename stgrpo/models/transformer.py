@@ -12,11 +12,12 @@ import jax.numpy as jnp
 from flax import nnx
 
 from stgrpo.models.attention import (
+    XLA,
+    AttentionCore,
     KeyValues,
     attend_causal,
     attend_group,
-    attend_masked,
-    packed_mask,
+    attend_packed,
     rotary,
     rotary_frequencies,
     rotate,
@@ -68,11 +69,12 @@ class Layers(nnx.Module):
 class Transformer(nnx.Module):
     """A decoder with its head. Every method is pure; under `jax.eval_shape` it is an abstract model."""
 
-    def __init__(self, shape: ModelShape, key: jax.Array, *, remat: bool = True):
+    def __init__(self, shape: ModelShape, key: jax.Array, *, remat: bool = True, core: AttentionCore = XLA):
         """With `remat` the backward pass computes each layer again instead of keeping what is inside it."""
         top_key, layer_key = jax.random.split(key)
         self.shape = nnx.static(shape)
         self.remat = nnx.static(remat)
+        self.core = nnx.static(core)
         declare(self, top_specs(shape), top_key)
         self.layers = Layers(shape, layer_key)
 
@@ -134,7 +136,7 @@ def row_hidden(
     positions_BS = jnp.concatenate([prompt_pos_BS, response_pos_BS], axis=1)
 
     def attend(q, kv):
-        return attend_group(q, kv, prompt_len_B, P=P, G=G), None
+        return attend_group(q, kv, prompt_len_B, P=P, G=G, core=model.core), None
 
     hidden_BSD, _ = model.hidden(tokens_BS, positions_BS, attend, dtype=dtype)
     prompt_BPD = hidden_BSD[:, :P]
@@ -152,14 +154,21 @@ def packed_hidden(
     dtype=jnp.float32,
 ) -> jax.Array:
     """Hidden states [X, S, D] of packed rows; `place_XS` is the group and the branch of each token (`PackedBatch`)."""
-    seen_XSS = packed_mask(*place_XS)
-    return model.hidden(token_XS, position_XS, lambda q, kv: (attend_masked(q, kv, seen_XSS), None), dtype=dtype)[0]
+
+    def attend(q, kv):
+        return attend_packed(q, kv, group_BS=place_XS[0], branch_BS=place_XS[1], core=model.core), None
+
+    return model.hidden(token_XS, position_XS, attend, dtype=dtype)[0]
 
 
 def dense_hidden(model: Transformer, tokens_BS: jax.Array, dtype=jnp.float32) -> jax.Array:
     """Hidden states of plain rows, the prompt repeated with each response: what `group_hidden` is held to."""
     positions_BS = jnp.broadcast_to(jnp.arange(tokens_BS.shape[1]), tokens_BS.shape)
-    return model.hidden(tokens_BS, positions_BS, lambda q, kv: (attend_causal(q, kv), None), dtype=dtype)[0]
+
+    def attend(q, kv):
+        return attend_causal(q, kv, core=model.core), None
+
+    return model.hidden(tokens_BS, positions_BS, attend, dtype=dtype)[0]
 
 
 def declare(module: nnx.Module, specs: Mapping[str, ParameterSpec], key: jax.Array) -> None:

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
 
+from stgrpo.models.attention import XLA, AttentionCore
 from stgrpo.models.lora import Adapters, Lora, adapted, frozen
 from stgrpo.models.shapes import ModelShape
 from stgrpo.models.sharding import abstract_tree, batch_sharding, replicated
@@ -136,6 +137,7 @@ def build_steps(
     dtype: jnp.dtype = jnp.float32,
     remat: bool = True,
     lora: Lora | None = None,
+    core: AttentionCore = XLA,
 ) -> Steps:
     """Compiles nothing yet: returns the jitted functions, with shardings from the table of `models.sharding`.
 
@@ -148,6 +150,7 @@ def build_steps(
       dtype: of the computation; parameters and optimiser state are float32.
       remat: see `Transformer`.
       lora: trains adapters on a frozen model; None to train the model.
+      core: the implementation of attention.
     """
 
     def start(model: Transformer) -> TrainState:
@@ -173,7 +176,7 @@ def build_steps(
         temperature = 1.0 if loss is None else loss.temperature
         return batch_logprobs(model, batch, temperature=temperature, dtype=dtype)[0]
 
-    init = lambda key: start(Transformer(shape, key, remat=remat))  # noqa: E731
+    init = lambda key: start(Transformer(shape, key, remat=remat, core=core))  # noqa: E731
     abstract = jax.eval_shape(init, jax.random.key(0))
     placed = abstract_tree(abstract, shape, mesh)
     states = jax.tree.map(lambda x: x.sharding, placed)

@@ -1,0 +1,151 @@
+"""Every implementation of attention against one dense softmax with the mask written out, forward and backward."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from stgrpo.models.attention import AttentionCore, KeyValues, attend_causal, attend_group, attend_packed
+from stgrpo.models.sharding import make_mesh
+
+CORES = {
+    "xla": AttentionCore(),
+    "splash": AttentionCore("splash", emulated=True),
+    "cudnn": AttentionCore("cudnn", emulated=True),
+}
+GROUPS = {  # prompt lengths, then of each group the lengths of its responses
+    "ragged": ([37, 1, 130], [[3, 60, 1], [60, 2, 6], [6, 33, 4]]),
+    "one response": ([4, 61], [[5], [60]]),
+    "empty responses": ([5, 64], [[0, 4], [0, 0]]),
+    "one token each": ([1, 1], [[1, 1], [1, 1]]),
+}
+ROWS = {  # of each row the groups: a prompt and its responses
+    "several groups": [[(3, 2, 5), (130, 1, 0), (9, 7, 7)], [(40, 20, 1)]],
+    "one response a group": [[(3, 2), (120, 11), (1, 1)], [(200, 3)]],
+}
+
+
+def dense(q, kv, seen_BSS):
+    """One softmax over all keys, the forbidden ones at minus infinity."""
+    k, v = (jnp.repeat(x, q.shape[2] // x.shape[2], axis=2) for x in (kv.k, kv.v))
+    scores = jnp.einsum("bsnh,bunh->bnsu", q, k) / jnp.sqrt(q.shape[-1])
+    return jnp.einsum("bnsu,bunh->bsnh", jax.nn.softmax(jnp.where(seen_BSS[:, None], scores, -jnp.inf)), v)
+
+
+def group_mask(prompt_len, P, R, G):
+    """Who sees whom in [prompt | responses], token by token."""
+    owner = np.array([0] * P + [g for g in range(1, G + 1) for _ in range(R)])
+    seen = np.zeros((len(prompt_len), len(owner), len(owner)), bool)
+    for row, length in zip(seen, prompt_len, strict=True):
+        for i, mine in enumerate(owner):
+            for j in range(i + 1):
+                row[i, j] = i == j or (owner[j] == mine != 0) or (owner[j] == 0 and j < length)
+    return jnp.asarray(seen)
+
+
+def packed_places(rows, S):
+    group, branch = np.zeros((2, len(rows), S), np.int32)
+    for x, groups in enumerate(rows):
+        at = 0
+        for number, (prompt, *responses) in enumerate(groups, 1):
+            for part, size in enumerate((prompt, *responses)):
+                group[x, at : at + size], branch[x, at : at + size] = number, part
+                at += size
+    return group, branch
+
+
+def random_inputs(B, S, N=4, K=2, H=16):
+    keys = jax.random.split(jax.random.key(0), 3)
+    return [jax.random.normal(k, (B, S, heads, H)) for k, heads in zip(keys, (N, K, K), strict=True)]
+
+
+def outputs_and_gradients(attend, real_BS, inputs):
+    """The output where it is real, and the gradient of a random function of it to queries, keys and values."""
+    weight = jax.random.normal(jax.random.key(9), inputs[0].shape)
+
+    @jax.jit
+    def both(*inputs):
+        out, pull = jax.vjp(lambda q, k, v: attend(q, KeyValues(k, v)) * real_BS[..., None, None], *inputs)
+        return dict(zip(("out", "dq", "dk", "dv"), (out, *pull(weight)), strict=True))
+
+    return jax.device_get(both(*inputs))
+
+
+def compare(mine, other):
+    for name, expected in other.items():
+        assert np.isfinite(mine[name]).all(), name
+        assert np.abs(mine[name] - expected).max() <= 1e-5 * max(1.0, np.abs(expected).max()), name
+
+
+def check(attend, seen_BSS, real_BS, inputs):
+    """The implementation equals the dense softmax at all real positions."""
+    expected = outputs_and_gradients(lambda q, kv: dense(q, kv, seen_BSS), real_BS, inputs)
+    compare(outputs_and_gradients(attend, real_BS, inputs), expected)
+
+
+@pytest.mark.parametrize("case", GROUPS)
+@pytest.mark.parametrize("name", CORES)
+def test_groups(name, case):
+    prompt_len, lengths = GROUPS[case]
+    P, R, G = max(prompt_len) + 3, max(max(row) for row in lengths) + 1, len(lengths[0])
+    inputs = random_inputs(len(prompt_len), P + G * R)
+    position = np.arange(R)
+    real = np.concatenate(
+        [np.arange(P) < np.array(prompt_len)[:, None], (position < np.array(lengths)[..., None]).reshape(-1, G * R)], 1
+    )
+    seen = group_mask(prompt_len, P, R, G)
+    length = jnp.asarray(prompt_len)
+    check(
+        lambda q, kv: attend_group(q, kv, length, P=P, G=G, core=CORES[name]),
+        seen,
+        real,
+        inputs,
+    )
+
+
+@pytest.mark.parametrize("case", ROWS)
+@pytest.mark.parametrize("name", CORES)
+def test_packed_rows(name, case):
+    S = 210
+    group, branch = packed_places(ROWS[case], S)
+    several = branch.max() > 1
+    seen = (group[:, :, None] == group[:, None]) & np.tri(S, dtype=bool)
+    if several:
+        seen &= (branch[:, None] == 0) | (branch[:, None] == branch[:, :, None])
+    places = {"group_BS": jnp.asarray(group), "branch_BS": jnp.asarray(branch) if several else None}
+    check(
+        lambda q, kv: attend_packed(q, kv, **places, core=CORES[name]),
+        jnp.asarray(seen),
+        group > 0,
+        random_inputs(2, S),
+    )
+
+
+@pytest.mark.parametrize("name", CORES)
+@pytest.mark.parametrize("S", [1, 9, 200])
+def test_causal_rows(name, S):
+    check(
+        lambda q, kv: attend_causal(q, kv, core=CORES[name]),
+        jnp.tri(S, dtype=bool)[None],
+        np.ones((1, S), bool),
+        random_inputs(1, S),
+    )
+
+
+@pytest.mark.parametrize(("heads", "kv_heads"), [(4, 2), (4, 1), (6, 3), (3, 1)])
+@pytest.mark.parametrize("name", [n for n in CORES if n != "xla"])
+def test_kernels_are_split_over_rows_and_heads(name, heads, kv_heads):
+    """Also where `tensor` = 2 divides no key and value heads, or no heads at all."""
+    P, R, G = 20, 5, 2
+    length = np.array([20, 7, 1, 13])
+    inputs = random_inputs(len(length), P + G * R, N=heads, K=kv_heads)
+    position = np.arange(P + G * R)
+    real = (position < length[:, None]) | (position >= P)
+
+    def attend(q, kv):
+        return attend_group(q, kv, jnp.asarray(length), P=P, G=G, core=CORES[name])
+
+    with jax.set_mesh(make_mesh(2, 2, 2)):
+        mine = outputs_and_gradients(attend, real, inputs)
+    seen = group_mask(length, P, R, G)
+    compare(mine, outputs_and_gradients(lambda q, kv: dense(q, kv, seen), real, inputs))
