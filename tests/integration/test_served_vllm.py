@@ -13,7 +13,7 @@ from stgrpo.rollout.vllm_server import SERVED_NAME, ServerSettings, VllmServer
 
 pytestmark = pytest.mark.slow
 CONFIG = f"--config={pathlib.Path(__file__).resolve().parents[2] / 'configs' / 'tiny.py'}:smoke"
-PROMPT, RESPONSE = 512, 160
+PROMPT, RESPONSE = 1024, 160
 FIELDS = (
     "--config.model.head_dim=32",  # vLLM on a CPU has none smaller
     "--config.model.width=64",  # and takes width / heads for it
