@@ -48,6 +48,7 @@ def test_what_is_forgotten_is_found_again(monkeypatch: pytest.MonkeyPatch) -> No
     remembering, rng = make("onion_soup", "test:42"), random.Random(0)
     monkeypatch.setattr("stgrpo.envs.robotouille.engine._REMEMBERED", 5)
     monkeypatch.setattr("stgrpo.envs.robotouille.effects._REMEMBERED", 5)
+    monkeypatch.setattr("stgrpo.envs.robotouille.grounding._REMEMBERED", 5)
     forgetting = make("onion_soup", "test:42")
     start = state = forgetting.initial_state()
     for _ in range(1500):

@@ -68,8 +68,6 @@ class RobotouilleProblem:
         """Returns the start."""
         return State(self.grounding.start)
 
-    # What looks a state up is written out three times: a call would take as long as all the rest.
-
     def _find(self, state: State) -> _Node:
         node = self._nodes.get(state)
         if node is None:
@@ -80,7 +78,7 @@ class RobotouilleProblem:
         return node
 
     def _choices(self, state: State) -> Choices:
-        node = self._last
+        node = self._last  # these lines stand three times: a call would take as long as all the rest
         if node.state is not state:
             node = self._find(state)
         choices = node.choices

@@ -16,7 +16,6 @@ from typing import NamedTuple
 from stgrpo.envs.robotouille.domain import (
     ACTIONS,
     CHANGING,
-    PREDICATE,
     PREDICATES,
     TYPE_OF_LETTER,
     TYPES,
@@ -26,9 +25,10 @@ from stgrpo.envs.robotouille.domain import (
     Special,
     parse_literals,
 )
-from stgrpo.envs.robotouille.kitchen import Kitchen, Thing
+from stgrpo.envs.robotouille.kitchen import Kitchen
+from stgrpo.envs.robotouille.start import Atom, meals_possible, start_atoms
 
-Atom = tuple[str, tuple[str, ...]]
+_REMEMBERED = 1 << 14
 SITUATION = ("loc", "nothing", "has_item", "has_container")
 """Where the robot is and what it holds."""
 HERE = ("item_at", "container_at")
@@ -192,11 +192,11 @@ class Grounding:
         for name, _, thing in things:
             self.given[thing.kind] = (*self.given.get(thing.kind, ()), name)
         self.ids = {thing.id: name for name, _, thing in things if thing.id}
-        for number in range(_meals_possible(kitchen)):
+        for number in range(meals_possible(kitchen)):
             self.types.setdefault(f"water{number + 1}", "meal")
         self.objects = {type_: tuple(n for n, t in self.types.items() if t == type_) for type_ in TYPES}
         self.robot = self.objects["player"][0]
-        start = _start(things, kitchen)
+        start = start_atoms(kitchen)
         self.static = frozenset(atom for atom in start if atom[0] not in CHANGING)
         self._static_args: dict[str, list[tuple[str, ...]]] = {}
         for name, args in sorted(self.static):
@@ -242,6 +242,8 @@ class Grounding:
         near = facts & self._near[facts & self._loc]
         here = self._here.get(near)
         if here is None:
+            if len(self._here) >= _REMEMBERED:
+                self._here.clear()
             here = self._here[near] = self._look_around(near)
         read = facts & here.reads
         choices = here.valid.get(read)
@@ -339,65 +341,3 @@ def write_atom(atom: Atom) -> str:
 def effect_name(special: Special, argument: str, conditions: Iterable[Atom]) -> str:
     """Returns the name by which a lasting effect is known in a state: what it does, to what, and while what holds."""
     return f"{argument} {'&'.join(map(write_atom, conditions))} {special.effects} {special.results}"
-
-
-def _meals_possible(kitchen: Kitchen) -> int:
-    """Returns a bound on the meals there can ever be: the given ones, and what the sinks can still fill.
-
-    A pot can be set to fill at each sink while it is empty, and is empty again only once its water is in a bowl, which
-    stays full: so there are at most as many fillings at a sink as pots and bowls.
-    """
-    sinks = sum(station.kind == "sink" for station in kitchen.stations)
-    pots = any(container.kind == "pot" for container in kitchen.containers)
-    return len(kitchen.meals) + (sinks * len(kitchen.containers) if pots else 0)
-
-
-def _start(things: tuple, kitchen: Kitchen) -> set[Atom]:
-    """Returns all atoms true at the start."""
-    by_cell = {(t.x, t.y): name for name, type_, t in things if type_ == "station"}
-    robot = next(name for name, type_, _ in things if type_ == "player")
-    facts: set[Atom] = {("loc", (robot, by_cell[kitchen.facing]))}
-    for name, type_, thing in things:
-        if f"is{thing.kind}" in PREDICATE:
-            facts.add((f"is{thing.kind}", (name,)))
-        facts.update((predicate, (name,)) for predicate in thing.predicates)
-        if type_ == "item" and (thing.x, thing.y) in by_cell:
-            facts.add(("item_at", (name, by_cell[thing.x, thing.y])))
-        elif type_ == "container" and (thing.x, thing.y) in by_cell:
-            facts.add(("container_at", (name, by_cell[thing.x, thing.y])))
-    facts |= _start_stacks(things, by_cell) | _start_meals(things) | {_start_hand(things, kitchen.robot, robot)}
-    used = {args[-1] for name, args in facts if name in ("item_at", "container_at")}
-    facts |= {("station_empty", (s,)) for s in by_cell.values() if s not in used}
-    facts |= {("vacant", (s,)) for s in by_cell.values() if s != by_cell[kitchen.facing]}
-    return facts
-
-
-def _start_hand(things: tuple, robot: Thing, name: str) -> Atom:
-    """Returns what the robot holds: the first item in its cell, else the first container, and of others nothing."""
-    cell = (robot.x, robot.y)
-    for wanted in ("item", "container"):
-        for held, type_, thing in things:
-            if type_ == wanted and (thing.x, thing.y) == cell:
-                return f"has_{type_}", (name, held)
-    return "nothing", (name,)
-
-
-def _start_stacks(things: tuple, by_cell: Mapping[tuple[int, int], str]) -> set[Atom]:
-    facts: set[Atom] = set()
-    stacks: dict[str, list[tuple[int, str]]] = {}
-    for name, type_, thing in things:
-        if type_ == "item" and (thing.x, thing.y) in by_cell:
-            stacks.setdefault(by_cell[thing.x, thing.y], []).append((thing.level, name))
-    for station, stack in stacks.items():
-        names = [name for _, name in sorted(stack, key=lambda pair: pair[0])]
-        facts |= {("item_on", (names[0], station)), ("clear", (names[-1],))}
-        facts |= {("atop", (above, below)) for below, above in zip(names, names[1:], strict=False)}
-    return facts
-
-
-def _start_meals(things: tuple) -> set[Atom]:
-    containers = [(name, (t.x, t.y)) for name, type_, t in things if type_ == "container"]
-    meals = [(name, (t.x, t.y)) for name, type_, t in things if type_ == "meal"]
-    facts = {("in", (meal, container)) for meal, cell in meals for container, at in containers if at == cell}
-    filled = {args[1] for _, args in facts}
-    return facts | {("container_empty", (name,)) for name, _ in containers if name not in filled}
