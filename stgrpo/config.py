@@ -15,6 +15,7 @@ from stgrpo.models.shapes import LINEAR, ModelShape, named_shapes
 from stgrpo.react.prompt import HISTORY_POLICIES, INSTRUCTION_STYLES
 from stgrpo.react.reward import TARGETS
 from stgrpo.training.grpo import AGGREGATIONS, KL_ESTIMATORS
+from stgrpo.training.mismatch import CORRECTIONS
 from stgrpo.training.optimiser import OPTIMISERS
 
 DTYPES = ("float32", "bfloat16")
@@ -151,6 +152,11 @@ def base() -> ConfigDict:
     c.rollout.dtype = ""  # vllm: of the served weights; empty: model.dtype
     c.rollout.folder = ""  # vllm: where trainer and servers both see new weights; empty: shared memory (one host)
     c.rollout.timeout = 600.0  # vllm: seconds that a request or a load may take
+    c.rollout.max_staleness = 0  # vllm: updates that a rollout may be drawn before its own; above 0 they overlap
+    c.rollout.old_logprobs = "trainer"  # vllm: the ratio's denominator; "sampler": those that came with the responses
+    c.rollout.correction = "none"  # vllm: truncated importance sampling by "token" or "sequence"; not in paper
+    c.rollout.correction_cap = 2.0  # its largest weight
+    c.rollout.mismatch_alarm = 0.1  # vllm: mean |difference| of log-probabilities that is warned of; 0: never
     c.rollout.patience = 600.0  # vllm: seconds that a run waits for a server that is gone, before it ends
 
     c.evaluation = ConfigDict()
@@ -223,6 +229,8 @@ def _choices(c: ConfigDict) -> Iterator[str]:
         ("grpo.aggregation", c.grpo.aggregation, AGGREGATIONS),
         ("reward.target", c.reward.target, TARGETS),
         ("rollout.backend", c.rollout.backend, BACKENDS),
+        ("rollout.correction", c.rollout.correction, CORRECTIONS),
+        ("rollout.old_logprobs", c.rollout.old_logprobs, ("trainer", "sampler")),
         ("rollout.dtype", c.rollout.dtype, ("", *DTYPES)),
         ("evaluation.on_invalid", c.evaluation.on_invalid, ("end", "retry")),
     ]
@@ -283,11 +291,12 @@ def _numbers(c: ConfigDict) -> Iterator[str]:
         "grpo.row_tokens grpo.steps grpo.epochs grpo.weight_decay grpo.clip_norm grpo.kl_coef grpo.clip_low "
         "grpo.clip_high grpo.resample grpo.validate_every reward.format reward.action evaluation.temperature "
         "evaluation.top_k expert.kitchens expert.temperature client.requests_per_minute client.retries "
+        "rollout.max_staleness rollout.mismatch_alarm "
         "client.prompt_price client.completion_price"
     ).split()
     positive = (
         "sft.learning_rate grpo.learning_rate grpo.temperature model.rope_theta client.timeout rollout.timeout "
-        "rollout.patience"
+        "rollout.patience rollout.correction_cap"
     ).split()
     yield from _limits(c, at_least_one, lambda v: v >= 1, "at least 1")
     yield from _limits(c, not_negative, lambda v: v >= 0, "at least 0")
@@ -350,10 +359,23 @@ def _rollout(c: ConfigDict) -> Iterator[str]:
             yield f"rollout.servers={address!r} is no address: use one such as 'http://127.0.0.1:8000'"
     if len(set(c.rollout.servers)) < len(c.rollout.servers):
         yield f"rollout.servers={tuple(c.rollout.servers)} has an address twice: give each once"
-    if c.rollout.backend == "jax":
-        for name in ("servers", "python", "flags", "dtype", "folder"):
-            if c.rollout[name]:
-                yield f"rollout.{name}={c.rollout[name]!r} is for servers: use rollout.backend='vllm' or leave it out"
+    r, corrected = c.rollout, c.rollout.correction != "none"
+    if r.backend == "jax":
+        defaults = {"servers": (), "flags": (), "python": "", "dtype": "", "folder": ""}
+        defaults |= {"max_staleness": 0, "old_logprobs": "trainer", "correction": "none"}
+        for name, default in defaults.items():
+            if r[name] != default:
+                yield f"rollout.{name}={r[name]!r} is for servers: use rollout.backend='vllm' or leave it out"
+    if corrected and r.old_logprobs == "sampler":
+        yield (
+            f"rollout.correction={r.correction!r} and rollout.old_logprobs='sampler' correct for the same thing twice: "
+            "use one of them"
+        )
+    if r.max_staleness and not corrected and r.old_logprobs == "trainer":
+        yield (
+            f"rollout.max_staleness={r.max_staleness} trains on what another policy drew: use "
+            "rollout.correction='token', or 0"
+        )
 
 
 def _divisions(c: ConfigDict) -> Iterator[str]:

@@ -76,6 +76,11 @@ class VllmSampler:
         self._version: int | None = None
         self._connect()
 
+    @property
+    def version(self) -> int | None:
+        """Of the weights that every server holds; None where that is not certain."""
+        return self._version
+
     def _connect(self) -> None:
         s = self._settings
         self._sync.connect(s.shape, s.dtype, s.length)

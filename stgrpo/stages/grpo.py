@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-import itertools
+import logging
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -13,13 +13,12 @@ import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from stgrpo.data.examples import Example, stream_indices
-from stgrpo.errors import UserError
+from stgrpo.data.examples import Example
+from stgrpo.errors import ServerError, UserError
 from stgrpo.evaluation.metrics import summarise
 from stgrpo.models.shapes import ModelShape
 from stgrpo.models.transformer import Transformer
-from stgrpo.react.reward import RewardWeights
-from stgrpo.rollout.base import Sampler, SamplingParams, mix_seed
+from stgrpo.rollout.base import Sampler
 from stgrpo.stages.backend import open_sampler, persist
 from stgrpo.stages.common import (
     Layouts,
@@ -37,13 +36,17 @@ from stgrpo.stages.common import (
 from stgrpo.stages.console import Progress, say
 from stgrpo.stages.evaluate import Suite, play_suite
 from stgrpo.stages.policies import read_merged
+from stgrpo.stages.rollouts import Ahead, InTime, Rollout, Rollouts, Schedule
 from stgrpo.training.checkpointing import Checkpoints, Record, host_scalars, newest, newest_record
 from stgrpo.training.grpo import GroupBatch, GrpoLoss, loss_weights
+from stgrpo.training.mismatch import correction_metrics, importance_weights, mismatch_metrics
 from stgrpo.training.optimiser import make_optimiser
 from stgrpo.training.packing import Batch
-from stgrpo.training.rollout import Group, group_batch, rollout_metrics, score
+from stgrpo.training.rollout import Group, group_batch, rollout_metrics, sampler_logprobs
 from stgrpo.training.step import Steps, TrainState, build_steps
 from stgrpo.workdir import LineLog, WorkDir
+
+log = logging.getLogger(__name__)
 
 
 def grpo_steps(config: ConfigDict, examples: int) -> int:
@@ -84,45 +87,6 @@ def grpo_program(config: ConfigDict, shape: ModelShape, mesh: Mesh, *, updates: 
     )
 
 
-class Rollouts:
-    """Draws and rewards groups from the stream of examples: a function of policy, seed and position alone."""
-
-    def __init__(self, setting: Setting, examples: list[Example], sampler: Sampler):
-        c = setting.config
-        self._setting, self._examples, self._sampler = setting, examples, sampler
-        self._params = SamplingParams(c.limits.response, c.grpo.temperature, c.grpo.top_p, c.grpo.top_k)
-        self._weights = RewardWeights(c.reward.format, c.reward.action)
-
-    def draw(self, position: int, timer: Timer) -> tuple[list[Group], list[Group], int]:
-        """The groups to train on, all groups drawn, and the position after them.
-
-        With `grpo.resample` groups without signal are replaced by the next prompts, that many times; what is then
-        still missing is filled with groups without signal.
-        """
-        c, kept, drawn = self._setting.config.grpo, [], []
-        for _ in range(c.resample + 1):
-            fresh = self._score(position, c.prompts - len(kept), timer)
-            position += len(fresh)
-            drawn += fresh
-            kept += [g for g in fresh if g.has_signal or not c.resample]
-            if len(kept) == c.prompts:
-                break
-        idle = (g for g in drawn if not g.has_signal)
-        kept += itertools.islice(idle, c.prompts - len(kept))
-        return kept, drawn, position
-
-    def _score(self, position: int, count: int, timer: Timer) -> list[Group]:
-        c, tokenizer = self._setting.config, self._setting.tokenizer
-        rows = stream_indices(len(self._examples), position, count, c.seed + 1)
-        examples = [self._examples[i] for i in rows]
-        seeds = [mix_seed(c.seed, position + i) for i in range(count)]
-        with timer.part("sample"):
-            samples = self._sampler.generate([e.prompt_ids for e in examples], c.grpo.group_size, self._params, seeds)
-        with timer.part("reward"):
-            texts = [[tokenizer.decode(ids) for ids in group] for group in samples.tokens]
-            return score(examples, samples, texts, target=c.reward.target, weights=self._weights)
-
-
 def update(
     config: ConfigDict,
     steps: Steps,
@@ -135,22 +99,71 @@ def update(
 
     Without a reference it is the base of the adapters.
     """
-    several = len(batches) * config.grpo.passes > 1
     frozen = state.base if reference is None else reference
-
-    def with_logprobs(batch: Batch) -> Batch:
-        old_logp = np.asarray(steps.logprobs(state.policy, batch)) if several else None
-        return batch.with_logprobs(np.asarray(steps.logprobs(frozen, batch)), old_logp)
-
     with timer.part("reference"):
-        batches = [with_logprobs(batch) for batch in batches]
+        batches, compared = with_logprobs(config, steps, state.policy, frozen, batches)
     metrics: list[dict[str, float]] = []
     with timer.part("update"):
         for batch in [*batches] * config.grpo.passes:
             state, values = steps.update(state, batch)
             metrics.append(host_scalars(values))
     means = {name: float(np.mean([m[name] for m in metrics])) for name in metrics[0]}
-    return state, means | padding(batches) | {"ratio_first": metrics[0]["ratio"]}
+    return state, means | compared | padding(batches) | {"ratio_first": metrics[0]["ratio"]}
+
+
+def with_logprobs(
+    config: ConfigDict, steps: Steps, params: Transformer, reference: Transformer, batches: Sequence[Batch]
+) -> tuple[list[Batch], dict[str, float]]:
+    """The batches with all that an update needs, and how far the sampler was from the trainer.
+
+    Args:
+      config: of the run.
+      steps: its programs.
+      params: the policy before the updates.
+      reference: the frozen one.
+      batches: with the sampler's log-probabilities as old ones, or without any where the sampler is the trainer itself.
+    """
+    r, several = config.rollout, len(batches) * config.grpo.passes > 1
+    done, seen = [], []
+    for batch in batches:
+        mask, sampler_logp = batch.terms.mask, batch.terms.old_logp
+        bare = batch.with_terms(batch.terms.ref_logp, None)
+        ref_logp, old_logp, correction = np.asarray(steps.logprobs(reference, bare)), None, None
+        if several or sampler_logp is not None:
+            old_logp = np.asarray(steps.logprobs(params, bare))
+        if sampler_logp is not None:
+            log_ratio = old_logp - sampler_logp
+            if r.correction != "none":
+                correction = importance_weights(
+                    log_ratio, mask, bare.responses, kind=r.correction, cap=r.correction_cap
+                )
+            seen.append((old_logp, sampler_logp, mask, mask if correction is None else correction))
+        if r.old_logprobs == "sampler" and sampler_logp is not None:
+            old_logp = sampler_logp
+        elif not several:
+            old_logp = None  # the policy itself: taken in the update, so that the ratio is 1 to the last bit
+        done.append(batch.with_terms(ref_logp, old_logp, correction))
+    return done, compare(config, seen)
+
+
+def compare(config: ConfigDict, seen: Sequence[tuple[np.ndarray, ...]]) -> dict[str, float]:
+    """Mismatch over minibatches, of each the trainer's and the sampler's log-probabilities, mask and correction."""
+    if not seen:
+        return {}
+    old_logp, sampler_logp, mask, correction = (
+        np.concatenate([x.reshape(-1) for x in part]) for part in zip(*seen, strict=True)
+    )
+    values, r = mismatch_metrics(old_logp, sampler_logp, mask), config.rollout
+    if r.correction != "none":
+        values |= correction_metrics(correction, mask, cap=r.correction_cap)
+    alarm = bool(r.mismatch_alarm) and values["mismatch_mean"] > r.mismatch_alarm
+    if alarm:
+        log.warning(
+            "log-probabilities of sampler and trainer differ by %.3g on average, rollout.mismatch_alarm is %g",
+            values["mismatch_mean"],
+            r.mismatch_alarm,
+        )
+    return values | {"mismatch_alarm": float(alarm)}
 
 
 def minibatches(config: ConfigDict, batch: GroupBatch) -> Iterator[GroupBatch]:
@@ -187,10 +200,10 @@ def run_grpo(config: ConfigDict, workdir: WorkDir) -> None:
     with jax.set_mesh(setting.mesh):
         given = newest(folder, lambda step: read_merged(step, steps.model))
         state, record = _start(setting, steps, given, checkpoints)
-        start = (None if record.lora else given[0], state, record)
+        training = _Training(setting, steps, checkpoints, (None if record.lora else given[0], state, record))
         place = workdir.path / "rollout"
-        with open_sampler(config, state.policy, setting.tokenizer, mesh=setting.mesh, place=place) as sampler:
-            _train(setting, steps, checkpoints, examples, start, sampler, total)
+        with open_sampler(config, training.policy, setting.tokenizer, mesh=setting.mesh, place=place) as sampler:
+            training.run(examples, sampler, total)
     checkpoints.close()
 
 
@@ -228,61 +241,107 @@ def _start(
     return dataclasses.replace(state, base=reference if record.lora else None), record
 
 
-def _train(
-    setting: Setting,
-    steps: Steps,
-    checkpoints: Checkpoints,
-    examples: list[Example],
-    start: tuple[Transformer | None, TrainState, Record],
-    sampler: Sampler,
-    total: int,
-) -> None:
-    config, workdir = setting.config, setting.workdir
-    reference, state, record = start
-    rollouts = Rollouts(setting, examples, sampler)
-    validation = validation_suite(config)
-    metrics = LineLog(workdir.metrics, "grpo", record.step)
-    samples = LineLog(workdir.samples, "grpo", record.step)
-    say(f"grpo: {total} rollouts of {config.grpo.prompts} prompts x {config.grpo.group_size} responses")
-    bar, lay_out = Progress("grpo", total, record.step), Layouts("grpo", config, setting.mesh)
-    for step in range(record.step, total):
-        timer = Timer()
+class _Training:
+    """The loop over rollouts, from where the record says."""
 
-        def draw(step=step, timer=timer, params=state.policy, position=record.position):
-            sampler.update_weights(params, step)
-            return rollouts.draw(position, timer)
+    def __init__(
+        self,
+        setting: Setting,
+        steps: Steps,
+        checkpoints: Checkpoints,
+        start: tuple[Transformer | None, TrainState, Record],
+    ):
+        self._setting, self._config, self._steps, self._checkpoints = setting, setting.config, steps, checkpoints
+        self._reference, self._state, self._record = start
+        self._metrics = LineLog(setting.workdir.metrics, "grpo", self._record.step)
+        self._samples = LineLog(setting.workdir.samples, "grpo", self._record.step)
+        self._lay_out = Layouts("grpo", setting.config, setting.mesh)
+        self._suite = validation_suite(setting.config)
 
-        save = functools.partial(_save_now, checkpoints, state, record)
-        groups, drawn, position = persist(draw, sampler, patience=config.rollout.patience, save=save)
-        batch = group_batch(
-            groups,
-            aggregation=config.grpo.aggregation,
-            scale_by_std=config.grpo.scale_by_std,
-            limit=config.limits.response,
+    @property
+    def policy(self) -> Transformer:
+        """As it is now."""
+        return self._state.policy
+
+    def run(self, examples: list[Example], sampler: Sampler, total: int) -> None:
+        """Trains to the end."""
+        c, start = self._config.grpo, self._record.step
+        say(f"grpo: {total} rollouts of {c.prompts} prompts x {c.group_size} responses")
+        bar = Progress("grpo", total, start)
+        schedule = Schedule(start, total, c.checkpoint_every, self._config.rollout.max_staleness)
+        draws = Rollouts(self._setting, examples, sampler)
+        source = (
+            Ahead(draws, sampler, schedule, self._record.position) if schedule.staleness else InTime(draws, sampler)
         )
-        parts = [lay_out(part) for part in minibatches(config, batch)]
-        state, values = update(config, steps, state, reference, parts, timer)
-        values |= rollout_metrics(drawn, batch)
-        if config.grpo.validate_every and ((step + 1) % config.grpo.validate_every == 0 or step + 1 == total):
-            sampler.update_weights(state.policy, step + 1)
-            with timer.part("validation"):
-                values |= validate(setting, validation, sampler)
-        record = dataclasses.replace(record, step=step + 1, position=position, total=total)
-        metrics.write(step + 1, values | timer.seconds)
-        samples.write(step + 1, sample_facts(groups[0]))
-        bar.step(step + 1, {k: values[k] for k in ("reward", "kl", "validation_sr") if k in values})
-        if (step + 1) % config.grpo.checkpoint_every == 0 or step + 1 == total:
-            checkpoints.save(state, record)
-    bar.close()
-    metrics.close()
-    samples.close()
+        try:
+            for step in range(start, total):
+                values = self._step(step, source, sampler, total)
+                bar.step(step + 1, {k: values[k] for k in ("reward", "kl", "validation_sr") if k in values})
+        finally:
+            source.close()
+            self._metrics.close()
+            self._samples.close()
+        bar.close()
 
+    def _step(self, step: int, source: InTime | Ahead, sampler: Sampler, total: int) -> dict[str, float]:
+        timer, c = Timer(), self._config.grpo
+        ask = functools.partial(source.next, step, self.policy, self._record.position)
+        patience = self._config.rollout.patience
+        with timer.part("wait"):
+            rollout = persist(ask, sampler, patience=patience, save=self._save_now)
+        self._check_age(rollout, step)
+        batch = self._batch(rollout)
+        parts = [self._lay_out(part) for part in minibatches(self._config, batch)]
+        self._state, values = update(self._config, self._steps, self._state, self._reference, parts, timer)
+        values |= rollout_metrics(rollout.drawn, batch) | rollout.seconds
+        values["staleness"] = step - min(g.version for g in rollout.groups)
+        self._record = dataclasses.replace(self._record, step=step + 1, position=rollout.position, total=total)
+        last = step + 1 == total
+        try:
+            if c.validate_every and ((step + 1) % c.validate_every == 0 or last):
+                with timer.part("validation"):
+                    values |= self._validate(source, sampler)
+        except (UserError, ServerError):
+            self._write(values, timer, rollout)
+            self._save_now()
+            raise
+        self._write(values, timer, rollout)
+        if (step + 1) % c.checkpoint_every == 0 or last:
+            self._checkpoints.save(self._state, self._record)
+        return values
 
-def _save_now(checkpoints: Checkpoints, state: TrainState, record: Record) -> None:
-    """A checkpoint out of turn, unless there is nothing new to keep."""
-    if record.step > checkpoints.newest():
-        checkpoints.save(state, record)
-        say(f"grpo: saved at step {record.step}")
+    def _batch(self, rollout: Rollout) -> GroupBatch:
+        batch = group_batch(
+            rollout.groups,
+            aggregation=self._config.grpo.aggregation,
+            scale_by_std=self._config.grpo.scale_by_std,
+            limit=self._config.limits.response,
+        )
+        if self._config.rollout.backend == "jax":
+            return batch
+        logp_BGR = sampler_logprobs(rollout.groups, batch.response_BGR.shape[-1])
+        return dataclasses.replace(batch, old_logp_BGR=logp_BGR)
+
+    def _check_age(self, rollout: Rollout, step: int) -> None:
+        oldest, limit = min(g.version for g in rollout.groups), self._config.rollout.max_staleness
+        if not 0 <= step - oldest <= limit:
+            self._save_now()
+            raise ServerError(f"a rollout for step {step} was drawn by version {oldest}: rollout.max_staleness={limit}")
+
+    def _validate(self, source: InTime | Ahead, sampler: Sampler) -> dict[str, float]:
+        work = functools.partial(validate, self._setting, self._suite, sampler)
+        ask = functools.partial(source.between, self._record.step, self.policy, work)
+        return persist(ask, sampler, patience=self._config.rollout.patience, save=lambda: None)
+
+    def _write(self, values: dict[str, float], timer: Timer, rollout: Rollout) -> None:
+        self._metrics.write(self._record.step, values | timer.seconds)
+        self._samples.write(self._record.step, sample_facts(rollout.groups[0]))
+
+    def _save_now(self) -> None:
+        """A checkpoint out of turn, unless there is nothing new to keep."""
+        if self._record.step > self._checkpoints.newest():
+            self._checkpoints.save(self._state, self._record)
+            say(f"grpo: saved at step {self._record.step}")
 
 
 def validation_suite(config: ConfigDict) -> Suite:

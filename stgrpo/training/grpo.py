@@ -8,6 +8,7 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from stgrpo.training.masked import length_mask, masked_sum
 
@@ -27,6 +28,8 @@ class LossTerms:
       ref_logp: log-probability under the frozen reference.
       old_logp: under the policy that drew the responses; None where that is the current one, as it is when there is
         one update a rollout.
+      correction: factors of the policy gradient that make up for a sampler that is not quite the old policy, see
+        `training.mismatch`; None for none.
     """
 
     weight: jax.Array
@@ -34,6 +37,7 @@ class LossTerms:
     adv: jax.Array
     ref_logp: jax.Array
     old_logp: jax.Array | None = None
+    correction: jax.Array | None = None
 
 
 jax.tree_util.register_dataclass(LossTerms, [f.name for f in dataclasses.fields(LossTerms)], [])
@@ -53,6 +57,7 @@ class GroupBatch:
       ref_logp_BGR: log-probabilities under the frozen reference.
       old_logp_BGR: log-probabilities under the policy that drew the responses, or None to take the current policy's,
         which is the same thing when there is one update a rollout.
+      correction_BGR: see `LossTerms.correction`.
       prompt_weight_BP: share of each prompt token in the loss of SFT, or None to leave the prompt out.
     """
 
@@ -64,17 +69,28 @@ class GroupBatch:
     adv_BG: jax.Array
     ref_logp_BGR: jax.Array
     old_logp_BGR: jax.Array | None = None
+    correction_BGR: jax.Array | None = None
     prompt_weight_BP: jax.Array | None = None
 
     @property
     def terms(self) -> LossTerms:
         """Of the responses, each [B, G, R]."""
         adv_BGR = self.adv_BG[..., None] * self.mask_BGR
-        return LossTerms(self.weight_BGR, self.mask_BGR, adv_BGR, self.ref_logp_BGR, self.old_logp_BGR)
+        return LossTerms(
+            self.weight_BGR, self.mask_BGR, adv_BGR, self.ref_logp_BGR, self.old_logp_BGR, self.correction_BGR
+        )
 
-    def with_logprobs(self, ref_logp: jax.Array, old_logp: jax.Array | None) -> "GroupBatch":
-        """The batch with log-probabilities under the reference and the old policy, laid out like its terms."""
-        return dataclasses.replace(self, ref_logp_BGR=ref_logp, old_logp_BGR=old_logp)
+    def with_terms(
+        self, ref_logp: jax.Array, old_logp: jax.Array | None, correction: jax.Array | None = None
+    ) -> "GroupBatch":
+        """The batch with what `LossTerms` says of these, laid out like its terms."""
+        return dataclasses.replace(self, ref_logp_BGR=ref_logp, old_logp_BGR=old_logp, correction_BGR=correction)
+
+    @property
+    def responses(self) -> np.ndarray:
+        """The number of the response that each token of the terms is in."""
+        B, G, R = self.response_BGR.shape
+        return np.broadcast_to(np.arange(B * G).reshape(B, G, 1), (B, G, R))
 
     @property
     def tokens(self) -> int:
@@ -190,6 +206,8 @@ def policy_loss(
         bounded = jnp.clip(ratio, low, high) * terms.adv
         clipped = (bounded < gain).astype(jnp.float32)
         gain = jnp.minimum(gain, bounded)
+    if terms.correction is not None:
+        gain *= terms.correction
     kl = kl_penalty(logp, terms.ref_logp, loss.kl_estimator)
     total = masked_sum(loss.kl_coef * kl - gain, terms.weight)
     mask = terms.mask

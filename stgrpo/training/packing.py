@@ -38,9 +38,19 @@ class PackedBatch:
     target_XM: jax.Array
     terms: LossTerms
 
-    def with_logprobs(self, ref_logp: jax.Array, old_logp: jax.Array | None) -> "PackedBatch":
-        """The batch with log-probabilities under the reference and the old policy, laid out like its terms."""
-        return dataclasses.replace(self, terms=dataclasses.replace(self.terms, ref_logp=ref_logp, old_logp=old_logp))
+    def with_terms(
+        self, ref_logp: jax.Array, old_logp: jax.Array | None, correction: jax.Array | None = None
+    ) -> "PackedBatch":
+        """The batch with what `LossTerms` says of these, laid out like its terms."""
+        terms = dataclasses.replace(self.terms, ref_logp=ref_logp, old_logp=old_logp, correction=correction)
+        return dataclasses.replace(self, terms=terms)
+
+    @property
+    def responses(self) -> np.ndarray:
+        """The number of the response that each token of the terms is in, of groups of several responses."""
+        branches = np.take_along_axis(np.asarray(self.branch_XS), np.asarray(self.source_XM), axis=1)
+        starts = (branches == 0) & (np.asarray(self.terms.mask) > 0)  # the first is predicted from the prompt
+        return np.maximum(np.cumsum(starts).reshape(starts.shape) - 1, 0)
 
     @property
     def tokens(self) -> int:

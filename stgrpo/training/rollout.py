@@ -24,6 +24,8 @@ class Group:
       texts: the same for the reward and for people.
       finish: "stop" or "length" of each.
       rewards: of each.
+      logprobs: of the ids of each, by the sampler.
+      version: of the weights that made them.
     """
 
     example: Example
@@ -31,6 +33,8 @@ class Group:
     texts: tuple[str, ...]
     finish: tuple[str, ...]
     rewards: tuple[Reward, ...]
+    logprobs: tuple[tuple[float, ...], ...]
+    version: int
 
     @property
     def has_signal(self) -> bool:
@@ -49,7 +53,8 @@ def score(
 ) -> list[Group]:
     """Rewards every response of a rollout."""
     groups = []
-    for example, tokens, finish, group_texts in zip(examples, samples.tokens, samples.finish, texts, strict=True):
+    rows = zip(examples, samples.tokens, samples.logprobs, samples.finish, texts, strict=True)
+    for example, tokens, logprobs, finish, group_texts in rows:
         step = example.step
         rewards = [
             reward(
@@ -61,7 +66,17 @@ def score(
             )
             for text in group_texts
         ]
-        groups.append(Group(example, tuple(map(tuple, tokens)), tuple(group_texts), tuple(finish), tuple(rewards)))
+        groups.append(
+            Group(
+                example,
+                tokens=tuple(map(tuple, tokens)),
+                texts=tuple(group_texts),
+                finish=tuple(finish),
+                rewards=tuple(rewards),
+                logprobs=tuple(map(tuple, logprobs)),
+                version=samples.version,
+            )
+        )
     return groups
 
 
@@ -91,6 +106,20 @@ def group_batch(groups: Sequence[Group], *, aggregation: str, scale_by_std: bool
         adv_BG=np.asarray(group_advantages(reward_BG, scale_by_std=scale_by_std)),
         ref_logp_BGR=np.zeros((B, G, R), np.float32),
     )
+
+
+def sampler_logprobs(groups: Sequence[Group], size: int) -> np.ndarray:
+    """The sampler's log-probabilities [B, G, R] float32, 0 for padding.
+
+    Args:
+      groups: as for `group_batch`.
+      size: R.
+    """
+    values_BGR = np.zeros((len(groups), len(groups[0].tokens), size), np.float32)
+    for b, group in enumerate(groups):
+        for g, logprobs in enumerate(group.logprobs):
+            values_BGR[b, g, : len(logprobs)] = logprobs
+    return values_BGR
 
 
 def rollout_metrics(groups: Sequence[Group], batch: GroupBatch) -> dict[str, float]:

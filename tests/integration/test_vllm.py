@@ -1,0 +1,356 @@
+"""Rollouts from a real vLLM on this machine's CPU: parity, training, and what happens when it fails.
+
+Needs an interpreter that has vLLM, in STGRPO_VLLM_PYTHON (`make slow` sets one up): tests/vllm_cpu_requirements.txt.
+"""
+
+import contextlib
+import dataclasses
+import json
+import os
+import pathlib
+import shutil
+import signal
+import threading
+import time
+
+import jax
+import numpy as np
+import pytest
+
+from configs.tiny import get_config
+from stgrpo.data.padding import pad_rows
+from stgrpo.errors import ServerError, UserError
+from stgrpo.models.huggingface import save_description
+from stgrpo.models.transformer import Transformer
+from stgrpo.rollout import weight_sync
+from stgrpo.rollout.base import SamplingParams
+from stgrpo.rollout.jax_sampler import JaxSampler
+from stgrpo.rollout.vllm import VllmSampler, VllmSettings
+from stgrpo.rollout.vllm_server import ServerSettings, VllmServer
+from stgrpo.stages.collect import run_collect
+from stgrpo.stages.common import open_setting
+from stgrpo.stages.grpo import run_grpo
+from stgrpo.stages.sft import run_sft
+from stgrpo.training.checkpointing import load_record, newest_record
+from stgrpo.training.logprobs import response_logprobs
+from stgrpo.workdir import WorkDir
+
+pytestmark = pytest.mark.slow
+PYTHON = os.environ.get("STGRPO_VLLM_PYTHON", "")
+LENGTH = 320
+
+
+@pytest.fixture(scope="module")
+def python() -> str:
+    if not PYTHON:
+        pytest.skip("no vLLM at hand: set STGRPO_VLLM_PYTHON to an interpreter that has it (make slow does)")
+    return PYTHON
+
+
+def small(**rollout):
+    """The smoke experiment with a model that vLLM's CPU kernels take (a head of at least 32)."""
+    c = get_config("smoke")
+    c.model.width, c.model.head_dim = 64, 32
+    c.limits.prompt, c.limits.response = 288, 32
+    c.sft.steps = 2
+    c.grpo.steps, c.grpo.learning_rate, c.grpo.resample = 4, 1e-2, 0
+    c.grpo.checkpoint_every, c.grpo.validate_every = 4, 0
+    c.reward.format = 0.1
+    for name, value in rollout.items():
+        c.rollout[name] = value
+    return c
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory) -> WorkDir:
+    """A work directory after SFT."""
+    workdir = WorkDir(tmp_path_factory.mktemp("sft") / "w")
+    workdir.claim(small())
+    run_collect(small(), workdir)
+    run_sft(small(), workdir)
+    return workdir
+
+
+@pytest.fixture(scope="module")
+def shape(trained):
+    return newest_record(trained.checkpoints("sft")).shape
+
+
+@pytest.fixture(scope="module")
+def stop_ids(trained):
+    return open_setting(small(), trained).tokenizer.stop_ids
+
+
+@pytest.fixture(scope="module")
+def server(python, trained, shape, tmp_path_factory):
+    """A server that somebody else started."""
+    folder = tmp_path_factory.mktemp("served")
+    save_description(shape, open_setting(small(), trained).tokenizer, folder, dtype="float32")
+    settings = ServerSettings(folder, shape, "float32", LENGTH, python)
+    with VllmServer(settings, folder / "log") as server:
+        server.start()
+        yield server
+
+
+@pytest.fixture
+def settings(server, shape):
+    return VllmSettings((server.address,), "a test", shape, "float32", LENGTH, timeout=120)
+
+
+@contextlib.contextmanager
+def sampler_of(settings, stop_ids):
+    sampler = VllmSampler(settings, stop_ids)
+    try:
+        yield sampler
+    finally:
+        sampler.close()
+
+
+@pytest.fixture
+def sampler(settings, stop_ids):
+    with sampler_of(settings, stop_ids) as sampler:
+        yield sampler
+
+
+def copy_of(trained: WorkDir, path: pathlib.Path, config) -> WorkDir:
+    """The same SFT policy in a work directory of another config."""
+    workdir = WorkDir(path)
+    workdir.claim(config)
+    for name in ("data", "tokenizer", "checkpoints"):
+        shutil.copytree(trained.path / name, path / name)
+    return workdir
+
+
+def metrics(workdir: WorkDir) -> list[dict]:
+    return [row for row in map(json.loads, workdir.metrics.read_text().splitlines()) if row["stage"] == "grpo"]
+
+
+def prompts(count: int, vocabulary: int) -> list[list[int]]:
+    rng = np.random.default_rng(0)
+    return [rng.integers(3, vocabulary, n).tolist() for n in rng.integers(1, 280, count)]
+
+
+def test_many_samples_have_the_trainers_log_probabilities(sampler, shape, make_model):
+    many, group = prompts(48, shape.vocab_size), 4
+    for version, temperature in ((1, 1.0), (2, 0.7)):
+        model = make_model(shape, version)
+        sampler.update_weights(model, version)
+        got = sampler.generate(many, group, SamplingParams(16, temperature), range(len(many)))
+        assert got.version == version
+        prompt_BP, prompt_len_B = pad_rows(many)
+        rows, lengths = pad_rows([ids for group_ids in got.tokens for ids in group_ids])
+        logp, _ = response_logprobs(
+            model, prompt_BP, prompt_len_B, rows.reshape(len(many), group, -1), temperature=temperature
+        )
+        theirs = np.asarray([x for values in got.logprobs for row in values for x in row])
+        mine = np.asarray(logp).reshape(rows.shape)[np.arange(rows.shape[1]) < lengths[:, None]]
+        assert np.abs(mine - theirs).max() < 1e-3
+        assert {f for finishes in got.finish for f in finishes} <= {"stop", "length"}
+        assert all(len({tuple(ids) for ids in group_ids}) > 1 for group_ids in got.tokens)  # seeds of a group differ
+
+
+def test_greedy_output_changes_exactly_as_the_policys_own(sampler, shape, stop_ids, make_model):
+    asked, greedy, seen = prompts(6, shape.vocab_size), SamplingParams(12, 0.0), []
+    for version in range(3):
+        model = make_model(shape, version)
+        sampler.update_weights(model, version)
+        got = sampler.generate(asked, 2, greedy, [0] * len(asked))
+        own = JaxSampler(model, stop_ids).generate(asked, 2, greedy, [0] * len(asked))
+        assert (got.tokens, got.finish) == (own.tokens, own.finish)
+        seen.append(got.tokens)
+    assert seen[0] != seen[1] != seen[2]
+
+
+def test_the_same_seeds_draw_the_same(sampler, shape, make_model):
+    asked = prompts(4, shape.vocab_size)
+    sampler.update_weights(make_model(shape), 1)
+    first, again = (sampler.generate(asked, 2, SamplingParams(8), [5, 6, 7, 8]) for _ in range(2))
+    other = sampler.generate(asked, 2, SamplingParams(8), [6, 7, 8, 9])
+    assert first.tokens == again.tokens
+    assert not any(a == b for a, b in zip(first.tokens, other.tokens, strict=True))
+
+
+def test_weights_that_do_not_fit_are_refused_before_anything_is_loaded(sampler, shape, make_model, monkeypatch):
+    monkeypatch.setattr(weight_sync, "_ATTEMPTS", 1)
+    model = make_model(shape)
+    sampler.update_weights(model, 1)
+    before = sampler.generate([[5, 6, 7]], 1, SamplingParams(8, 0.0), [0])
+    wrong = {
+        "mlp.*proj.weight has shape": {"mlp_width": shape.mlp_width + 32},
+        "lacks .* tensors": {"qkv_bias": False},
+        "has 1 tensors that the served model does not": {"tie_embeddings": False},
+    }
+    for said, change in wrong.items():
+        other = make_model(dataclasses.replace(shape, **change))
+        with pytest.raises(ServerError, match=said):
+            sampler.load(sampler.publish(other, 2))
+        with pytest.raises(ServerError, match="no version of the weights"):
+            sampler.generate([[5, 6, 7]], 1, SamplingParams(8, 0.0), [0])
+    sampler.load(sampler.publish(model, 3))  # the server is as well as before
+    assert sampler.generate([[5, 6, 7]], 1, SamplingParams(8, 0.0), [0]).tokens == before.tokens
+
+
+def test_a_run_of_another_model_or_dtype_is_refused(settings, shape, stop_ids):
+    for change, said in (
+        ({"shape": dataclasses.replace(shape, mlp_width=128)}, "mlp_width=64 there, 128 here"),
+        ({"dtype": "bfloat16"}, "--dtype=bfloat16"),
+        ({"length": LENGTH + 1}, f"--max-model-len={LENGTH + 1}"),
+    ):
+        with pytest.raises(UserError, match=said):
+            VllmSampler(dataclasses.replace(settings, **change), stop_ids)
+
+
+def test_two_trainers_do_not_share_a_server(sampler, settings, shape, stop_ids, make_model, monkeypatch):
+    sampler.update_weights(make_model(shape), 1)
+    theirs = dataclasses.replace(settings, run="another run")
+    with pytest.raises(UserError, match="is held by a test, which asked for something 0 s ago"):
+        VllmSampler(theirs, stop_ids)
+    assert sampler.generate([[5]], 1, SamplingParams(2), [0]).version == 1
+    monkeypatch.setattr(weight_sync, "LEASE_SECONDS", 0.0)  # as if the first had been silent for long
+    with sampler_of(theirs, stop_ids) as other:
+        other.update_weights(make_model(shape, 9), 1)
+        with pytest.raises(ServerError, match="holds version 1 of another run, not version 1 of a test"):
+            sampler.generate([[5]], 1, SamplingParams(2), [0])
+
+
+def test_a_prompt_that_is_too_long_is_refused_with_the_servers_reason(sampler, shape, make_model):
+    sampler.update_weights(make_model(shape), 1)
+    with pytest.raises(UserError, match="(?i)maximum context length"):
+        sampler.generate([[5] * LENGTH], 1, SamplingParams(8), [0])
+
+
+def test_a_run_trains_on_what_vllm_draws(trained, server, tmp_path, monkeypatch):
+    """Every version that training makes reaches the server: greedy answers are the JAX policy's, before each rollout."""
+    config = small(backend="vllm", servers=(server.address,), correction="token", mismatch_alarm=1e-3)
+    workdir, seen = copy_of(trained, tmp_path / "w", config), []
+    update_weights = VllmSampler.update_weights
+
+    def compared(self, params: Transformer, version: int) -> None:
+        update_weights(self, params, version)
+        asked, greedy = [[5, 6, 7], [9] * 40], SamplingParams(12, 0.0)
+        theirs = self.generate(asked, 1, greedy, [0, 0])
+        own = JaxSampler(params, self._stop_ids).generate(asked, 1, greedy, [0, 0])
+        assert theirs.tokens == own.tokens and theirs.version == version
+        seen.append(own.tokens)
+
+    monkeypatch.setattr(VllmSampler, "update_weights", compared)
+    run_grpo(config, workdir)
+    assert len(seen) == 4 and any(a != b for a, b in zip(seen, seen[1:], strict=False))
+    rows = metrics(workdir)
+    assert [row["step"] for row in rows] == [1, 2, 3, 4]
+    for row in rows:
+        assert row["mismatch_max"] < 1e-3 and row["mismatch_pearson"] > 0.999 and row["mismatch_alarm"] == 0
+        assert row["ratio_first"] == 1 and row["staleness"] == 0
+        assert row["correction_mean"] == pytest.approx(1, abs=1e-3)
+    assert load_record(workdir.checkpoints("grpo") / "4").step == 4
+    assert not list(pathlib.Path("/dev/shm").glob("stgrpo-*"))
+
+
+def test_rollouts_may_be_drawn_while_an_update_runs(trained, server, tmp_path):
+    """The schedule decides which weights draw what, not the clock: two runs agree, and one that goes on with one that
+    was not stopped."""
+    config = small(backend="vllm", servers=(server.address,), max_staleness=1, correction="token")
+    config.grpo.steps, config.grpo.checkpoint_every = 6, 3
+    runs = [copy_of(trained, tmp_path / name, config) for name in "ab"]
+    for workdir in runs:
+        run_grpo(config, workdir)
+    shutil.rmtree(runs[1].checkpoints("grpo") / "6")
+    run_grpo(config, runs[1])
+    rows = [metrics(workdir) for workdir in runs]
+    assert [row["staleness"] for row in rows[0]] == [0, 1, 1, 0, 1, 1]
+    for mine, theirs in zip(*rows, strict=True):
+        for name in ("reward", "response_length", "staleness"):
+            assert mine[name] == theirs[name]
+        assert mine["loss"] == pytest.approx(theirs["loss"], abs=1e-4)
+    stale = [row["mismatch_mean"] for row in rows[0] if row["staleness"]]
+    fresh = [row["mismatch_mean"] for row in rows[0] if not row["staleness"]]
+    assert max(fresh) < 1e-4 < min(stale)
+
+
+@contextlib.contextmanager
+def called_once(monkeypatch, name: str, before) -> None:
+    """Calls `before` when a method of the sampler's connection is used for the second time."""
+    original, count = getattr(weight_sync.WeightSync, name), [0]
+
+    def wrapped(self, *args):
+        count[0] += 1
+        if count[0] == 2:
+            before()
+        return original(self, *args)
+
+    monkeypatch.setattr(weight_sync.WeightSync, name, wrapped)
+    yield
+    monkeypatch.undo()
+
+
+def test_a_server_that_hangs_is_waited_for(trained, server, tmp_path, monkeypatch, capsys):
+    config = small(backend="vllm", servers=(server.address,), timeout=5.0, patience=120.0)
+    config.grpo.steps = 2
+    workdir = copy_of(trained, tmp_path / "w", config)
+
+    def hang():
+        os.killpg(server._process.pid, signal.SIGSTOP)
+        threading.Timer(12.0, os.killpg, (server._process.pid, signal.SIGCONT)).start()
+
+    with called_once(monkeypatch, "load", hang):
+        run_grpo(config, workdir)
+    said = capsys.readouterr().out
+    assert "no answer within 5 s" in said and "the server is back" in said and "saved at step 1" in said
+    assert len(metrics(workdir)) == 2
+
+
+def test_a_server_of_the_run_is_started_again_when_it_is_killed(trained, python, tmp_path, monkeypatch, capsys):
+    """Killed in the middle of a rollout, and again in the middle of a load; the run is as if nothing had been."""
+    config = small(backend="vllm", python=python, patience=120.0)
+    workdir, kills = copy_of(trained, tmp_path / "w", config), []
+
+    def kill(self):
+        kills.append(self._own._process.pid)
+        os.killpg(kills[-1], signal.SIGKILL)
+
+    draw, load = VllmSampler._draw, weight_sync.WeightSync._rpc
+    current = []
+
+    def drawing(self, body):
+        if self.version == 1 and not kills:
+            kill(self)
+        current[:] = [self]
+        return draw(self, body)
+
+    def loading(self, address, method, *arguments):
+        if method == "stgrpo_load" and arguments[1] == "2" and len(kills) == 1:
+            kill(current[0])
+        return load(self, address, method, *arguments)
+
+    monkeypatch.setattr(VllmSampler, "_draw", drawing)
+    monkeypatch.setattr(weight_sync.WeightSync, "_rpc", loading)
+    run_grpo(config, workdir)
+    said = capsys.readouterr().out
+    assert len(kills) == 2 and said.count("the server is back") == 2
+    assert "grpo: saved at step 1" in said and "grpo: saved at step 2" in said
+    assert [row["step"] for row in metrics(workdir)] == [1, 2, 3, 4]
+    assert all(row["mismatch_max"] < 1e-3 for row in metrics(workdir))
+    deadline = time.monotonic() + 30
+    while _alive(kills[-1]) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert not _alive(kills[-1])
+
+
+def _alive(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def test_without_its_server_a_run_saves_and_ends_with_the_reason(trained, server, tmp_path, monkeypatch):
+    """Last of all: it ends the server that the others use."""
+    config = small(backend="vllm", servers=(server.address,), patience=1.0, timeout=20.0)
+    workdir = copy_of(trained, tmp_path / "w", config)
+    with called_once(monkeypatch, "load", server.stop):
+        with pytest.raises(ServerError, match=f"{server.address}.*not back within 1 s"):
+            run_grpo(config, workdir)
+    assert load_record(workdir.checkpoints("grpo") / "1").step == 1
+    assert len(metrics(workdir)) == 1
+    jax.clear_caches()
