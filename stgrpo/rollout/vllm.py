@@ -74,7 +74,11 @@ class VllmSampler:
         self._folder = WeightFolder(settings.folder, settings.run, settings.dtype)
         self._published: Published | None = None
         self._version: int | None = None
-        self._connect()
+        try:
+            self._connect()
+        except Exception:
+            self._client.close()
+            raise
 
     @property
     def version(self) -> int | None:
@@ -219,6 +223,8 @@ def _read_choice(choice: Mapping, body: Json) -> tuple[list[int], list[float], s
         f"a response ends with {finish!r}": finish in ("stop", "length"),
         "a response goes on after a stop token": not set(ids[:-1]) & set(body["stop_token_ids"]),
         "a finish reason does not fit the last token": (finish == "stop") == (ids[-1] in body["stop_token_ids"]),
+        f"a response was cut after {len(ids)} of {body['max_tokens']} tokens": finish == "stop"
+        or len(ids) == body["max_tokens"],  # vLLM lowers max_tokens by itself where it is out of positions
         "a log-probability is not a number of at most 0": all(math.isfinite(v) and v <= 1e-6 for v in values),
     }
     for reason, good in reasons.items():

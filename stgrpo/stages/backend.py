@@ -1,6 +1,7 @@
 """The engine that draws responses, by config: in the trainer, or vLLM servers that are there or are started."""
 
 import contextlib
+import functools
 import socket
 import sys
 import time
@@ -63,7 +64,8 @@ def open_sampler(
             folder=Path(config.rollout.folder) if config.rollout.folder else None,
             timeout=config.rollout.timeout,
         )
-        sampler = VllmSampler(settings, tokenizer.stop_ids, own=own)
+        start = functools.partial(VllmSampler, settings, tokenizer.stop_ids, own=own)
+        sampler = _patiently(start, 0.0 if own else config.rollout.patience)  # others may be starting still
         stack.callback(sampler.close)
         yield sampler
 
@@ -132,13 +134,23 @@ def persist(work: Callable[[], Result], sampler: Sampler, *, patience: float, sa
 
 
 def _recover(sampler: VllmSampler, patience: float, cause: ServerError) -> None:
+    try:
+        _patiently(sampler.recover, patience)
+    except RequestRefused:
+        raise
+    except ServerError as error:
+        raise ServerError(f"{cause}; not back within {patience:g} s ({error})") from error
+
+
+def _patiently(work: Callable[[], Result], patience: float) -> Result:
+    """Tries until no server fails any more, for some seconds."""
     deadline = time.monotonic() + patience
     while True:
         try:
-            return sampler.recover()
+            return work()
         except RequestRefused:
             raise
-        except ServerError as error:
+        except ServerError:
             if time.monotonic() + _BETWEEN > deadline:
-                raise ServerError(f"{cause}; not back within {patience:g} s ({error})") from error
+                raise
             time.sleep(_BETWEEN)

@@ -14,6 +14,7 @@ import threading
 import time
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -22,17 +23,20 @@ from stgrpo.data.padding import pad_rows
 from stgrpo.errors import ServerError, UserError
 from stgrpo.models.huggingface import save_description
 from stgrpo.models.transformer import Transformer
+from stgrpo.react.reward import Reward
 from stgrpo.rollout import weight_sync
 from stgrpo.rollout.base import SamplingParams
 from stgrpo.rollout.jax_sampler import JaxSampler
 from stgrpo.rollout.vllm import VllmSampler, VllmSettings
 from stgrpo.rollout.vllm_server import ServerSettings, VllmServer
+from stgrpo.stages import rollouts
 from stgrpo.stages.collect import run_collect
 from stgrpo.stages.common import open_setting
 from stgrpo.stages.grpo import run_grpo
 from stgrpo.stages.sft import run_sft
 from stgrpo.training.checkpointing import load_record, newest_record
 from stgrpo.training.logprobs import response_logprobs
+from stgrpo.training.rollout import score
 from stgrpo.workdir import WorkDir
 
 pytestmark = pytest.mark.slow
@@ -55,7 +59,6 @@ def small(**rollout):
     c.sft.steps = 2
     c.grpo.steps, c.grpo.learning_rate, c.grpo.resample = 4, 1e-2, 0
     c.grpo.checkpoint_every, c.grpo.validate_every = 4, 0
-    c.reward.format = 0.1
     for name, value in rollout.items():
         c.rollout[name] = value
     return c
@@ -121,6 +124,19 @@ def copy_of(trained: WorkDir, path: pathlib.Path, config) -> WorkDir:
     return workdir
 
 
+@pytest.fixture
+def rewarded(monkeypatch):
+    """A reward that a policy with two steps of SFT gets some of: the share of even ids."""
+
+    def scored(*arguments, **options):
+        groups = score(*arguments, **options)
+        share = [[np.mean(np.array(ids) % 2 == 0) for ids in g.tokens] for g in groups]
+        rewards = [tuple(Reward(0.0, float(x), float(x)) for x in row) for row in share]
+        return [dataclasses.replace(g, rewards=row) for g, row in zip(groups, rewards, strict=True)]
+
+    monkeypatch.setattr(rollouts, "score", scored)
+
+
 def metrics(workdir: WorkDir) -> list[dict]:
     return [row for row in map(json.loads, workdir.metrics.read_text().splitlines()) if row["stage"] == "grpo"]
 
@@ -128,6 +144,11 @@ def metrics(workdir: WorkDir) -> list[dict]:
 def prompts(count: int, vocabulary: int) -> list[list[int]]:
     rng = np.random.default_rng(0)
     return [rng.integers(3, vocabulary, n).tolist() for n in rng.integers(1, 280, count)]
+
+
+def empty(shape) -> Transformer:
+    model = jax.eval_shape(lambda: Transformer(shape, jax.random.key(0)))
+    return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), model)
 
 
 def test_many_samples_have_the_trainers_log_probabilities(sampler, shape, make_model):
@@ -181,7 +202,7 @@ def test_weights_that_do_not_fit_are_refused_before_anything_is_loaded(sampler, 
         "has 1 tensors that the served model does not": {"tie_embeddings": False},
     }
     for said, change in wrong.items():
-        other = make_model(dataclasses.replace(shape, **change))
+        other = empty(dataclasses.replace(shape, **change))
         with pytest.raises(ServerError, match=said):
             sampler.load(sampler.publish(other, 2))
         with pytest.raises(ServerError, match="no version of the weights"):
@@ -215,12 +236,14 @@ def test_two_trainers_do_not_share_a_server(sampler, settings, shape, stop_ids, 
 
 def test_a_prompt_that_is_too_long_is_refused_with_the_servers_reason(sampler, shape, make_model):
     sampler.update_weights(make_model(shape), 1)
-    with pytest.raises(UserError, match="(?i)maximum context length"):
-        sampler.generate([[5] * LENGTH], 1, SamplingParams(8), [0])
+    with pytest.raises(UserError, match="status 400, .*maximum"):
+        sampler.generate([[5] * (LENGTH + 1)], 1, SamplingParams(8), [0])
+    with pytest.raises(ServerError, match="cut after 5 of 8 tokens"):  # vLLM lowers the limit and says nothing
+        sampler.generate([[5] * (LENGTH - 5)], 2, SamplingParams(8), [0])
 
 
-def test_a_run_trains_on_what_vllm_draws(trained, server, tmp_path, monkeypatch):
-    """Every version that training makes reaches the server: greedy answers are the JAX policy's, before each rollout."""
+def test_a_run_trains_on_what_vllm_draws(trained, server, rewarded, tmp_path, monkeypatch):
+    """Every version that training makes reaches the server: its greedy answers are those of the JAX policy."""
     config = small(backend="vllm", servers=(server.address,), correction="token", mismatch_alarm=1e-3)
     workdir, seen = copy_of(trained, tmp_path / "w", config), []
     update_weights = VllmSampler.update_weights
@@ -246,7 +269,7 @@ def test_a_run_trains_on_what_vllm_draws(trained, server, tmp_path, monkeypatch)
     assert not list(pathlib.Path("/dev/shm").glob("stgrpo-*"))
 
 
-def test_rollouts_may_be_drawn_while_an_update_runs(trained, server, tmp_path):
+def test_rollouts_may_be_drawn_while_an_update_runs(trained, server, rewarded, tmp_path):
     """The schedule decides which weights draw what, not the clock: two runs agree, and one that goes on with one that
     was not stopped."""
     config = small(backend="vllm", servers=(server.address,), max_staleness=1, correction="token")
@@ -267,20 +290,17 @@ def test_rollouts_may_be_drawn_while_an_update_runs(trained, server, tmp_path):
     assert max(fresh) < 1e-4 < min(stale)
 
 
-@contextlib.contextmanager
-def called_once(monkeypatch, name: str, before) -> None:
-    """Calls `before` when a method of the sampler's connection is used for the second time."""
-    original, count = getattr(weight_sync.WeightSync, name), [0]
+def before_drawing(monkeypatch, version: int, act) -> None:
+    """Does something once, in the middle of the rollout that a version draws."""
+    draw, lock, done = VllmSampler._draw, threading.Lock(), []
 
-    def wrapped(self, *args):
-        count[0] += 1
-        if count[0] == 2:
-            before()
-        return original(self, *args)
+    def drawing(self, body):
+        with lock:
+            if self.version == version and not done:
+                done.append(act(self))
+        return draw(self, body)
 
-    monkeypatch.setattr(weight_sync.WeightSync, name, wrapped)
-    yield
-    monkeypatch.undo()
+    monkeypatch.setattr(VllmSampler, "_draw", drawing)
 
 
 def test_a_server_that_hangs_is_waited_for(trained, server, tmp_path, monkeypatch, capsys):
@@ -288,12 +308,12 @@ def test_a_server_that_hangs_is_waited_for(trained, server, tmp_path, monkeypatc
     config.grpo.steps = 2
     workdir = copy_of(trained, tmp_path / "w", config)
 
-    def hang():
+    def hang(_):
         os.killpg(server._process.pid, signal.SIGSTOP)
-        threading.Timer(12.0, os.killpg, (server._process.pid, signal.SIGCONT)).start()
+        threading.Timer(8.0, os.killpg, (server._process.pid, signal.SIGCONT)).start()
 
-    with called_once(monkeypatch, "load", hang):
-        run_grpo(config, workdir)
+    before_drawing(monkeypatch, 1, hang)
+    run_grpo(config, workdir)
     said = capsys.readouterr().out
     assert "no answer within 5 s" in said and "the server is back" in said and "saved at step 1" in said
     assert len(metrics(workdir)) == 2
@@ -304,26 +324,26 @@ def test_a_server_of_the_run_is_started_again_when_it_is_killed(trained, python,
     config = small(backend="vllm", python=python, patience=120.0)
     workdir, kills = copy_of(trained, tmp_path / "w", config), []
 
-    def kill(self):
-        kills.append(self._own._process.pid)
+    def kill(sampler):
+        kills.append(sampler._own._process.pid)
         os.killpg(kills[-1], signal.SIGKILL)
+        return sampler
 
-    draw, load = VllmSampler._draw, weight_sync.WeightSync._rpc
-    current = []
+    before_drawing(monkeypatch, 1, kill)
+    call, load = weight_sync.WeightSync._rpc, VllmSampler.load
+    loading = []
 
-    def drawing(self, body):
-        if self.version == 1 and not kills:
-            kill(self)
-        current[:] = [self]
-        return draw(self, body)
+    def remembered(self, published):
+        loading[:] = [self]
+        load(self, published)
 
-    def loading(self, address, method, *arguments):
+    def calling(self, address, method, *arguments):
         if method == "stgrpo_load" and arguments[1] == "2" and len(kills) == 1:
-            kill(current[0])
-        return load(self, address, method, *arguments)
+            kill(loading[0])
+        return call(self, address, method, *arguments)
 
-    monkeypatch.setattr(VllmSampler, "_draw", drawing)
-    monkeypatch.setattr(weight_sync.WeightSync, "_rpc", loading)
+    monkeypatch.setattr(VllmSampler, "load", remembered)
+    monkeypatch.setattr(weight_sync.WeightSync, "_rpc", calling)
     run_grpo(config, workdir)
     said = capsys.readouterr().out
     assert len(kills) == 2 and said.count("the server is back") == 2
@@ -348,9 +368,9 @@ def test_without_its_server_a_run_saves_and_ends_with_the_reason(trained, server
     """Last of all: it ends the server that the others use."""
     config = small(backend="vllm", servers=(server.address,), patience=1.0, timeout=20.0)
     workdir = copy_of(trained, tmp_path / "w", config)
-    with called_once(monkeypatch, "load", server.stop):
-        with pytest.raises(ServerError, match=f"{server.address}.*not back within 1 s"):
-            run_grpo(config, workdir)
+    before_drawing(monkeypatch, 1, lambda _: server.stop())
+    with pytest.raises(ServerError, match=f"{server.address}.*not back within 1 s"):
+        run_grpo(config, workdir)
     assert load_record(workdir.checkpoints("grpo") / "1").step == 1
     assert len(metrics(workdir)) == 1
     jax.clear_caches()

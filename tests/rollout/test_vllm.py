@@ -57,6 +57,7 @@ def logprobs(values, names=("token_id:5", "token_id:2")):
         (reply(choice(0), choice(1, (2, 5), "length")), "goes on after a stop token"),
         (reply(choice(0), choice(1, (5, 6), "stop")), "a finish reason"),
         (reply(choice(0), choice(1, (5, 2), "length")), "a finish reason"),
+        (reply(choice(0), choice(1, (5, 6), "length")), "cut after 2 of 3 tokens"),
         ({"choices": []}, "cannot be read"),
     ],
 )
