@@ -7,6 +7,7 @@ import pytest
 from stgrpo.cli import check, parse
 from stgrpo.config import base, validate
 from stgrpo.errors import UserError
+from stgrpo.workdir import WorkDir
 
 CONFIGS = pathlib.Path(__file__).resolve().parents[1] / "configs"
 FILES = sorted(p for p in CONFIGS.rglob("*.py") if not p.name.startswith("_"))
@@ -51,6 +52,9 @@ def test_there_are_configs():
         ("policy.kind", "serve", "did you mean 'server'?"),
         ("client.concurrency", 0, "at least 1"),
         ("client.timeout", 0.0, "above 0"),
+        ("rollout.backend", "vlm", "did you mean 'vllm'?"),
+        ("rollout.servers", ("http://127.0.0.1:8000",), "use rollout.backend='vllm' or leave it out"),
+        ("rollout.correction_cap", 0.0, "above 0"),
         ("evaluation.constrain_action", True, "serve it with vLLM and use policy.kind='server'"),
     ],
 )
@@ -121,3 +125,33 @@ def test_tries_without_a_temperature_would_be_alike():
     assert "makes all expert.tries=8 alike" in validate(config)[0]
     config.expert.tries = 1
     assert validate(config) == []
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        ({"max_staleness": 1}, "use rollout.correction='token', or 0"),
+        ({"correction": "token", "old_logprobs": "sampler"}, "correct for the same thing twice"),
+        ({"servers": ("gpu1:8000",)}, "rollout.servers='gpu1:8000' is no address: use one such as 'http://"),
+        ({"servers": ("http://a:1", "http://a:1")}, "has an address twice"),
+    ],
+)
+def test_settings_of_servers_that_do_not_go_together_are_refused(values, says):
+    config = base()
+    config.rollout.backend = "vllm"
+    assert validate(config) == []
+    for name, value in values.items():
+        config.rollout[name] = value
+    (error,) = validate(config)
+    assert says in error
+
+
+def test_where_servers_are_does_not_make_another_run(tmp_path):
+    config = base()
+    config.rollout.backend = "vllm"
+    WorkDir(tmp_path / "w").claim(config)
+    config.rollout.servers, config.rollout.folder = ("http://a:1",), "/weights"
+    WorkDir(tmp_path / "w").claim(config)
+    config.rollout.max_staleness = 1
+    with pytest.raises(UserError, match="rollout.max_staleness"):
+        WorkDir(tmp_path / "w").claim(config)

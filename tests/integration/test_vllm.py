@@ -32,6 +32,7 @@ from stgrpo.rollout.vllm_server import ServerSettings, VllmServer
 from stgrpo.stages import rollouts
 from stgrpo.stages.collect import run_collect
 from stgrpo.stages.common import open_setting
+from stgrpo.stages.evaluate import evaluate_checkpoint
 from stgrpo.stages.grpo import run_grpo
 from stgrpo.stages.sft import run_sft
 from stgrpo.training.checkpointing import load_record, newest_record
@@ -122,6 +123,17 @@ def copy_of(trained: WorkDir, path: pathlib.Path, config) -> WorkDir:
     for name in ("data", "tokenizer", "checkpoints"):
         shutil.copytree(trained.path / name, path / name)
     return workdir
+
+
+def test_an_evaluation_by_vllm_is_that_of_the_embedded_sampler(trained, server, tmp_path):
+    folder = trained.checkpoints("sft") / "2"
+    played = []
+    for name, rollout in (("jax", {}), ("vllm", {"backend": "vllm", "servers": (server.address,)})):
+        config = small(**rollout)
+        config.evaluation.on_invalid, config.evaluation.layouts = "retry", 3
+        results = evaluate_checkpoint(config, folder, tmp_path / name)
+        played.append([[turn.response for turn in e.turns] for r in results for e in r.episodes])
+    assert played[0] == played[1] and sum(map(len, played[0])) > 3
 
 
 @pytest.fixture

@@ -92,6 +92,15 @@ def test_loss_of_two_rows_by_hand(aggregation, estimator):
         np.testing.assert_allclose(sums[name], value, atol=1e-6, err_msg=name)
 
 
+def test_a_correction_scales_the_gain_of_each_token_and_not_its_penalty():
+    logp, batch = two_rows(loss_weights(jnp.array([[2, 1]]), 2, "token_mean"))
+    batch = dataclasses.replace(batch, correction_BGR=jnp.array([[[0.5, 2.0], [3.0, 99.0]]]))
+    loss = GrpoLoss(kl_coef=0.1, kl_estimator="k3", clip_low=0.2, clip_high=0.2)
+    total, _ = policy_loss(logp, logp, batch.terms, loss)
+    expected = -(0.5 * 2.4 + 2.0 * 2.0 + 3.0 * -0.8) / 3 + 0.1 * PENALTIES["token_mean", "k3"]
+    np.testing.assert_allclose(total, expected, rtol=1e-5)
+
+
 def test_every_choice_is_worked_by_hand():
     assert set(PENALTIES) == {(a, k) for a in AGGREGATIONS for k in KL_ESTIMATORS}
 
