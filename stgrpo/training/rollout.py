@@ -33,8 +33,8 @@ class Group:
     texts: tuple[str, ...]
     finish: tuple[str, ...]
     rewards: tuple[Reward, ...]
-    logprobs: tuple[tuple[float, ...], ...]
-    version: int
+    logprobs: tuple[tuple[float, ...], ...] = ()
+    version: int = 0
 
     @property
     def has_signal(self) -> bool:
