@@ -170,7 +170,9 @@ def parse(arguments: Sequence[str]) -> Command:
         raise UserError(f"argument {extra[0]!r} is not understood: options begin with --, stages come first")
     for name, owners in FLAGS_OF.items():
         if values[name].present and stage not in owners:
-            raise UserError(f"--{name} is for {' and '.join(owners)}, not for {stage}: leave it out")
+            *some, last = owners
+            whose = f"{', '.join(some)} and {last}" if some else last
+            raise UserError(f"--{name} is for {whose}, not for {stage}: leave it out")
     command = Command(
         stage=stage,
         config=values.config,
