@@ -97,7 +97,10 @@ def test_another_model_or_tokenizer_is_refused(checkpoint, exported, tmp_path, c
         (["export", "--checkpoint=nowhere", "--workdir=out"], "nowhere is not a checkpoint"),
         (["export", "--checkpoint={checkpoint}", "--workdir=out", "--dtype=int8"], "dtype"),
         (["export", "--checkpoint={checkpoint}", "--workdir={checkpoint}"], "not an empty folder"),
-        (["sft", "--checkpoint={checkpoint}", "--workdir=out"], "--checkpoint is for evaluate, export and serve, not for sft"),
+        (
+            ["sft", "--checkpoint={checkpoint}", "--workdir=out"],
+            "--checkpoint is for evaluate, export and serve, not for sft",
+        ),
         (["sft", SMOKE, "--workdir=out", "--dtype=bfloat16"], "--dtype is for export"),
     ],
 )
