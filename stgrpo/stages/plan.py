@@ -1,6 +1,8 @@
 """Plan: compiles the GRPO update for a topology, without running it or having it, and prints memory, time and work."""
 
+import dataclasses
 import time
+from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +11,7 @@ from ml_collections import ConfigDict
 
 from stgrpo.data.padding import bucket
 from stgrpo.errors import UserError
+from stgrpo.models.shapes import ModelShape
 from stgrpo.models.sharding import batch_sharding, make_mesh
 from stgrpo.stages.common import lora_settings
 from stgrpo.stages.grpo import check_prompts, grpo_program
@@ -16,6 +19,54 @@ from stgrpo.stages.sizes import size_text, state_parts
 from stgrpo.stages.start import starting_shape
 from stgrpo.training.grpo import GroupBatch, LossTerms
 from stgrpo.training.packing import Batch, PackedBatch, row_count, target_count
+
+
+@dataclasses.dataclass(frozen=True)
+class Compiled:
+    """What compiling an update tells of it; memory in bytes a device.
+
+    Attributes:
+      mesh: devices.
+      shape: of the model.
+      batch: the largest that can occur.
+      parts: of the state, by name; see `state_parts`.
+      peak: of the update, the frozen reference of a whole model not included.
+      arguments: the state and the batch.
+      temporary: beside them.
+      seconds: that compiling took.
+    """
+
+    mesh: Mesh
+    shape: ModelShape
+    batch: Batch
+    parts: Mapping[str, int]
+    peak: int
+    arguments: int
+    temporary: int
+    seconds: float
+
+
+def compile_update(config: ConfigDict, topology: str = "") -> Compiled:
+    """Compiles the GRPO update of an experiment; see `plan`."""
+    mesh = make_mesh(config.mesh.data, config.mesh.fsdp, config.mesh.tensor, _devices(topology))
+    check_prompts(config, mesh)
+    shape = starting_shape(config)
+    steps = grpo_program(config, shape, mesh, updates=100)  # of the schedule, which costs nothing
+    batch = abstract_batch(config, mesh)
+    start = time.perf_counter()
+    with jax.set_mesh(mesh):
+        compiled = _compile(steps.update.lower(steps.abstract, batch), topology)
+    memory = compiled.memory_analysis()
+    return Compiled(
+        mesh=mesh,
+        shape=shape,
+        batch=batch,
+        parts=state_parts(steps, reference=True),
+        peak=_peak(compiled, mesh),
+        arguments=memory.argument_size_in_bytes,
+        temporary=memory.temp_size_in_bytes,
+        seconds=time.perf_counter() - start,
+    )
 
 
 def plan(config: ConfigDict, topology: str = "") -> str:
@@ -28,33 +79,31 @@ def plan(config: ConfigDict, topology: str = "") -> str:
     Raises:
       UserError: the topology is unknown, the mesh does not fit it, or the update does not fit its memory.
     """
-    mesh = make_mesh(config.mesh.data, config.mesh.fsdp, config.mesh.tensor, _devices(topology))
-    check_prompts(config, mesh)
-    shape = starting_shape(config)
-    steps = grpo_program(config, shape, mesh, updates=100)  # of the schedule, which costs nothing
-    batch = abstract_batch(config, mesh)
-    start = time.perf_counter()
-    with jax.set_mesh(mesh):
-        memory = _compile(steps.update.lower(steps.abstract, batch), topology).memory_analysis()
-    seconds = time.perf_counter() - start
-    tokens, factor = batch.size, 4 if lora_settings(config, "grpo") else 6
-    parts = state_parts(steps, reference=True)
-    arguments, temporary = memory.argument_size_in_bytes, memory.temp_size_in_bytes
+    c = compile_update(config, topology)
+    tokens, parameters = c.batch.size, c.shape.parameter_count()
+    factor = 4 if lora_settings(config, "grpo") else 6  # the frozen weights need no gradient
     return "\n".join(
         [
-            f"topology   {topology or 'this machine'}: {mesh.size} x {mesh.devices.flat[0].device_kind}, "
-            f"mesh {dict(mesh.shape)}",
-            f"model      {shape.parameter_count():,} parameters, {config.model.dtype}",
-            f"update     {batch.form}: {tokens:,} tokens, in {config.grpo.micro_batches} micro-batches",
-            f"memory     a device: {size_text(memory.peak_memory_in_bytes)} at the peak of the update "
-            f"(arguments {size_text(arguments)}, temporary {size_text(temporary)}), "
-            f"and {size_text(parts.get('frozen reference', 0))} for the frozen reference",
-            "state      of it: " + ", ".join(f"{name} {size_text(size)}" for name, size in parts.items()),
-            f"work       {factor * 1e-12 * shape.parameter_count() * tokens:,.4g} TFLOP an update in matrix products "
+            f"topology   {topology or 'this machine'}: {c.mesh.size} x {c.mesh.devices.flat[0].device_kind}, "
+            f"mesh {dict(c.mesh.shape)}",
+            f"model      {parameters:,} parameters, {config.model.dtype}",
+            f"update     {c.batch.form}: {tokens:,} tokens, in {config.grpo.micro_batches} micro-batches",
+            f"memory     a device: {size_text(c.peak)} at the peak of the update (arguments {size_text(c.arguments)}, "
+            f"temporary {size_text(c.temporary)}), and {size_text(c.parts.get('frozen reference', 0))} for the frozen "
+            "reference",
+            "state      a device: " + ", ".join(f"{name} {size_text(size)}" for name, size in c.parts.items()),
+            f"work       {factor * 1e-12 * parameters * tokens:,.4g} TFLOP an update in matrix products "
             f"({factor} x parameters x tokens; attention and recomputation not counted)",
-            f"compiling  {seconds:.1f} s",
+            f"compiling  {c.seconds:.1f} s",
         ]
     )
+
+
+def _peak(compiled: jax.stages.Compiled, mesh: Mesh) -> int:
+    memory = compiled.memory_analysis()
+    if mesh.devices.flat[0].platform == "cpu":  # whose peak leaves the temporary memory out
+        return memory.argument_size_in_bytes + memory.temp_size_in_bytes
+    return memory.peak_memory_in_bytes
 
 
 def abstract_batch(config: ConfigDict, mesh: Mesh) -> Batch:

@@ -17,6 +17,8 @@ def test_the_plan_counts_tokens_and_memory_by_itself(capsys):
     shown = capsys.readouterr().out
     assert "8 x cpu" in shown and f"{8 * (256 + 4 * 48):,} tokens" in shown
     assert float(re.search(r"arguments ([\d.]+) MiB", shown).group(1)) > 0
+    peak, arguments = (float(re.search(rf"{p}([\d.]+) MiB", shown).group(1)) for p in ("a device: ", "arguments "))
+    assert peak > arguments
 
 
 def test_packed_rows_are_planned_for_the_longest_groups():
