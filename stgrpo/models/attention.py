@@ -275,5 +275,5 @@ def _mix(weights: jax.Array, kv: jax.Array) -> jax.Array:
 def _gather(q: jax.Array, weights: jax.Array, like: jax.Array) -> jax.Array:
     """What all queries give to each key: heads in rows, so that it is q and the result that are transposed."""
     axes = _axes(like)[:-2] + "hu"
-    out = jnp.einsum(f"bkgtmh,bkgtmu->{axes}", q, weights, preferred_element_type=jnp.float32)
+    out = jnp.einsum(f"bkgtmh,bkgtmu->{axes}", q, weights)  # summed in float32; a float32 result of it no CPU can give
     return out.swapaxes(-1, -2).astype(like.dtype)
