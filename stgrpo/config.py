@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 
 from stgrpo import envs
 from stgrpo.errors import UserError, nearest
+from stgrpo.models.attention_choice import CHOICES
 from stgrpo.models.shapes import LINEAR, ModelShape, named_shapes
 from stgrpo.react.prompt import HISTORY_POLICIES, INSTRUCTION_STYLES
 from stgrpo.react.reward import TARGETS
@@ -91,7 +92,7 @@ def base() -> ConfigDict:
     c.model.mlp_width = 384
     c.model.rope_theta = 10_000.0
     c.model.dtype = "float32"  # of the computation; parameters and optimiser state are float32
-
+    c.model.attention = "auto"  # "xla" anywhere, "cudnn" on GPU, "splash" on TPU; "auto": the best the devices can do
     c.model.remat = True  # compute layers again in the backward pass: memory for a third more time
 
     c.lora = ConfigDict()  # not in paper
@@ -225,6 +226,7 @@ def _choices(c: ConfigDict) -> Iterator[str]:
         ("prompt.history", c.prompt.history, HISTORY_POLICIES),
         ("model.name", c.model.name, [*named_shapes(), "custom"]),
         ("model.dtype", c.model.dtype, DTYPES),
+        ("model.attention", c.model.attention, CHOICES),
         ("grpo.kl_estimator", c.grpo.kl_estimator, KL_ESTIMATORS),
         ("grpo.aggregation", c.grpo.aggregation, AGGREGATIONS),
         ("reward.target", c.reward.target, TARGETS),
@@ -253,6 +255,8 @@ def _choices(c: ConfigDict) -> Iterator[str]:
         known = list(known)
         if value not in known:
             yield f"{name}={value!r} is unknown: {nearest(value, known)}"
+    if c.model.attention == "cudnn" and c.model.dtype == "float32":
+        yield "model.attention='cudnn' cannot do model.dtype='float32': use 'bfloat16', or model.attention='auto'"
     if not c.env.tasks:
         yield "env.tasks is empty: name at least one task"
     if c.env.name in envs.names():

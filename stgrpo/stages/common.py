@@ -18,6 +18,8 @@ from stgrpo.data.tokenizer import Tokenizer
 from stgrpo.envs.base import Environment, instructions_of
 from stgrpo.envs.stochastic import FlakyEnvironment
 from stgrpo.errors import UserError
+from stgrpo.models.attention import AttentionCore
+from stgrpo.models.attention_choice import choose_core
 from stgrpo.models.lora import Lora
 from stgrpo.models.shapes import ModelShape
 from stgrpo.models.sharding import make_mesh
@@ -145,6 +147,20 @@ def optimiser_settings(section: ConfigDict, updates: int) -> OptimiserSettings:
         clip_norm=section.clip_norm,
         name=section.optimiser,
         moment_dtype=section.moment_dtype,
+    )
+
+
+def attention_core(config: ConfigDict, shape: ModelShape, mesh: Mesh) -> AttentionCore:
+    """The implementation of attention for the devices of a mesh.
+
+    Raises:
+      UserError: they cannot do what the config asks for.
+    """
+    return choose_core(
+        config.model.attention,
+        device=mesh.devices.flat[0],
+        dtype=jnp.dtype(config.model.dtype),
+        head_dim=shape.head_dim,
     )
 
 

@@ -42,7 +42,8 @@ def _training(config: ConfigDict) -> list[str]:
     P, R, g = config.limits.prompt, config.limits.response, config.grpo
     return [
         f"devices  {len(jax.devices())} x {jax.devices()[0].device_kind}, mesh {dict(mesh.shape)}",
-        f"model    {_count(shape)} parameters, {shape.depth} layers of width {shape.width}",
+        f"model    {_count(shape)} parameters, {shape.depth} layers of width {shape.width}, "
+        f"attention by {programs['grpo'].model.core.name}",
         *(_state(name, steps) for name, steps in programs.items()),
         f"sft      {config.sft.batch} examples of at most {P + R} tokens an update",
         f"grpo     {g.prompts} prompts x {g.group_size} responses: "

@@ -24,6 +24,7 @@ from stgrpo.stages.common import (
     Layouts,
     Setting,
     Timer,
+    attention_core,
     check_batch,
     load_examples,
     lora_settings,
@@ -84,6 +85,7 @@ def grpo_program(config: ConfigDict, shape: ModelShape, mesh: Mesh, *, updates: 
         dtype=jnp.dtype(config.model.dtype),
         remat=config.model.remat,
         lora=lora_settings(config, "grpo"),
+        core=attention_core(config, shape, mesh),
     )
 
 
@@ -266,7 +268,8 @@ class _Training:
     def run(self, examples: list[Example], sampler: Sampler, total: int) -> None:
         """Trains to the end."""
         c, start = self._config.grpo, self._record.step
-        say(f"grpo: {total} rollouts of {c.prompts} prompts x {c.group_size} responses")
+        shown = f"attention by {self._steps.model.core.name}"
+        say(f"grpo: {total} rollouts of {c.prompts} prompts x {c.group_size} responses, {shown}")
         bar = Progress("grpo", total, start)
         schedule = Schedule(start, total, c.checkpoint_every, self._config.rollout.max_staleness)
         draws = Rollouts(self._setting, examples, sampler)

@@ -28,6 +28,7 @@ class Compiled:
     Attributes:
       mesh: devices.
       shape: of the model.
+      attention: the implementation.
       batch: the largest that can occur.
       parts: of the state, by name; see `state_parts`.
       peak: of the update, the frozen reference of a whole model not included.
@@ -38,6 +39,7 @@ class Compiled:
 
     mesh: Mesh
     shape: ModelShape
+    attention: str
     batch: Batch
     parts: Mapping[str, int]
     peak: int
@@ -60,6 +62,7 @@ def compile_update(config: ConfigDict, topology: str = "") -> Compiled:
     return Compiled(
         mesh=mesh,
         shape=shape,
+        attention=steps.model.core.name,
         batch=batch,
         parts=state_parts(steps, reference=True),
         peak=_peak(compiled, mesh),
@@ -86,7 +89,7 @@ def plan(config: ConfigDict, topology: str = "") -> str:
         [
             f"topology   {topology or 'this machine'}: {c.mesh.size} x {c.mesh.devices.flat[0].device_kind}, "
             f"mesh {dict(c.mesh.shape)}",
-            f"model      {parameters:,} parameters, {config.model.dtype}",
+            f"model      {parameters:,} parameters, {config.model.dtype}, attention by {c.attention}",
             f"update     {c.batch.form}: {tokens:,} tokens, in {config.grpo.micro_batches} micro-batches",
             f"memory     a device: {size_text(c.peak)} at the peak of the update (arguments {size_text(c.arguments)}, "
             f"temporary {size_text(c.temporary)}), and {size_text(c.parts.get('frozen reference', 0))} for the frozen "

@@ -17,6 +17,7 @@ from stgrpo.stages.common import (
     Layouts,
     Setting,
     Timer,
+    attention_core,
     check_batch,
     load_examples,
     lora_settings,
@@ -69,6 +70,7 @@ def sft_program(config: ConfigDict, shape: ModelShape, mesh: Mesh, *, updates: i
         dtype=jnp.dtype(config.model.dtype),
         remat=config.model.remat,
         lora=lora_settings(config, "sft"),
+        core=attention_core(config, shape, mesh),
     )
 
 
@@ -92,7 +94,7 @@ def run_sft(config: ConfigDict, workdir: WorkDir) -> None:
         state, record = _start(setting, steps, shape, checkpoints)
         say(
             f"sft: {len(examples)} examples, {total} updates of {config.sft.batch}, "
-            f"{shape.parameter_count():,} parameters"
+            f"{shape.parameter_count():,} parameters, attention by {steps.model.core.name}"
         )
         schedule = learning_rate(optimiser_settings(config.sft, total))
         _train(setting, steps, checkpoints, examples, (state, record), schedule, total)

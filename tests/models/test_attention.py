@@ -1,12 +1,18 @@
 """Every implementation of attention against one dense softmax with the mask written out, forward and backward."""
 
+import dataclasses
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from stgrpo.models.attention import AttentionCore, KeyValues, attend_causal, attend_group, attend_packed
 from stgrpo.models.sharding import make_mesh
+from stgrpo.training.grpo import GrpoLoss
+from stgrpo.training.step import build_steps
 
 CORES = {
     "xla": AttentionCore(),
@@ -149,3 +155,48 @@ def test_kernels_are_split_over_rows_and_heads(name, heads, kv_heads):
         mine = outputs_and_gradients(attend, real, inputs)
     seen = group_mask(length, P, R, G)
     compare(mine, outputs_and_gradients(lambda q, kv: dense(q, kv, seen), real, inputs))
+
+
+def first_update(core, shape, batch):
+    """Metrics of an update whose old log-probabilities were just taken."""
+    mesh = make_mesh(1, 1, 1, devices=jax.devices()[:1])
+    steps = build_steps(shape, mesh, optax.sgd(1.0), loss=GrpoLoss(kl_coef=0.1), core=core)
+    with jax.set_mesh(mesh):
+        state = steps.init(jax.random.key(0))
+        old = np.asarray(steps.logprobs(state.params, batch))
+        return jax.device_get(steps.update(state, dataclasses.replace(batch, old_logp_BGR=old))[1])
+
+
+def test_first_update_after_a_rollout_has_ratio_one_and_the_loss_of_xla(tiny_shape, make_groups):
+    batch = make_groups([20, 3], [[3, 6], [0, 2]], P=20, R=6)
+    metrics = {name: first_update(core, tiny_shape, batch) for name, core in CORES.items()}
+    for mine in metrics.values():
+        np.testing.assert_allclose(mine["ratio"], 1.0, atol=1e-6)
+        for key, expected in metrics["xla"].items():
+            np.testing.assert_allclose(mine[key], expected, rtol=1e-4, atol=1e-6, err_msg=key)
+
+
+@pytest.mark.parametrize("layout", ["groups", "rows of groups"])
+def test_cudnn_is_what_a_gpu_is_asked_for(layout, monkeypatch):
+    """Lowered for a GPU that is not there, forward and backward; the library's version is all that must be made up."""
+    monkeypatch.setattr("jax._src.cudnn.fused_attention_stablehlo.check_cudnn_version", lambda: 91_000)
+    P, G, R = 256, 4, 63
+
+    def loss(q, k, v, length, group, branch):
+        own, core = KeyValues(k, v), AttentionCore("cudnn")
+        if layout == "groups":
+            out = attend_group(q, own, length, P=P, G=G, core=core)
+        else:
+            out = attend_packed(q, own, group_BS=group, branch_BS=branch, core=core)
+        return jnp.sum(out.astype(jnp.float32))
+
+    def array(*sizes, dtype=jnp.int32):
+        return jax.ShapeDtypeStruct((2, *sizes), dtype)
+
+    S = P + G * R
+    q, kv = (array(S, heads, 128, dtype=jnp.bfloat16) for heads in (12, 2))
+    function = jax.jit(jax.value_and_grad(loss, (0, 1, 2)))
+    text = function.trace(q, kv, kv, array(), array(S), array(S)).lower(lowering_platforms=("cuda",)).as_text()
+    calls = 2 if layout == "groups" else 1  # prompts and responses; whole rows
+    assert len(re.findall(r"@__cudnn\$fmha\w*Softmax\b", text)) == calls
+    assert len(re.findall(r"@__cudnn\$fmha\w*SoftmaxBackward\b", text)) == calls

@@ -1,0 +1,60 @@
+"""The splash kernels compiled for a TPU that is not there, forward and backward, at the shapes of real models."""
+
+import importlib.util
+
+import jax
+import jax.numpy as jnp
+import pytest
+from jax.sharding import NamedSharding, PartitionSpec
+
+from stgrpo.models.attention import AttentionCore, KeyValues, attend_group, attend_packed
+from stgrpo.models.sharding import BATCH_AXES, make_mesh
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(importlib.util.find_spec("libtpu") is None, reason="needs the compiler in the package libtpu"),
+]
+P, G, R = 768, 8, 128
+
+
+@pytest.fixture(scope="module")
+def devices():
+    from jax.experimental import topologies
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TPU_SKIP_MDS_QUERY", "1")
+        patch.setenv("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")
+        yield list(topologies.get_topology_desc(platform="tpu", topology_name="v5e:2x2").devices)
+
+
+@pytest.mark.parametrize("layout", ["groups", "rows", "rows of groups"])
+@pytest.mark.parametrize(
+    ("heads", "kv_heads", "head_dim", "tensor"), [(12, 2, 128, 1), (14, 2, 64, 1), (12, 2, 128, 2), (12, 2, 128, 4)]
+)
+def test_forward_and_backward_compile_without_scores_in_memory(devices, heads, kv_heads, head_dim, tensor, layout):
+    mesh = make_mesh(1, -1, tensor, devices)
+    B, S = 2 * mesh.shape["fsdp"], P + G * R
+
+    def array(*sizes, dtype=jnp.int32, heads=None):
+        spec = PartitionSpec(BATCH_AXES, *([None, heads] if heads else []))
+        return jax.ShapeDtypeStruct((B, *sizes), dtype, sharding=NamedSharding(mesh, spec))
+
+    q = array(S, heads, head_dim, dtype=jnp.bfloat16, heads="tensor")
+    kv = array(S, kv_heads, head_dim, dtype=jnp.bfloat16, heads="tensor" if kv_heads % tensor == 0 else None)
+
+    def loss(q, k, v, length, group, branch):
+        core, own = AttentionCore("splash"), KeyValues(k, v)
+        if layout == "groups":
+            out = attend_group(q, own, length, P=P, G=G, core=core)
+        else:
+            several = branch if layout == "rows of groups" else None
+            out = attend_packed(q, own, group_BS=group, branch_BS=several, core=core)
+        return jnp.sum(out.astype(jnp.float32) ** 2)
+
+    with jax.set_mesh(mesh):
+        function = jax.jit(jax.value_and_grad(loss, (0, 1, 2)))
+        compiled = function.lower(q, kv, kv, array(), array(S), array(S)).compile()
+    assert compiled.as_text().count("tpu_custom_call") >= 3  # forward, and backward for queries and for keys
+    scores = 2 * heads // tensor * S * S * 4  # a device's, in float32
+    masks = 0 if layout != "rows of groups" else 8 * 2 * S * S
+    assert compiled.memory_analysis().temp_size_in_bytes < 0.4 * scores + masks
