@@ -29,7 +29,7 @@ from tunix.sft.peft_trainer import PeftTrainer, TrainingConfig, TrainingInput
 from tunix.sft.utils import build_positions_from_mask, make_causal_attn_mask
 
 PAD, BOS = 0, 1
-"""The package puts the latter before every prompt. A sampler that must not stop has an end token beyond the vocabulary."""
+"""The latter stands before every prompt. A sampler that must not stop is given an end token beyond its vocabulary."""
 
 
 class Numbers:

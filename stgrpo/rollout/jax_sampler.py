@@ -1,55 +1,31 @@
-"""The embedded sampler: one prefill a prompt, G samples decoded from the shared prefix in one compiled loop."""
+"""The embedded sampler: a prompt's G responses share its keys and values; slots that are free get the next prompts."""
 
-import dataclasses
-import functools
+import contextlib
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from stgrpo.data.padding import bucket, pad_rows
-from stgrpo.models.attention import KeyValues, attend_causal, attend_prefix
+from stgrpo.data.padding import pad_rows
 from stgrpo.models.sharding import BATCH_AXES, batch_sharding
 from stgrpo.models.transformer import Transformer
 from stgrpo.rollout.base import Samples, SamplingParams
+from stgrpo.rollout.decode import DecodeShape, NewPrompts, Slots, decode, empty_slots, refill, unstack
+from stgrpo.rollout.schedule import Filling, Schedule, size_of, slots_for
 
-Row = tuple[list[list[int]], list[list[float]], list[str]]
-
-
-@dataclasses.dataclass(frozen=True)
-class DecodeShape:
-    """What a compiled decode loop is specialised to."""
-
-    group: int
-    stop_ids: tuple[int, ...]
-    params: SamplingParams
-    dtype: jnp.dtype
-
-
-@dataclasses.dataclass(frozen=True)
-class DecodeState:
-    """Carry of the decode loop. `next` is the position in the response that is sampled now."""
-
-    next: jax.Array
-    logits_BGV: jax.Array
-    cache_LBGR: KeyValues
-    tokens_BGR: jax.Array
-    logp_BGR: jax.Array
-    length_BG: jax.Array
-    done_BG: jax.Array
-
-
-jax.tree_util.register_dataclass(DecodeState, [f.name for f in dataclasses.fields(DecodeState)], [])
+Group = tuple[list[list[int]], list[list[float]], list[str]]
 
 
 class JaxSampler:
     """Draws from a `Transformer` on the devices it lies on.
 
-    Prompts are padded to buckets of length and of count, so the number of compilations is bounded by the number of
-    buckets; padding prompts finish at once.
+    Two kinds of programs are compiled, for each group size and `SamplingParams` that is asked for: a decode loop for
+    each number of slots a device (1, 2, 3, 4, 6, 8, 12, ...) and longest prompt (32, 48, 64, 96, ...), and a prefill
+    for each number of prompts a device (1, 2, 4, 8, ...) and their length (four an octave) besides. `programs` names
+    those met.
     """
 
     def __init__(
@@ -60,6 +36,7 @@ class JaxSampler:
         dtype: jnp.dtype = jnp.float32,
         batch: int = 256,
         mesh: Mesh | None = None,
+        log: Callable[[str], None] = lambda line: None,
     ):
         """Wraps a model.
 
@@ -67,164 +44,85 @@ class JaxSampler:
           model: the policy.
           stop_ids: tokens that end a response.
           dtype: of the computation.
-          batch: the most responses that are decoded at one time; more prompts are taken in several loops.
-          mesh: prompts are split over its data and fsdp axes; None for one device.
+          batch: the most responses that are decoded at one time; further prompts wait for a free slot.
+          mesh: slots are split over its data and fsdp axes; None for one device.
+          log: called with the name of each program that is compiled.
         """
         self._model, self._version = model, 0
-        self._stop_ids, self._dtype, self._batch, self.mesh = stop_ids, dtype, batch, mesh
+        self._stop_ids, self._dtype, self._batch, self.mesh = stop_ids, jnp.dtype(dtype), batch, mesh
+        self._shards = math.prod(mesh.shape[a] for a in BATCH_AXES) if mesh else 1
+        self._log = log
+        self.programs: list[str] = []
 
     def update_weights(self, params: Transformer, version: int) -> None:
-        """The trainer's own arrays are used; nothing is copied."""
+        """The trainer's own arrays are used; a copy for decoding lives as long as a call of `generate`."""
         self._model, self._version = params, version
 
     def generate(
         self, prompts: Sequence[Sequence[int]], group_size: int, params: SamplingParams, seeds: Sequence[int]
     ) -> Samples:
         """See `Sampler.generate`."""
-        shape = DecodeShape(group_size, self._stop_ids, params, self._dtype)
-        limit = max(1, self._batch // group_size)
-        order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
-        tokens, logprobs, finish = ([None] * len(prompts) for _ in range(3))
-        for at in range(0, len(order), limit):
-            rows = order[at : at + limit]
-            part = self._generate([prompts[i] for i in rows], [seeds[i] for i in rows], shape)
-            for i, row in zip(rows, part, strict=True):
-                tokens[i], logprobs[i], finish[i] = row
-        return Samples(tokens, logprobs, finish, self._version)
+        if not prompts:
+            return Samples([], [], [], self._version)
+        lengths = [len(prompt) for prompt in prompts]
+        shape = DecodeShape(group_size, size_of(max(lengths), 32), self._stop_ids, params, self._dtype, self._shards)
+        most = max(1, self._batch // group_size // self._shards)
+        each = slots_for(-(-len(prompts) // self._shards), most)
+        schedule = Schedule(lengths, each * self._shards, self._shards)
+        with jax.set_mesh(self.mesh) if self.mesh else contextlib.nullcontext():
+            groups = self._run(schedule, prompts, seeds, shape)
+        tokens, logprobs, finish = zip(*(groups[i] for i in range(len(prompts))), strict=True)
+        return Samples(list(tokens), list(logprobs), list(finish), self._version)
 
-    def _generate(self, prompts: list[Sequence[int]], seeds: list[int], shape: DecodeShape) -> Iterator[Row]:
-        shards = math.prod(self.mesh.shape[a] for a in BATCH_AXES) if self.mesh else 1
-        B = -(-bucket(len(prompts), smallest=1) // shards) * shards
-        prompt_BP, length_B = pad_rows(prompts, rows_to=B, smallest=32)
-        seed_B = np.zeros(B, np.uint32)
-        seed_B[: len(seeds)] = seeds
-        arrays = (prompt_BP, np.maximum(length_B, 1), seed_B, length_B > 0)
-        if self.mesh:
-            arrays = jax.device_put(arrays, batch_sharding(self.mesh))
-        tokens, logp, length, done = jax.device_get(_generate_groups(self._model, *arrays, shape))
-        for b in range(len(prompts)):
-            yield (
-                [ids[:n].tolist() for ids, n in zip(tokens[b], length[b], strict=True)],
-                [values[:n].tolist() for values, n in zip(logp[b], length[b], strict=True)],
-                ["stop" if d else "length" for d in done[b]],
-            )
+    def _run(
+        self, schedule: Schedule, prompts: Sequence[Sequence[int]], seeds: Sequence[int], shape: DecodeShape
+    ) -> dict[int, Group]:
+        groups: dict[int, Group] = {}
+        count = len(schedule.prompt_S)
+        slots, weights = empty_slots(self._model.shape, count, shape), unstack(self._model, self._dtype)
+        while not schedule.finished:
+            for filling in schedule.fillings():
+                slots = self._refill(slots, filling, self._new_prompts(filling, prompts, seeds), shape)
+            self._note(f"decode {count} x {shape.group} responses", shape)
+            slots = decode(weights, slots, np.int32(schedule.wanted), shape)
+            groups |= _collect(slots, schedule)
+        return groups
 
+    def _new_prompts(self, filling: Filling, prompts: Sequence[Sequence[int]], seeds: Sequence[int]) -> NewPrompts:
+        rows = filling.prompts_B.tolist()
+        prompt_BP, length_B = pad_rows([prompts[i] if i >= 0 else () for i in rows], length=filling.length)
+        seed_B = np.array([seeds[i] if i >= 0 else 0 for i in rows], np.uint32)
+        new = NewPrompts(prompt_BP, np.maximum(length_B, 1), seed_B, filling.source_S)
+        return jax.device_put(new, batch_sharding(self.mesh)) if self.mesh else new
 
-def draw(logits_BGV: jax.Array, key_BG: jax.Array, params: SamplingParams) -> tuple[jax.Array, jax.Array]:
-    """One token a row and its log-probability at the temperature (before top-k and top-p).
+    def _refill(self, slots: Slots, filling: Filling, new: NewPrompts, shape: DecodeShape) -> Slots:
+        count, length = new.prompt_BP.shape
+        self._note(f"prefill {count} x {length} tokens into {len(filling.source_S)} slots", shape)
+        return refill(self._model, slots, new, shape)
 
-    Args:
-      logits_BGV: float32.
-      key_BG: a random key a row.
-      params: temperature, top-p, top-k; static.
-    """
-    scaled = logits_BGV / params.temperature if params.temperature else logits_BGV
-    logp_BGV = jax.nn.log_softmax(scaled)
-    if params.temperature:
-        kept = _truncate(logp_BGV, params)
-        noise = jax.vmap(jax.vmap(lambda k: jax.random.gumbel(k, logits_BGV.shape[-1:])))(key_BG)
-        token_BG = jnp.argmax(kept + noise, axis=-1)
-    else:
-        token_BG = jnp.argmax(logp_BGV, axis=-1)
-    return token_BG.astype(jnp.int32), jnp.take_along_axis(logp_BGV, token_BG[..., None], axis=-1)[..., 0]
-
-
-def _truncate(logp_BGV: jax.Array, params: SamplingParams) -> jax.Array:
-    kept = logp_BGV
-    if params.top_k:
-        kth = jax.lax.top_k(kept, params.top_k)[0][..., -1:]
-        kept = jnp.where(kept < kth, -jnp.inf, kept)
-    if params.top_p < 1.0:
-        ordered = jnp.sort(jax.nn.softmax(kept), axis=-1, descending=True)
-        before = jnp.cumsum(ordered, axis=-1) - ordered
-        least = jnp.min(jnp.where(before < params.top_p, ordered, jnp.inf), axis=-1, keepdims=True)
-        kept = jnp.where(jax.nn.softmax(kept) < least, -jnp.inf, kept)
-    return kept
+    def _note(self, what: str, shape: DecodeShape) -> None:
+        p = shape.params
+        draws = f"temperature {p.temperature:g}, top-p {p.top_p:g}, top-k {p.top_k}"
+        name = f"{what} ({shape.prompt} + {shape.group} x {p.max_tokens} tokens a slot, {draws})"
+        if name not in self.programs:
+            self.programs.append(name)
+            self._log(f"sampler: program {len(self.programs)}, {name}")
 
 
-@functools.partial(jax.jit, static_argnames="shape")
-def _generate_groups(
-    model: Transformer,
-    prompt_BP: jax.Array,
-    length_B: jax.Array,
-    seed_B: jax.Array,
-    real_B: jax.Array,
-    shape: DecodeShape,
-):
-    prefix, last_BD = prefill(model, prompt_BP, length_B, shape.dtype)
-    key_BG = jax.vmap(
-        lambda seed: jax.vmap(lambda g: jax.random.fold_in(jax.random.key(seed), g))(jnp.arange(shape.group))
-    )(seed_B)
-    state = _initial_state(model, last_BD, real_B, shape)
-    step = functools.partial(_decode_step, model, prefix, length_B, key_BG, shape)
-    state = jax.lax.while_loop(lambda s: (s.next < shape.params.max_tokens) & ~jnp.all(s.done_BG), step, state)
-    return state.tokens_BGR, state.logp_BGR, state.length_BG, state.done_BG
-
-
-def prefill(
-    model: Transformer, prompt_BP: jax.Array, length_B: jax.Array, dtype: jnp.dtype
-) -> tuple[KeyValues, jax.Array]:
-    """Runs each prompt once: its keys and values [L, B, P, K, H] and the last real token's hidden state [B, D]."""
-    positions = jnp.broadcast_to(jnp.arange(prompt_BP.shape[1]), prompt_BP.shape)
-    hidden_BPD, prefix = model.hidden(prompt_BP, positions, lambda q, kv: (attend_causal(q, kv), kv), dtype=dtype)
-    last_B1D = jnp.take_along_axis(hidden_BPD, (length_B - 1)[:, None, None], axis=1)
-    return prefix, last_B1D[:, 0]
-
-
-def _logits(model: Transformer, hidden: jax.Array) -> jax.Array:
-    return jnp.einsum("...d,vd->...v", hidden, model.head_VD.astype(hidden.dtype), preferred_element_type=jnp.float32)
-
-
-def _initial_state(model: Transformer, last_BD: jax.Array, real_B: jax.Array, shape: DecodeShape) -> DecodeState:
-    c, R, B, G = model.shape, shape.params.max_tokens, last_BD.shape[0], shape.group
-    empty = jnp.zeros((c.depth, B, G, R, c.kv_heads, c.head_dim), shape.dtype)
-    first_B1V = _logits(model, last_BD)[:, None]
-    return DecodeState(
-        next=jnp.int32(0),
-        logits_BGV=jnp.broadcast_to(first_B1V, (B, G, first_B1V.shape[-1])),
-        cache_LBGR=KeyValues(empty, empty),
-        tokens_BGR=jnp.zeros((B, G, R), jnp.int32),
-        logp_BGR=jnp.zeros((B, G, R), jnp.float32),
-        length_BG=jnp.zeros((B, G), jnp.int32),
-        done_BG=jnp.broadcast_to(~real_B[:, None], (B, G)),
-    )
-
-
-def _decode_step(
-    model: Transformer,
-    prefix: KeyValues,
-    length_B: jax.Array,
-    key_BG: jax.Array,
-    shape: DecodeShape,
-    state: DecodeState,
-) -> DecodeState:
-    r, (B, G) = state.next, state.done_BG.shape
-    keys = jax.vmap(jax.vmap(lambda k: jax.random.fold_in(k, r)))(key_BG)
-    token_BG, logp_BG = draw(state.logits_BGV, keys, shape.params)
-    alive_BG = ~state.done_BG
-    stopped_BG = jnp.isin(token_BG, jnp.asarray(shape.stop_ids, jnp.int32))
-    own_mask_TU = (jnp.arange(shape.params.max_tokens) <= r)[None]
-
-    def attend(q_BSNH, kv, layer):
-        own, prefix_kv = layer
-        own = jax.tree.map(
-            lambda cache, new: jax.lax.dynamic_update_slice_in_dim(
-                cache, new.reshape(B, G, 1, *new.shape[2:]), r, axis=2
-            ),
-            own,
-            kv,
+def _collect(slots: Slots, schedule: Schedule) -> dict[int, Group]:
+    """What the slots whose responses have all ended hold, by prompt; they are free then."""
+    fields = (slots.done_SG, slots.start_S, slots.length_SG, slots.stopped_SG, slots.tokens_SGR, slots.logp_SGR)
+    done_SG, start_S, length_SG, stopped_SG, tokens_SGR, logp_SGR = jax.device_get(fields)
+    return {
+        prompt: (
+            _rows(tokens_SGR[slot], start_S[slot], length_SG[slot]),
+            _rows(logp_SGR[slot], start_S[slot], length_SG[slot]),
+            ["stop" if stopped else "length" for stopped in stopped_SG[slot]],
         )
-        q_BGTNH = q_BSNH.reshape(B, G, 1, *q_BSNH.shape[2:])
-        return attend_prefix(q_BGTNH, own, own_mask_TU, prefix_kv, length_B).reshape(q_BSNH.shape), own
+        for slot, prompt in schedule.release(done_SG.all(axis=1))
+    }
 
-    positions_BG = jnp.broadcast_to(length_B[:, None] + r, (B, G))
-    hidden_BGD, cache = model.hidden(token_BG, positions_BG, attend, (state.cache_LBGR, prefix), dtype=shape.dtype)
-    return DecodeState(
-        next=r + 1,
-        logits_BGV=_logits(model, hidden_BGD),
-        cache_LBGR=cache,
-        tokens_BGR=state.tokens_BGR.at[:, :, r].set(jnp.where(alive_BG, token_BG, 0)),
-        logp_BGR=state.logp_BGR.at[:, :, r].set(jnp.where(alive_BG, logp_BG, 0.0)),
-        length_BG=state.length_BG + alive_BG,
-        done_BG=state.done_BG | stopped_BG,
-    )
+
+def _rows(x_GR: np.ndarray, start: int, length_G: np.ndarray) -> list[list]:
+    """Each response from its first token on; column 0 is where the clock was a multiple of R."""
+    return [row[:n].tolist() for row, n in zip(np.roll(x_GR, -int(start), axis=1), length_G, strict=True)]

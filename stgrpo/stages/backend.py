@@ -47,7 +47,7 @@ def open_sampler(
     """
     if config.rollout.backend == "jax":
         dtype = jnp.dtype(config.model.dtype)
-        yield JaxSampler(params, tokenizer.stop_ids, dtype=dtype, batch=config.rollout.batch, mesh=mesh)
+        yield JaxSampler(params, tokenizer.stop_ids, dtype=dtype, batch=config.rollout.batch, mesh=mesh, log=say)
         return
     with contextlib.ExitStack() as stack:
         addresses, own = tuple(config.rollout.servers), None

@@ -1,17 +1,36 @@
 """The embedded sampler against the trainer's log-probabilities, dense forward passes, and its own promises."""
 
 import dataclasses
+import math
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import torch
+import transformers
 from jax.extend.core import jaxprs_in_params
 
 from stgrpo.data.padding import pad_rows
-from stgrpo.models.transformer import dense_hidden
+from stgrpo.models.attention import KeyValues, attend_prefix
+from stgrpo.models.huggingface import load_folder
+from stgrpo.models.huggingface_config import read_shape
+from stgrpo.models.lora import Adapters, Lora, adapted, merged
+from stgrpo.models.sharding import batch_sharding, make_mesh, tree_shardings
+from stgrpo.models.transformer import Transformer, dense_hidden
 from stgrpo.rollout.base import SamplingParams
-from stgrpo.rollout.jax_sampler import DecodeShape, JaxSampler, _generate_groups, draw
+from stgrpo.rollout.decode import (
+    DecodeShape,
+    LayerCache,
+    NewPrompts,
+    attend_cached,
+    decode,
+    empty_slots,
+    refill,
+    unstack,
+)
+from stgrpo.rollout.drawing import draw
+from stgrpo.rollout.jax_sampler import JaxSampler
 from stgrpo.training.logprobs import response_logprobs
 
 PROMPTS = [[5, 9, 2], [7], [1, 2, 3, 4, 5, 6, 7, 8], [60, 61, 62, 63, 0]]
@@ -178,22 +197,127 @@ def array_shapes(jaxpr):
 
 
 def test_a_prompt_is_prefilled_once_and_not_once_a_sample(model):
-    B, P, G = 2, 32, 16
+    S, P, G = 2, 32, 16
     K, H, F = model.shape.kv_heads, model.shape.head_dim, model.shape.mlp_width
-    shape = DecodeShape(G, STOPS, SamplingParams(4), jnp.dtype("float32"))
-    arguments = (np.zeros((B, P), np.int32), np.ones(B, np.int32), np.zeros(B, np.uint32), np.ones(B, bool))
-    traced = jax.make_jaxpr(_generate_groups, static_argnums=5)(model, *arguments, shape)
-    shapes = set(array_shapes(traced.jaxpr))
-    assert (B, P, F) in shapes  # the MLP over prompts
-    assert (B, G, F) in shapes  # and over one new token a sample
-    assert max(map(np.prod, shapes)) < B * G * P * K * H  # no copy of a prompt's keys a sample, not of one layer
+    shape = DecodeShape(G, P, STOPS, SamplingParams(4), jnp.dtype("float32"))
+    slots = empty_slots(model.shape, S, shape)
+    new = NewPrompts(np.zeros((S, P), np.int32), np.ones(S, np.int32), np.zeros(S, np.uint32), np.arange(S))
+    filled = set(array_shapes(jax.make_jaxpr(refill, static_argnums=3)(model, slots, new, shape).jaxpr))
+    weights = unstack(model, shape.dtype)
+    decoded = set(array_shapes(jax.make_jaxpr(decode, static_argnums=3)(weights, slots, 1, shape).jaxpr))
+    assert (S, P, F) in filled and (S, G, F) not in filled  # the MLP over prompts
+    assert (S, G, F) in decoded and (S, P, F) not in decoded  # and over one new token a sample
+    assert max(map(np.prod, filled | decoded)) < S * G * P * K * H  # no copy of a prompt's keys a sample, in no layer
 
 
-def test_data_parallel_sampling_draws_the_same(tiny_shape, model, samples):
-    from stgrpo.models.sharding import make_mesh, tree_shardings
+def test_free_slots_get_the_next_prompts(model):
+    rng = np.random.default_rng(0)
+    prompts = [rng.integers(0, 64, n).tolist() for n in rng.integers(1, 40, 11)]
+    params, seeds = SamplingParams(20), list(range(11))
+    small = JaxSampler(model, STOPS, batch=8)  # four slots of two
+    got = small.generate(prompts, 2, params, seeds)
+    single = JaxSampler(model, STOPS)
+    alone = [single.generate([p], 2, params, [s]) for p, s in zip(prompts, seeds, strict=True)]
+    assert got.tokens == [one.tokens[0] for one in alone]
+    assert got.finish == [one.finish[0] for one in alone]
+    for values, one in zip(got.logprobs, alone, strict=True):
+        for mine, other in zip(values, one.logprobs[0], strict=True):
+            np.testing.assert_allclose(mine, other, atol=1e-5)
+    assert sum("decode 4 x 2" in name for name in small.programs) == 1
 
-    mesh = make_mesh(2, 2, 2)
+
+def test_programs_are_few_and_named(model):
+    names = []
+    sampler = JaxSampler(model, STOPS, batch=32, log=names.append)
+    rng, before = np.random.default_rng(1), (refill._cache_size(), decode._cache_size())
+    for count in [1, 5, 8, 7, 8, 6, 5]:
+        prompts = [rng.integers(0, 64, n).tolist() for n in rng.integers(33, 49, count)]
+        sampler.generate(prompts, 4, SamplingParams(3, 0.9), list(range(count)))
+    compiled = refill._cache_size() - before[0] + decode._cache_size() - before[1]
+    decodes = [name for name in sampler.programs if name.startswith("decode")]
+    assert len(names) == len(sampler.programs) == len(set(sampler.programs)) >= compiled > 0
+    assert len(decodes) == 3  # slots 1, 6, 8; the longest prompt is put at 48
+    assert names[0].startswith("sampler: program 1, ") and "temperature 0.9" in names[0]
+
+
+def test_adapters_draw_what_the_merged_model_draws(tiny_shape, model):
+    adapters = jax.tree.map(lambda x: x + 0.1, Adapters(tiny_shape, Lora(2, 4.0)))  # B starts at zero
+    both = adapted(model, adapters), merged(adapted(model, adapters))
+    first, second = (JaxSampler(m, STOPS).generate(PROMPTS, 3, SamplingParams(LIMIT), SEEDS) for m in both)
+    assert first.tokens == second.tokens
+    assert first.tokens != JaxSampler(model, STOPS).generate(PROMPTS, 3, SamplingParams(LIMIT), SEEDS).tokens
+
+
+def test_no_prompts_are_no_work(model):
+    assert JaxSampler(model, STOPS).generate([], 4, SamplingParams(3), []).tokens == []
+
+
+def test_cached_attention_equals_the_trainers(tiny_shape):
+    """Random caches, one slot young, one past its end, against the one attention core over gathered columns."""
+    S, G, P, R, c, clock = 3, 2, 5, 6, tiny_shape, 16
+    K, H, N = c.kv_heads, c.head_dim, c.heads
+    keys = jax.random.split(jax.random.key(0), 5)
+    sizes = [(S, G, N, H), (S, K, P, H), (S, K, P, H), (S, G, K, H, R), (S, G, K, R, H)]
+    q, *caches = (jax.random.normal(k, size) for k, size in zip(keys, sizes, strict=True))
+    cache, prompt_len_S, at_S = LayerCache(*caches), np.array([5, 1, 3]), np.array([0, 3, 5])
+    seen_SR = (clock % R - np.arange(R)) % R <= at_S[:, None]
+    got = attend_cached(q, cache, prompt_len_S, seen_SR)
+    for s in range(S):
+        columns = [(clock - back) % R for back in range(at_S[s], -1, -1)]
+        own = KeyValues(
+            jnp.moveaxis(cache.own_k_SGKHR[s : s + 1][..., columns], -1, 2),
+            jnp.moveaxis(cache.own_v_SGKRH[s : s + 1, :, :, columns], 3, 2),
+        )
+        prefix = KeyValues(*(x[s : s + 1].swapaxes(1, 2) for x in (cache.prefix_k_SKPH, cache.prefix_v_SKPH)))
+        mask = jnp.ones((1, len(columns)), bool)
+        want = attend_prefix(q[s : s + 1, :, None], own, mask, prefix, prompt_len_S[s : s + 1])
+        np.testing.assert_allclose(got[s], want[0, :, 0], atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["Qwen2", "Qwen3"])
+def test_greedy_is_what_transformers_generates(kind, tmp_path):
+    sizes = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
+    sizes |= {"num_key_value_heads": 2, "vocab_size": 64, "max_position_embeddings": 64, "head_dim": 8}
+    torch.manual_seed(0)
+    config = getattr(transformers, f"{kind}Config")(**sizes)
+    theirs = getattr(transformers, f"{kind}ForCausalLM")(config).float().eval()
+    with torch.no_grad():
+        for parameter in theirs.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    theirs.save_pretrained(tmp_path)
+    abstract = jax.eval_shape(lambda: Transformer(read_shape(tmp_path), jax.random.key(0)))
+    mesh = make_mesh(1, devices=jax.devices()[:1])
+    places = tree_shardings(abstract, read_shape(tmp_path), mesh)
+    place = lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s)  # noqa: E731
+    mine = load_folder(tmp_path, jax.tree.map(place, abstract, places))
+    got = JaxSampler(mine, STOPS, batch=2).generate(PROMPTS, 1, SamplingParams(12, 0.0), SEEDS)
+    options = {"do_sample": False, "max_new_tokens": 12, "eos_token_id": list(STOPS), "pad_token_id": 0}
+    for prompt, (ids,) in zip(PROMPTS, got.tokens, strict=True):
+        rows = torch.tensor([prompt])
+        assert ids == theirs.generate(rows, attention_mask=torch.ones_like(rows), **options)[0, len(prompt) :].tolist()
+
+
+@pytest.mark.parametrize("sizes", [(1, 1, 1), (8, 1, 1), (2, 2, 2)])
+def test_every_mesh_draws_the_same(tiny_shape, model, samples, sizes):
+    mesh = make_mesh(*sizes, devices=jax.devices()[: math.prod(sizes)])
     split = jax.device_put(model, tree_shardings(model, tiny_shape, mesh))
-    with jax.set_mesh(mesh):
-        got = JaxSampler(split, STOPS, mesh=mesh).generate(PROMPTS, 3, SamplingParams(LIMIT, 1.0), SEEDS)
+    sampler = JaxSampler(split, STOPS, batch=6, mesh=mesh)  # fewer slots than prompts on some meshes
+    got = sampler.generate(PROMPTS, 3, SamplingParams(LIMIT, 1.0), SEEDS)
     assert dataclasses.replace(got, logprobs=[]) == dataclasses.replace(samples[1.0], logprobs=[])
+
+
+def test_slots_and_weights_lie_split_over_the_mesh(tiny_shape, model):
+    mesh, shape = make_mesh(2, 2, 2), DecodeShape(3, 32, STOPS, SamplingParams(4), jnp.dtype("float32"), 4)
+    with jax.set_mesh(mesh):
+        split = jax.device_put(model, tree_shardings(model, tiny_shape, mesh))
+        slots, weights = empty_slots(tiny_shape, 8, shape), unstack(split, shape.dtype)
+        prompts = NewPrompts(np.ones((8, 32), np.int32), np.full(8, 9), np.zeros(8, np.uint32), np.tile([0, 1], 4))
+        slots = refill(split, slots, jax.device_put(prompts, batch_sharding(mesh)), shape)
+        slots = decode(weights, slots, 8, shape)
+    cache = slots.layers[0]
+    for x in (cache.prefix_k_SKPH, cache.prefix_v_SKPH, cache.own_k_SGKHR, cache.own_v_SGKRH):
+        assert x.sharding.shard_shape(x.shape)[0] == 2  # of 8 slots over data x fsdp
+    for x, axis in ((cache.prefix_k_SKPH, 1), (cache.own_k_SGKHR, 2), (cache.own_v_SGKRH, 2)):
+        assert x.sharding.shard_shape(x.shape)[axis] == 1  # of 2 heads over tensor
+    gate = weights.layers[0].gate[...]
+    assert gate.sharding.shard_shape(gate.shape) == (gate.shape[0] // 2, gate.shape[1] // 2)
