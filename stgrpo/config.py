@@ -23,7 +23,7 @@ DTYPES = ("float32", "bfloat16")
 SUITES = ("unseen", "benchmark")
 EXPERTS = ("planner", "llm")
 POLICIES = ("checkpoint", "server")
-BACKENDS = ("jax", "vllm")
+BACKENDS = ("jax", "vllm", "vllm_local")
 
 
 def base() -> ConfigDict:
@@ -145,7 +145,7 @@ def base() -> ConfigDict:
     c.reward.target = "expert"  # "expert": the expert's action (Eq. 3); "optimal": any equally good one
 
     c.rollout = ConfigDict()
-    c.rollout.backend = "jax"  # "jax": in the trainer, on its devices; "vllm": from servers
+    c.rollout.backend = "jax"  # "jax": in the trainer, on its devices; "vllm": servers; "vllm_local": in the trainer
     c.rollout.batch = 256  # responses decoded at one time, by each server
     c.rollout.servers = ()  # vllm: such as ("http://127.0.0.1:8000",); empty: the run starts one and ends it
     c.rollout.python = ""  # vllm: an interpreter that has vLLM, for a server that is started; empty: this one
@@ -364,12 +364,12 @@ def _rollout(c: ConfigDict) -> Iterator[str]:
     if len(set(c.rollout.servers)) < len(c.rollout.servers):
         yield f"rollout.servers={tuple(c.rollout.servers)} has an address twice: give each once"
     r, corrected = c.rollout, c.rollout.correction != "none"
-    if r.backend == "jax":
-        defaults = {"servers": (), "flags": (), "python": "", "dtype": "", "folder": ""}
-        defaults |= {"max_staleness": 0, "old_logprobs": "trainer", "correction": "none"}
-        for name, default in defaults.items():
-            if r[name] != default:
-                yield f"rollout.{name}={r[name]!r} is for servers: use rollout.backend='vllm' or leave it out"
+    of_servers = {"servers": (), "python": "", "folder": "", "max_staleness": 0}
+    of_vllm = {"flags": (), "dtype": "", "old_logprobs": "trainer", "correction": "none"}
+    unused = {"jax": of_servers | of_vllm, "vllm_local": of_servers}.get(r.backend, {})
+    for name, default in unused.items():
+        if r[name] != default:
+            yield f"rollout.{name}={r[name]!r} is for servers: use rollout.backend='vllm' or leave it out"
     if corrected and r.old_logprobs == "sampler":
         yield (
             f"rollout.correction={r.correction!r} and rollout.old_logprobs='sampler' correct for the same thing twice: "

@@ -191,6 +191,12 @@ def save_description(shape: ModelShape, tokenizer: Tokenizer, folder: Path, *, d
 
 
 def named_tensors(params: Transformer, dtype: str = "float32") -> Iterator[tuple[str, np.ndarray]]:
+    """What `named_arrays` yields, on the host."""
+    for name, array in named_arrays(params, dtype):
+        yield name, np.asarray(array)
+
+
+def named_arrays(params: Transformer, dtype: str = "float32") -> Iterator[tuple[str, jax.Array]]:
     """Every tensor under its Hugging Face name, in the order of `tensors`, one at a time.
 
     Cast and reordered where the parameters lie, one tensor ahead of the one that is looked at. A zero is never
@@ -202,9 +208,8 @@ def named_tensors(params: Transformer, dtype: str = "float32") -> Iterator[tuple
         array = _reordered(params, layer, tensor.ours, order=tuple(tensor.order), shape=tensor.shape, dtype=dtype)
         ahead.append((tensor.name, array))
         if len(ahead) > 1:
-            name, array = ahead.pop(0)
-            yield name, np.asarray(array)
-    yield from ((name, np.asarray(array)) for name, array in ahead)
+            yield ahead.pop(0)
+    yield from ahead
 
 
 @functools.partial(jax.jit, static_argnames=("ours", "order", "shape", "dtype"))

@@ -6,7 +6,7 @@ Arguments are strings, results JSON. An error is a result too ("error"), since v
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -97,25 +97,31 @@ class WeightReceiver:
 
 
 def check_file(file: "safe_open", model: "torch.nn.Module", dtype: str) -> None:  # noqa: F821
-    """Compares the names, shapes and dtypes of a file with the served model.
+    """See `check_tensors`."""
+    slices = {name: file.get_slice(name) for name in file.keys()}
+    codes = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}
+    found = {name: (list(s.get_shape()), codes.get(s.get_dtype(), s.get_dtype())) for name, s in slices.items()}
+    check_tensors(found, model, dtype)
+
+
+def check_tensors(found: Mapping[str, tuple[list[int], str]], model: "torch.nn.Module", dtype: str) -> None:
+    """Compares the names, shapes and dtypes of what is to be loaded with the served model.
 
     Raises:
       Refused: they differ. A wrong shape would break the engine for good, a missing tensor would keep its old values,
         and a head sent to a tied model would overwrite the embedding.
     """
     wanted = {name: shape for module in leaves(model) for name, shape in whole_shapes(*module)}
-    there = set(file.keys())
-    if missing := sorted(wanted.keys() - there):
+    if missing := sorted(wanted.keys() - found.keys()):
         raise Refused(f"the file lacks {len(missing)} tensors of the served model, the first is {missing[0]}")
-    if extra := sorted(there - wanted.keys()):
+    if extra := sorted(found.keys() - wanted.keys()):
         raise Refused(f"the file has {len(extra)} tensors that the served model does not, the first is {extra[0]}")
-    code = {"float32": "F32", "bfloat16": "BF16", "float16": "F16"}[dtype]
     for name, shape in wanted.items():
-        found = file.get_slice(name)
-        if list(found.get_shape()) != shape:
-            raise Refused(f"{name} has shape {list(found.get_shape())} in the file, {shape} in the served model")
-        if found.get_dtype() != code:
-            raise Refused(f"{name} is {found.get_dtype()} in the file, the model is served in {dtype}")
+        given, kind = found[name]
+        if given != shape:
+            raise Refused(f"{name} has shape {given} in the file, {shape} in the served model")
+        if kind != dtype:
+            raise Refused(f"{name} is {kind} in the file, the model is served in {dtype}")
 
 
 def leaves(model: "torch.nn.Module") -> Iterator[tuple[str, "torch.nn.Module"]]:

@@ -21,6 +21,7 @@ from stgrpo.models.transformer import Transformer
 from stgrpo.rollout.base import Sampler
 from stgrpo.rollout.jax_sampler import JaxSampler
 from stgrpo.rollout.vllm import VllmSampler, VllmSettings
+from stgrpo.rollout.vllm_local import LocalVllmSampler
 from stgrpo.rollout.vllm_server import ServerSettings, VllmServer
 from stgrpo.stages.console import say
 
@@ -48,6 +49,10 @@ def open_sampler(
     if config.rollout.backend == "jax":
         dtype = jnp.dtype(config.model.dtype)
         yield JaxSampler(params, tokenizer.stop_ids, dtype=dtype, batch=config.rollout.batch, mesh=mesh, log=say)
+        return
+    if config.rollout.backend == "vllm_local":
+        settings = _engine_settings(config, params.shape, tokenizer, place)
+        yield LocalVllmSampler(settings, tokenizer.stop_ids, batch=config.rollout.batch)
         return
     with contextlib.ExitStack() as stack:
         addresses, own = tuple(config.rollout.servers), None
@@ -87,10 +92,19 @@ def interpreter(config: ConfigDict) -> str:
 
 @contextlib.contextmanager
 def _own_server(config: ConfigDict, shape: ModelShape, tokenizer: Tokenizer, place: Path) -> Iterator[VllmServer]:
+    settings = _engine_settings(config, shape, tokenizer, place)
+    with VllmServer(settings, place / "vllm.log") as server:
+        say(f"vllm: a server is started, its log is {place / 'vllm.log'}")
+        server.start()
+        yield server
+
+
+def _engine_settings(config: ConfigDict, shape: ModelShape, tokenizer: Tokenizer, place: Path) -> ServerSettings:
+    """Of an engine that gets its weights later."""
     model = place / "served"
     model.mkdir(parents=True, exist_ok=True)
     save_description(shape, tokenizer, model, dtype=served_dtype(config))
-    settings = ServerSettings(
+    return ServerSettings(
         model=model,
         shape=shape,
         dtype=served_dtype(config),
@@ -98,10 +112,6 @@ def _own_server(config: ConfigDict, shape: ModelShape, tokenizer: Tokenizer, pla
         python=interpreter(config),
         extra=tuple(config.rollout.flags),
     )
-    with VllmServer(settings, place / "vllm.log") as server:
-        say(f"vllm: a server is started, its log is {place / 'vllm.log'}")
-        server.start()
-        yield server
 
 
 def persist(work: Callable[[], Result], sampler: Sampler, *, patience: float, save: Callable[[], None]) -> Result:
@@ -125,6 +135,8 @@ def persist(work: Callable[[], Result], sampler: Sampler, *, patience: float, sa
             raise
         except ServerError as error:
             save()
+            if not isinstance(sampler, VllmSampler):
+                raise  # there is no server to wait for
             if failures == _FAILURES:
                 raise ServerError(f"{error} (failed {failures} times in a row)") from error
             say(f"{error}; waiting up to {patience:g} s for the server")

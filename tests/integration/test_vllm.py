@@ -10,6 +10,7 @@ import os
 import pathlib
 import shutil
 import signal
+import subprocess
 import threading
 import time
 
@@ -43,6 +44,7 @@ from stgrpo.workdir import WorkDir
 pytestmark = pytest.mark.slow
 PYTHON = os.environ.get("STGRPO_VLLM_PYTHON", "")
 LENGTH = 320
+REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -123,6 +125,21 @@ def copy_of(trained: WorkDir, path: pathlib.Path, config) -> WorkDir:
     for name in ("data", "tokenizer", "checkpoints"):
         shutil.copytree(trained.path / name, path / name)
     return workdir
+
+
+def test_an_engine_in_the_trainers_process_draws_the_same(python, trained, shape, tmp_path):
+    """Needs jax beside vLLM; weights are handed over by DLPack."""
+    save_description(shape, open_setting(small(), trained).tokenizer, tmp_path, dtype="float32")
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "XLA_FLAGS": "", "HF_HUB_OFFLINE": "1"}
+    script = REPOSITORY / "tests" / "integration" / "local_engine.py"
+    command = [python, str(script), str(tmp_path)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr[-2000:]
+    found = json.loads(done.stdout.splitlines()[-1])
+    for version, row in enumerate(found["versions"], 1):
+        assert row["greedy"] and row["repeats"] and row["version"] == version and row["difference"] < 1e-3
+    assert found["versions"][0]["tokens"] != found["versions"][1]["tokens"]
+    assert "has shape" in found["refused"]
 
 
 def test_an_evaluation_by_vllm_is_that_of_the_embedded_sampler(trained, server, tmp_path):
@@ -256,7 +273,10 @@ def test_a_prompt_that_is_too_long_is_refused_with_the_servers_reason(sampler, s
 
 def test_a_run_trains_on_what_vllm_draws(trained, server, rewarded, tmp_path, monkeypatch):
     """Every version that training makes reaches the server: its greedy answers are those of the JAX policy."""
-    config = small(backend="vllm", servers=(server.address,), correction="token", mismatch_alarm=1e-3)
+    folder = tmp_path / "weights"
+    config = small(
+        backend="vllm", servers=(server.address,), correction="token", mismatch_alarm=1e-3, folder=str(folder)
+    )
     workdir, seen = copy_of(trained, tmp_path / "w", config), []
     update_weights = VllmSampler.update_weights
 
@@ -278,7 +298,7 @@ def test_a_run_trains_on_what_vllm_draws(trained, server, rewarded, tmp_path, mo
         assert row["ratio_first"] == 1 and row["staleness"] == 0
         assert row["correction_mean"] == pytest.approx(1, abs=1e-3)
     assert load_record(workdir.checkpoints("grpo") / "4").step == 4
-    assert not list(pathlib.Path("/dev/shm").glob("stgrpo-*"))
+    assert not list(folder.iterdir())
 
 
 def test_rollouts_may_be_drawn_while_an_update_runs(trained, server, rewarded, tmp_path):
