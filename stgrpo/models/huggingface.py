@@ -199,8 +199,9 @@ def named_tensors(params: Transformer, dtype: str = "float32") -> Iterator[tuple
 def named_arrays(params: Transformer, dtype: str = "float32") -> Iterator[tuple[str, jax.Array]]:
     """Every tensor under its Hugging Face name, in the order of `tensors`, one at a time.
 
-    Cast and reordered where the parameters lie, one tensor ahead of the one that is looked at. A zero is never
-    negative: what a kernel makes of a weight of -0.0 has the other sign, which would look like another weight.
+    Cast and reordered where the parameters lie, one tensor ahead of the one that is looked at. What is too
+    small for a normal number is 0, and no zero is negative: what a kernel makes of a weight of -0.0 has the other sign,
+    which would look like another weight.
     """
     ahead: list[tuple[str, jax.Array]] = []
     for tensor in tensors(params.shape):
@@ -222,8 +223,9 @@ def _reordered(
     shape: tuple[int, ...],
     dtype: str,
 ) -> jax.Array:
-    values = _values(params, layer, ours).astype(dtype).transpose(order).reshape(shape)
-    return jnp.where(values == 0, 0, values)
+    values = _values(params, layer, ours)
+    too_small = jnp.abs(values) < jnp.finfo(jnp.float32).tiny
+    return jnp.where(too_small, 0, values).astype(dtype).transpose(order).reshape(shape)
 
 
 def _values(params: Transformer, layer: int | np.int32 | None, ours: str) -> jax.Array:

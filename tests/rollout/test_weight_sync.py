@@ -4,6 +4,7 @@ import dataclasses
 import resource
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
@@ -45,9 +46,15 @@ def test_sharded_parameters_are_written_alike(tmp_path, tiny_shape, model):
     assert files[0].read_bytes() == files[1].read_bytes()
 
 
-def test_zeros_have_no_sign(tiny_shape, model):
-    minus = jax.tree.map(lambda x: 0.0 * x, model)
-    assert not any(np.signbit(array).any() for _, array in named_tensors(minus))
+def test_zeros_have_no_sign(model):
+    for factor in (0.0, 1e-41):
+        tiny = jax.tree.map(lambda x, f=factor: f * x, model)
+        assert not any(np.signbit(array).any() for _, array in named_tensors(tiny, "bfloat16"))
+
+
+def test_what_is_no_number_is_not_hidden(model):
+    broken = jax.tree.map(lambda x: jnp.nan * x, model)
+    assert all(np.isnan(array.astype(np.float32)).all() for _, array in named_tensors(broken, "bfloat16"))
 
 
 def test_checksums_do_not_depend_on_how_a_tensor_is_split():
