@@ -1,14 +1,14 @@
 """Plans, exact distances and optimal actions of any state of any task.
 
-Goals that ask for food to be prepared, or for a soup, are the business of `search.py`. The others, the paper's among
-them, are solved faster here. Plans that only move and manipulate come from `rearrangement.py`. Where a raw item that
-could serve lies about in a kitchen with a stove, cooking it may be shorter (say, when the cooked one is buried), so
-this is bounded from below: a plan with n manipulations and a cooking takes at least 2n - 1 steps for them and their
-moves, 1 to cook, and 1 more if the item stands on its stove already (the visit to cook it there has no other use) or is
-held while the robot is not at an empty stove (it starts with a move). An effect already under way may complete as its
-item is put on the stove, so that it is taken off again without the move between, which saves a step at most once for
-each effect. Only where this bound does not exceed the plan without cooking, a search over the engine's own states
-decides, timers included.
+Goals that ask for food to be prepared, for a soup, or for many things are the business of `search.py`. The others, the
+paper's among them, are solved faster here. Plans that only move and manipulate come from `rearrangement.py`. Where a
+raw item that could serve lies about in a kitchen with a stove, cooking it may be shorter (say, when the cooked one is
+buried), so this is bounded from below: a plan with n manipulations and a cooking takes at least 2n - 1 steps for them
+and their moves, 1 to cook, and 1 more if the item stands on its stove already (the visit to cook it there has no other
+use) or is held while the robot is not at an empty stove (it starts with a move). An effect already under way may
+complete as its item is put on the stove, so that it is taken off again without the move between, which saves a step at
+most once for each effect. Only where this bound does not exceed the plan without cooking, a search over the engine's
+own states decides, timers included.
 """
 
 import heapq
@@ -18,6 +18,7 @@ from itertools import count
 from stgrpo.envs.robotouille.domain import PREDICATE
 from stgrpo.envs.robotouille.engine import RobotouilleProblem, State
 from stgrpo.envs.robotouille.grounding import Atom
+from stgrpo.envs.robotouille.kitchen import Goal
 from stgrpo.envs.robotouille.rearrangement import Rearrangement
 from stgrpo.envs.robotouille.requirements import PLACES, UNREACHABLE, Config, ManipulationBound, compile_requirements
 from stgrpo.envs.robotouille.search import Plan, Search
@@ -25,6 +26,8 @@ from stgrpo.errors import UserError
 
 _QUALITIES = ("iscooked", "iscut", "isfried")
 _COOKED = "iscooked"
+_MOST_CARRIED = 8
+"""With more things in the goal than this, there are too many ways to share them out for the planner of this module."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,8 @@ class RobotouillePlanner:
 
     def __init__(self, problem: RobotouilleProblem, *, seconds: float = 60.0):
         self._problem, self._seconds = problem, seconds
-        self._carrying = _Carrying(problem) if _only_carries(problem) else None
+        few = _things(problem.kitchen.goal) <= _MOST_CARRIED
+        self._carrying = _Carrying(problem) if few and _only_carries(problem) else None
         self._search = None if self._carrying else Search(problem)
 
     def solve(self, state: State, *, seconds: float | None = None) -> Plan:
@@ -118,6 +122,15 @@ class RobotouillePlanner:
 
     def _gives_up(self, what: str, seconds: float) -> UserError:
         return UserError(f"planner: {self._kitchen()}: {what} in {seconds:g} s; give RobotouillePlanner more seconds")
+
+
+def _things(goal: Goal) -> int:
+    """Returns how many items a goal is about."""
+    keys = set()
+    for atom in goal.atoms:
+        types = PREDICATE[atom.predicate].types
+        keys |= {(kind, id_) for kind, id_, type_ in zip(atom.kinds, atom.ids, types, strict=True) if type_ == "item"}
+    return len(keys)
 
 
 def _only_carries(problem: RobotouilleProblem) -> bool:

@@ -5,11 +5,10 @@ the engine's; every plan can be replayed as it stands.
 
 A state's bound is not computed but asked for: whether it is more than what its predecessor's leaves. In most states on
 the way of a good plan it is not, which the binding of the predecessor shows at once; the others wait until it matters.
-Where that has not found a plan in half of the time, searches with more weight on the bound look for any.
+Where that does not find a plan soon, searches with more weight on the bound look for any; then the proof goes on.
 """
 
 import heapq
-import itertools
 import math
 import time
 from dataclasses import dataclass
@@ -22,11 +21,11 @@ from stgrpo.envs.robotouille.views import View, Viewer
 from stgrpo.envs.robotouille.visits import Key, Visits
 from stgrpo.envs.robotouille.work import WorkBound
 
-_CHECK_EVERY = 16
-_PASSES = ((1.0, 0.5), (1.5, 0.6), (3.0, 0.75), (8.0, 0.9))
-"""Weights on the bound, and the share of the time after which each pass ends, until one has found a plan."""
-_QUICK_LOOK = ((1.0, 250), (1.5, 1000), (3.0, 2000))
-"""Weights on the bound, and the number of states after which a quick look ends."""
+_WEIGHTS = (1.0, 1.5, 3.0)
+"""Weights on the bound; with 1 the plan that is found is the shortest."""
+_FIRST_LOOK, _QUICK_LOOK, _MORE = 500, 2000, 4
+"""After how many states a search for a plan first gives way to the next weight, and by how much that grows each round;
+a quick look ends with the second of these numbers."""
 
 
 @dataclass(frozen=True)
@@ -77,15 +76,11 @@ class Search:
         known = self._plans.get(state)
         if known is not None:
             return Plan(known, len(known))
-        began = time.thread_time()
-        best = None
-        for weight, share in _PASSES:
-            best = self._astar(state, UNREACHABLE, weight, until=began + seconds * share)
-            if best is not None or self.lower_bound(state) >= UNREACHABLE:
-                break
+        until = time.thread_time() + seconds
+        best = self._first(state, UNREACHABLE, until=until)
         if best is None:
             return None
-        found = self._astar(state, len(best), until=began + seconds)
+        found = self._astar(state, len(best), until=until)
         best = best if found is None else found
         plan = Plan(best, min(self.lower_bound(state), len(best)))
         if plan.optimal:
@@ -112,7 +107,7 @@ class Search:
         """Says whether a quick look finds a plan of at most `steps`; no clock decides."""
         if self._problem.is_goal(state):
             return True
-        return any(self._astar(state, steps + 1, weight, nodes=nodes) is not None for weight, nodes in _QUICK_LOOK)
+        return self._first(state, steps + 1, most=_QUICK_LOOK) is not None
 
     def lower_bound(self, state: State) -> int:
         """Returns the greatest bound proved so far."""
@@ -123,6 +118,21 @@ class Search:
         for number, action in enumerate(actions):
             self._plans[state] = actions[number:]
             state = self._problem.step(state, action)
+
+    def _first(
+        self, state: State, limit: int, *, until: float = math.inf, most: int = UNREACHABLE
+    ) -> tuple[str, ...] | None:
+        """Returns some plan of fewer than `limit` steps: searches of all weights take turns, longer each time."""
+        nodes = _FIRST_LOOK
+        while nodes <= most and time.thread_time() < until:
+            for weight in _WEIGHTS:
+                found = self._astar(state, limit, weight, until=until, nodes=nodes)
+                if found is not None:
+                    return found
+                if self.lower_bound(state) >= limit:
+                    return None
+            nodes *= _MORE
+        return None
 
     def _ask(
         self, key: Key, view: View, moved: bool, floor: int, hint: Binding | None = None
@@ -164,10 +174,7 @@ class Search:
         queue = [(weight * root, False, 0, 0, root)]
         steps = {self._visits.key(self._viewer.view(start), False): 0}
         expanded: list[tuple[Key, int]] = []
-        for popped in itertools.count():
-            if not queue:
-                reached = cheapest
-                break
+        while queue:
             _, _, _, number, estimate = heapq.heappop(queue)
             if estimate >= cheapest:
                 if exact:
@@ -175,7 +182,7 @@ class Search:
                     break
                 continue
             reached = max(reached, estimate)
-            if len(expanded) >= nodes or (popped % _CHECK_EVERY == 0 and time.thread_time() > until):
+            if len(expanded) >= nodes or time.thread_time() > until:
                 break
             node = tree[number]
             view = self._viewer.view(node.state)
@@ -206,6 +213,8 @@ class Search:
                 tree.append(_Node(state, moved, total, number, actions))
             if goal >= 0 and not exact:
                 break
+        else:
+            reached = cheapest
         if exact:
             self._raise_bounds(expanded, reached)
         return _path(tree, goal)

@@ -35,6 +35,9 @@ from stgrpo.envs.robotouille.kitchen import Goal
 from stgrpo.envs.robotouille.requirements import UNREACHABLE
 from stgrpo.envs.robotouille.views import View, Viewer
 
+_MOST_NODES = 5000
+"""Partial bindings that one question looks at before it gives up and takes the floor for the bound."""
+
 
 class WorkBound:
     """The lower bound of this module for one kitchen. Parts of a goal that it does not know are left out of it.
@@ -70,13 +73,14 @@ class WorkBound:
             hint: a binding that is likely to be good, such as that of the state before.
 
         Returns:
-            The floor and a binding that needs no more; or a greater bound, not always the greatest there is, and None.
+            The floor and a binding that needs no more; or a greater bound, not always the greatest there is, and None;
+            or, if there are too many bindings to tell, the floor and an empty binding.
         """
         return _Bindings(Chores(self.asked, view, moved=moved), view, floor).least(hint)
 
     def shows(self, hint: Binding | None, view: View, *, moved: bool, floor: int) -> bool:
         """Says whether this binding needs no more than the floor."""
-        if hint is None:
+        if not hint:
             return False
         chores = Chores(self.asked, view, moved=moved)
         return chores.soup.chain <= floor and _Bindings(chores, view, floor).shows(hint)
@@ -89,11 +93,12 @@ class _Bindings:
         self._asked, self._chores, self._view = chores.asked, chores, view
         self._floor, self._pruned = max(floor, chores.soup.chain), UNREACHABLE
         self._found: Binding | None = None
+        self._nodes = 0
         self._own: list[list[tuple] | None] = [None] * len(self._asked.groups)
 
     def least(self, hint: Binding | None) -> tuple[int, Binding | None]:
         """Returns the floor and a binding, or what the bindings need at the least and None."""
-        if hint is not None and self.shows(hint):
+        if hint and self.shows(hint):
             return self._floor, hint
         self._candidates = self._choices()
         self._items, self._stations = self._alike()
@@ -156,6 +161,10 @@ class _Bindings:
 
     def _descend(self, index: int, bound: Binding, sums: Sums) -> None:
         asked, chores, floor = self._asked, self._chores, self._floor
+        self._nodes += 1
+        if self._nodes > _MOST_NODES:
+            self._found = {}
+            return
         if index == len(asked.steps):
             total = chores.total(bound, sums, floor)
             if total <= floor:
