@@ -90,6 +90,15 @@ def test_recorded_optima_and_numbers_of_optimal_plans(traces) -> None:
         assert sum(layer.values()) == line["n_optimal_plans"], (line["task"], line["layout"], line["seed"])
 
 
+@pytest.mark.parametrize(("layout", "number"), [("default", 3), ("default", 4), ("horizon100:0", 3)])
+def test_goals_of_many_things_have_the_optimum_they_are_made_with(layout: str, number: int) -> None:
+    problem = make(f"burgers_{number}", layout)
+    plan = RobotouillePlanner(problem).solve(problem.initial_state())
+    buried = len(problem.kitchen.items) - number  # all but the bottoms; see horizons.py
+    known = (8 * number + 3,) if layout == "default" else (4 * buried - 1, 4 * buried)
+    assert plan.optimal and len(plan.actions) in known
+
+
 def test_distances_change_by_one_at_most_along_a_walk() -> None:
     problem = make("double_cheese_burger", "test:126")
     planner, rng, state = envs.get("robotouille").planner(problem), random.Random(0), problem.initial_state()

@@ -96,6 +96,8 @@ OPTIMA = {  # default kitchens; those of the benchmark's `optimal_steps` that di
     "potato_soup": 19,
     "onion_soup": 42,
     "soup_and_sandwich": 44,
+    "soup_and_two_sandwiches": 62,
+    "soup_burger_and_sandwich": 80,
 }
 
 
