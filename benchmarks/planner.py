@@ -3,7 +3,7 @@
     python benchmarks/planner.py [--layouts=../shared/traces/layouts.jsonl.gz]
     python benchmarks/planner.py --optima [TASK ...] [--layout=default] [--seconds=60]
 
-Times are of fresh planners (nothing cached), wall clock, on one core. `optimal` counts the layouts whose distance is
+Times are of fresh planners (nothing cached), wall clock but for --optima (CPU time), on one core. `optimal` counts the layouts whose distance is
 the known optimum; with --layouts, the recorded layouts and their numbers of optimal plans are checked as well.
 """
 
