@@ -3,8 +3,9 @@
     python benchmarks/planner.py [--layouts=../shared/traces/layouts.jsonl.gz]
     python benchmarks/planner.py --optima [TASK ...] [--layout=default] [--seconds=60]
 
-Times are of fresh planners (nothing cached), wall clock but for --optima (CPU time), on one core. `optimal` counts the layouts whose distance is
-the known optimum; with --layouts, the recorded layouts and their numbers of optimal plans are checked as well.
+Times are of fresh planners (nothing cached), on one core: wall clock, but CPU time with --optima. `optimal` counts the
+layouts whose distance is the known optimum; with --layouts, the recorded layouts and their numbers of optimal plans are
+checked as well.
 """
 
 import argparse
