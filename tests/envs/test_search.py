@@ -6,7 +6,7 @@ import random
 import pytest
 
 from stgrpo import envs
-from stgrpo.envs.robotouille import RobotouilleProblem, make
+from stgrpo.envs.robotouille import RobotouilleProblem, load, make
 from stgrpo.envs.robotouille.kitchen import parse_goal, parse_kitchen
 from stgrpo.envs.robotouille.planner import RobotouillePlanner
 from stgrpo.envs.robotouille.search import Search
@@ -104,6 +104,34 @@ OPTIMA = {  # default kitchens; those of the benchmark's `optimal_steps` that di
 def _problem(name: str) -> RobotouilleProblem:
     goal, kitchen = KITCHENS[name]
     return RobotouilleProblem(parse_kitchen(kitchen, parse_goal(name, goal)), task=name, layout="test")
+
+
+OWN_IDS = {  # the goal's own lettuce may be its numbered one too: predicate, kinds, ids
+    "carry": [("item_at", ["lettuce", "table"], ["own", 1]), ("item_on", ["lettuce", "table"], [2, 1])],
+    "cut": [("iscut", ["lettuce"], ["own"]), ("item_on", ["lettuce", "table"], [2, 3])],
+}
+
+
+@pytest.mark.parametrize("lettuces", [1, 2])
+@pytest.mark.parametrize("goal", OWN_IDS)
+def test_a_thing_with_its_own_id_may_be_a_numbered_one(goal, lettuces, breadth_first):
+    places = [(0, "own"), (3, "other")][:lettuces]
+    problem = load(
+        {
+            "stations": [{"name": kind, "x": x, "y": 1} for x, kind in enumerate(("board", "table", "stove", "table"))],
+            "items": [
+                {"name": "lettuce", "x": x, "y": 1, "stack-level": 0, "predicates": ["iscuttable"], "id": name}
+                for x, name in places
+            ],
+            "players": [{"name": "robot", "x": 0, "y": 0, "direction": [0, 1]}],
+            "goal": [{"predicate": name, "args": kinds, "ids": ids} for name, kinds, ids in OWN_IDS[goal]],
+            "goal_description": "Bring the lettuce",
+        }
+    )
+    (_, distances), planner = breadth_first(problem), RobotouillePlanner(problem)
+    assert distances[problem.initial_state()] > 1
+    for state in random.Random(0).sample(sorted(distances, key=repr), min(30, len(distances))):
+        assert planner.distance(state) == distances[state]
 
 
 @pytest.mark.parametrize("name", KITCHENS)

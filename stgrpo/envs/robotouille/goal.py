@@ -58,6 +58,22 @@ class GoalTest:
         return False
 
 
+def distinct(a: Variable, b: Variable) -> bool:
+    """Whether two variables must stand for different objects: numbers of one kind must, a thing's own id need not."""
+    return a != b and a[0] == b[0] and a[1].isdigit() and b[1].isdigit()
+
+
+def separable(goal: Goal) -> Goal:
+    """The part of a goal whose variables of one kind all stand for different objects.
+
+    Where a kind has numbers beside a thing's own id, that thing may be one of the numbered ones, so what is asked of
+    these is left out: less is asked, and a bound on it is one on the whole.
+    """
+    own = {kind for atom in goal.atoms for kind, id_ in _variables(atom) if not id_.isdigit()}
+    kept = (a for a in goal.atoms if not any(id_.isdigit() and kind in own for kind, id_ in _variables(a)))
+    return Goal(goal.text, tuple(kept))
+
+
 def _variables(atom: GoalAtom) -> tuple[Variable, ...]:
     return tuple(zip(atom.kinds, atom.ids, strict=True))
 
@@ -89,17 +105,12 @@ def _groundings(predicate: str, choices: Sequence[tuple[str, ...]], grounding: G
 def _extend(
     bound: dict[Variable, str], variables: tuple[Variable, ...], args: tuple[str, ...]
 ) -> dict[Variable, str] | None:
-    """Returns the binding with these variables too, or None where it contradicts.
-
-    Numbers of one kind are different objects; a thing that the goal calls by its own id may be one of them.
-    """
+    """Returns the binding with these variables too, or None where it contradicts."""
     extended = dict(bound)
     for variable, value in zip(variables, args, strict=True):
         if extended.get(variable, value) != value:
             return None
-        kind, id_ = variable
-        rivals = (k for k, v in extended.items() if v == value and k[0] == kind and k != variable)
-        if id_.isdigit() and any(other.isdigit() for _, other in rivals):
+        if any(v == value and distinct(variable, other) for other, v in extended.items()):
             return None
         extended[variable] = value
     return extended

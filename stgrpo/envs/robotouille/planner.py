@@ -17,6 +17,7 @@ from itertools import count
 
 from stgrpo.envs.robotouille.domain import PREDICATE
 from stgrpo.envs.robotouille.engine import RobotouilleProblem, State
+from stgrpo.envs.robotouille.goal import separable
 from stgrpo.envs.robotouille.grounding import Atom
 from stgrpo.envs.robotouille.kitchen import Goal
 from stgrpo.envs.robotouille.rearrangement import Rearrangement
@@ -136,6 +137,8 @@ def _things(goal: Goal) -> int:
 def _only_carries(problem: RobotouilleProblem) -> bool:
     """Says whether the goal can be met by carrying alone: all it asks for is there, cooked where it must be."""
     goal, grounding = problem.kitchen.goal, problem.grounding
+    if separable(goal) != goal:
+        return False
     if grounding.objects["container"] or any(a.predicate not in (*PLACES, _COOKED) for a in goal.atoms):
         return False
     start = {*grounding.true_atoms(grounding.start), *grounding.static}

@@ -14,8 +14,10 @@ import time
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from stgrpo.envs.robotouille.asked import Asked
 from stgrpo.envs.robotouille.chores import Binding
 from stgrpo.envs.robotouille.engine import RobotouilleProblem, State
+from stgrpo.envs.robotouille.goal import separable
 from stgrpo.envs.robotouille.requirements import UNREACHABLE
 from stgrpo.envs.robotouille.views import View, Viewer
 from stgrpo.envs.robotouille.visits import Key, Visits
@@ -60,8 +62,10 @@ class Search:
     def __init__(self, problem: RobotouilleProblem):
         self._problem = problem
         self._viewer = Viewer(problem.grounding)
-        self.bound = WorkBound(problem.kitchen.goal, problem.grounding, self._viewer)
-        self._visits = Visits(problem, self._viewer, self.bound.asked)
+        goal = problem.kitchen.goal
+        self.bound = WorkBound(separable(goal), problem.grounding, self._viewer)
+        asked = self.bound.asked if separable(goal) == goal else Asked(goal, problem.grounding, self._viewer)
+        self._visits = Visits(problem, self._viewer, asked)
         self._lower: dict[Key, int] = {}
         self._bindings: dict[Key, Binding] = {}
         self._plans: dict[State, tuple[str, ...]] = {}
