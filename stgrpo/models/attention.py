@@ -6,8 +6,8 @@ their log-sum-exp gives the same output but, where an implementation stops the g
 gradient.
 
 `attend_causal`, `attend_packed` and `attend_group` have three implementations with one meaning, named by an
-`AttentionCore`: plain XLA (here), cuDNN (`attention_cudnn`) and splash attention (`attention_splash`). Decoding,
-`attend_prefix`, is XLA everywhere: one query a row leaves nothing for a blocked kernel to do.
+`AttentionCore`: plain XLA (here), cuDNN (`attention_cudnn`) and splash attention (`attention_splash`). Decoding has its
+own form (`stgrpo.rollout.decode`), held to `attend_prefix`: one query a row leaves nothing for a blocked kernel to do.
 """
 
 import dataclasses
