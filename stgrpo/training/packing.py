@@ -6,7 +6,7 @@ the numbers are those of unpacked groups, and SFT is the case of one response a 
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import jax
 import numpy as np
@@ -122,12 +122,15 @@ def pack(batch: GroupBatch, row: int, *, unit: int = 1) -> PackedBatch:
     length_BG = batch.mask_BGR.sum(-1).astype(int)
     sizes = (batch.prompt_len_B + length_BG.sum(-1)).tolist()
     rows = fit_rows(sizes, bucket(max(sizes), smallest=row))
+    given = batch.terms  # computed, so taken once
+    names = [f.name for f in dataclasses.fields(given) if getattr(given, f.name) is not None]
+    terms_BGR = {name: getattr(given, name) for name in names}
     groups = [[_Group(batch, b, length_BG[b]) for b in members] for members in rows]
     X, S = row_count(len(rows), unit), bucket(max(sizes), smallest=row)
     M = target_count(max(sum(len(g.target) for g in members) for members in groups), S)
     tokens = {name: np.zeros((X, S), np.int32) for name in ("token", "position", "group", "branch")}
     predicted = {name: np.zeros((X, M), np.int32) for name in ("source", "target")}
-    terms = {name: np.zeros((X, M), np.float32) for name, values in _flat_terms(batch).items() if values is not None}
+    terms = {name: np.zeros((X, M), np.float32) for name in terms_BGR}
     for x, members in enumerate(groups):
         at, to = 0, 0
         for number, group in enumerate(members, start=1):
@@ -135,7 +138,7 @@ def pack(batch: GroupBatch, row: int, *, unit: int = 1) -> PackedBatch:
             tokens["token"][x, here], tokens["position"][x, here] = group.token, group.position
             tokens["group"][x, here], tokens["branch"][x, here] = number, group.branch
             predicted["source"][x, there], predicted["target"][x, there] = at + group.source, group.target
-            for name, values in group.terms().items():
+            for name, values in group.terms(terms_BGR).items():
                 terms[name][x, there] = values
             at, to = here.stop, there.stop
     several = batch.response_BGR.shape[1] > 1
@@ -148,11 +151,6 @@ def pack(batch: GroupBatch, row: int, *, unit: int = 1) -> PackedBatch:
         target_XM=predicted["target"],
         terms=LossTerms(**terms),
     )
-
-
-def _flat_terms(batch: GroupBatch) -> dict[str, np.ndarray | None]:
-    terms = batch.terms
-    return {f.name: getattr(terms, f.name) for f in dataclasses.fields(terms)}
 
 
 class _Group:
@@ -174,13 +172,12 @@ class _Group:
         self.source = np.concatenate(sources).astype(np.int32)
         self.target = np.concatenate([prompt[1 : 1 + self._in_prompt], *responses])
 
-    def terms(self) -> dict[str, np.ndarray]:
-        """Of the loss, for each target."""
+    def terms(self, terms_BGR: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Of the loss, for each target, out of those of the whole batch."""
         found = {}
-        for name, values_BGR in _flat_terms(self._batch).items():
-            if values_BGR is not None:
-                real = [values_BGR[self._b, g, :n] for g, n in enumerate(self._length_G)]
-                found[name] = np.concatenate([np.zeros(self._in_prompt, np.float32), *real])
+        for name, values_BGR in terms_BGR.items():
+            real = [values_BGR[self._b, g, :n] for g, n in enumerate(self._length_G)]
+            found[name] = np.concatenate([np.zeros(self._in_prompt, np.float32), *real])
         if self._in_prompt:
             found["weight"][: self._in_prompt] = self._batch.prompt_weight_BP[self._b, 1 : 1 + self._in_prompt]
         return found
