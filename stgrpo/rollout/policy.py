@@ -69,7 +69,7 @@ class TokenPolicy:
 
     def answer(self, questions: Sequence[Question]) -> list[Response | None]:
         """See `Policy`."""
-        prompts = [tuple(self._tokenizer.encode_prompt(q.messages)) for q in questions]
+        prompts = [tuple(ids) for ids in self._tokenizer.encode_prompts([q.messages for q in questions])]
         short = [self._limit is None or len(prompt) <= self._limit for prompt in prompts]
         fitting = [(p, q.seed) for p, q, fits in zip(prompts, questions, short, strict=True) if fits]
         responses = iter(self._greedy(fitting) if self._params.temperature == 0 else self._sample(fitting))

@@ -282,6 +282,9 @@ def test_the_package_leaves_no_trace_among_the_modules(installed: None) -> None:
 class _Letters:
     """One token a character."""
 
+    def encode_prompts(self, conversations):
+        return [self.encode_prompt(messages) for messages in conversations]
+
     def encode_prompt(self, messages):
         return [ord(letter) for letter in "|".join(message["content"] for message in messages)]
 

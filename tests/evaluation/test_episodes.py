@@ -52,6 +52,9 @@ class CorridorPlanner:
 class Letters:
     """One token a character."""
 
+    def encode_prompts(self, conversations):
+        return [self.encode_prompt(messages) for messages in conversations]
+
     def encode_prompt(self, messages):
         return [ord(letter) for letter in "|".join(message["content"] for message in messages)]
 
