@@ -19,7 +19,7 @@ from stgrpo.evaluation.records import Episode
 from stgrpo.models.sharding import make_mesh
 from stgrpo.rollout.base import Sampler, SamplingParams
 from stgrpo.stages.backend import open_sampler
-from stgrpo.stages.common import playing_environment, prompt_style
+from stgrpo.stages.common import attention_core, playing_environment, prompt_style
 from stgrpo.stages.console import Progress, say, table
 from stgrpo.stages.policies import read_policy
 from stgrpo.stages.start import abstract_model
@@ -104,11 +104,15 @@ def open_policy(config: ConfigDict, folder: Path, record: Record, place: Path) -
       folder: of the step.
       record: what it says of itself.
       place: folder for what a server writes.
+
+    Raises:
+      UserError: the policy or the sampler cannot be had, or the devices have no such attention as the config wants.
     """
     mesh = make_mesh(config.mesh.data, config.mesh.fsdp, config.mesh.tensor)
     tokenizer = Tokenizer.from_files(record.tokenizer)
     with jax.set_mesh(mesh):
-        params = read_policy(folder, abstract_model(record.shape, mesh))
+        core = attention_core(config, record.shape, mesh)
+        params = read_policy(folder, abstract_model(record.shape, mesh, core=core))
         with open_sampler(config, params, tokenizer, mesh=mesh, place=place) as sampler:
             sampler.update_weights(params, record.step)
             yield sampler, tokenizer

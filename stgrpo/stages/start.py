@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 from stgrpo.config import model_shape
 from stgrpo.data.tokenizer import Tokenizer
 from stgrpo.errors import UserError
+from stgrpo.models.attention import XLA, AttentionCore
 from stgrpo.models.huggingface_config import read_shape
 from stgrpo.models.shapes import ModelShape
 from stgrpo.models.sharding import abstract_tree
@@ -69,9 +70,9 @@ def starting_params(config: ConfigDict, abstract: Transformer, tokenizer: Tokeni
     return None
 
 
-def abstract_model(shape: ModelShape, mesh: Mesh) -> Transformer:
-    """A model as shapes with shardings, for parameters to be read onto."""
-    return abstract_tree(jax.eval_shape(lambda: Transformer(shape, jax.random.key(0))), shape, mesh)
+def abstract_model(shape: ModelShape, mesh: Mesh, *, core: AttentionCore = XLA) -> Transformer:
+    """A model as shapes with shardings, for parameters to be read onto; `core` matters where it is then run."""
+    return abstract_tree(jax.eval_shape(lambda: Transformer(shape, jax.random.key(0), core=core)), shape, mesh)
 
 
 def _check_same(folder: str, found: ModelShape, wanted: ModelShape, *, free: Sequence[str]) -> None:

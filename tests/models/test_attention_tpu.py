@@ -8,7 +8,10 @@ import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
 from stgrpo.models.attention import AttentionCore, KeyValues, attend_group, attend_packed
+from stgrpo.models.shapes import ModelShape
 from stgrpo.models.sharding import BATCH_AXES, make_mesh
+from stgrpo.rollout.decode import prefill
+from stgrpo.stages.start import abstract_model
 
 pytestmark = [
     pytest.mark.slow,
@@ -58,3 +61,18 @@ def test_forward_and_backward_compile_without_scores_in_memory(devices, heads, k
     scores = 2 * heads // tensor * S * S * 4  # a device's, in float32
     masks = 0 if layout != "rows of groups" else 8 * 2 * S * S
     assert compiled.memory_analysis().temp_size_in_bytes < 0.4 * scores + masks
+
+
+@pytest.mark.parametrize("tensor", [1, 2])
+def test_a_prefill_compiles_without_scores_in_memory(devices, tensor):
+    """Of the sampler: prompts of 2048 tokens in a model with the heads of Qwen2.5-1.5B, two layers, bfloat16."""
+    shape = ModelShape(1024, 1536, 2, heads=12, kv_heads=2, head_dim=128, mlp_width=1024, max_position=4096)
+    mesh, B, S = make_mesh(1, -1, tensor, devices), 2 * len(devices) // tensor, 2048
+    model = abstract_model(shape, mesh, core=AttentionCore("splash"))
+    rows = NamedSharding(mesh, PartitionSpec(BATCH_AXES))
+    tokens, length = (jax.ShapeDtypeStruct(sizes, jnp.int32, sharding=rows) for sizes in ((B, S), (B,)))
+    with jax.set_mesh(mesh):
+        compiled = jax.jit(prefill, static_argnums=3).lower(model, tokens, length, jnp.dtype("bfloat16")).compile()
+    assert "tpu_custom_call" in compiled.as_text()
+    scores = 2 * 12 // tensor * S * S * 4  # a device's, in float32
+    assert compiled.memory_analysis().temp_size_in_bytes < 0.4 * scores

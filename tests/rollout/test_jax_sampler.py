@@ -12,7 +12,7 @@ import transformers
 from jax.extend.core import jaxprs_in_params
 
 from stgrpo.data.padding import pad_rows
-from stgrpo.models.attention import KeyValues, attend_prefix
+from stgrpo.models.attention import AttentionCore, KeyValues, attend_prefix
 from stgrpo.models.huggingface import load_folder
 from stgrpo.models.huggingface_config import read_shape
 from stgrpo.models.lora import Adapters, Lora, adapted, merged
@@ -26,6 +26,7 @@ from stgrpo.rollout.decode import (
     attend_cached,
     decode,
     empty_slots,
+    prefill,
     refill,
     unstack,
 )
@@ -246,6 +247,34 @@ def test_adapters_draw_what_the_merged_model_draws(tiny_shape, model):
     first, second = (JaxSampler(m, STOPS).generate(PROMPTS, 3, SamplingParams(LIMIT), SEEDS) for m in both)
     assert first.tokens == second.tokens
     assert first.tokens != JaxSampler(model, STOPS).generate(PROMPTS, 3, SamplingParams(LIMIT), SEEDS).tokens
+
+
+def with_core(model, name, emulated=True):
+    """The same parameters, their attention by another implementation."""
+    other = lambda: Transformer(model.shape, jax.random.key(0), core=AttentionCore(name, emulated))  # noqa: E731
+    return jax.tree.unflatten(jax.tree.structure(jax.eval_shape(other)), jax.tree.leaves(model))
+
+
+@pytest.mark.parametrize("sizes", [(1, 1, 1), (2, 2, 2)])
+@pytest.mark.parametrize("name", ["splash", "cudnn"])
+def test_prompts_are_read_by_the_models_attention_and_the_same_is_drawn(model, tiny_shape, samples, name, sizes):
+    mesh, other = make_mesh(*sizes, devices=jax.devices()[: math.prod(sizes)]), with_core(model, name)
+    sampler = JaxSampler(jax.device_put(other, tree_shardings(other, tiny_shape, mesh)), STOPS, mesh=mesh)
+    got = sampler.generate(PROMPTS, 3, SamplingParams(LIMIT, 1.0), SEEDS)
+    assert dataclasses.replace(got, logprobs=[]) == dataclasses.replace(samples[1.0], logprobs=[])
+    for mine, theirs in zip(got.logprobs, samples[1.0].logprobs, strict=True):
+        np.testing.assert_allclose(np.concatenate(mine), np.concatenate(theirs), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "platform", "call"), [("splash", "tpu", "tpu_custom_call"), ("cudnn", "cuda", "fmha")]
+)
+def test_a_prefill_asks_for_the_kernel_of_its_platform(model, name, platform, call, monkeypatch):
+    """Lowered for a device that is not there; the version of cuDNN is all that must be made up."""
+    monkeypatch.setattr("jax._src.cudnn.fused_attention_stablehlo.check_cudnn_version", lambda: 91_000)
+    prompts = jnp.zeros((2, 128), jnp.int32), jnp.full(2, 100)
+    traced = jax.jit(prefill, static_argnums=3).trace(with_core(model, name, emulated=False), *prompts, jnp.bfloat16)
+    assert call in traced.lower(lowering_platforms=(platform,)).as_text()
 
 
 def test_no_prompts_are_no_work(model):

@@ -4,6 +4,8 @@ import json
 import pathlib
 import shutil
 
+import pytest
+
 from stgrpo.cli import main
 
 SMOKE = f"--config={pathlib.Path(__file__).resolve().parents[2] / 'configs' / 'tiny.py'}:smoke"
@@ -21,6 +23,18 @@ def test_a_damaged_newest_checkpoint_gives_way_to_the_one_before(tmp_path, capsy
     assert "checkpoint before it is used" in caplog.text
     settings = json.loads((workdir / "evaluation" / "sft_unseen.json").read_text())["settings"]
     assert settings["step"] == 4
+    # Prompts are read with the attention that the config names; this machine cannot do every one.
+    with pytest.raises(SystemExit):
+        main(
+            [
+                "evaluate",
+                *arguments[:1],
+                f"--workdir={tmp_path / 'other'}",
+                "--config.model.attention=splash",
+                f"--checkpoint={workdir / 'checkpoints' / 'sft' / '4'}",
+            ]
+        )
+    assert "model.attention='splash' needs a TPU" in capsys.readouterr().err
     # The same policy in the same kitchens is not played again; where actions fail it is.
     (workdir / "checkpoints" / "grpo").mkdir()  # as a GRPO run leaves it that is killed before its first checkpoint
     capsys.readouterr()
