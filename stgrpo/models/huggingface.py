@@ -6,12 +6,15 @@ needs room for one parameter beside the model. Nothing is unpickled and no code 
 Hugging Face keeps a linear map as [outputs, inputs] of one layer; here it is [layers, *inputs, *outputs].
 """
 
+import collections
+import concurrent.futures
 import contextlib
 import dataclasses
 import functools
 import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -29,6 +32,9 @@ SHARD_BYTES = 2 * 2**30  # of a file; a larger model is written as several
 _INDEX = "model.safetensors.index.json"
 _WHOLE = "model.safetensors"
 _ROWS = 8192  # read at one time where two tensors are compared
+_PIECE = 2**22  # bytes that are made, written and summed while they are in the processor's cache
+_PIECES = 4  # that wait to be looked at
+_Item = TypeVar("_Item")
 
 # Our name: theirs, and how many axes of ours are inputs of a linear map (0: the same order of axes).
 _TOP = {
@@ -171,7 +177,7 @@ def save_folder(
         [_WHOLE] if len(files) == 1 else [f"model-{i + 1:05}-of-{len(files):05}.safetensors" for i in range(len(files))]
     )
     for name, part in zip(names, files, strict=True):
-        arrays = {t.name: np.ascontiguousarray(_fetch(params, t, jnp.dtype(dtype))) for t in part}
+        arrays = {t.name: _fetch(params, t, jnp.dtype(dtype)) for t in part}
         save_file(arrays, unfinished / name, metadata={"format": "pt"})
     if len(files) > 1:
         where = {t.name: name for name, part in zip(names, files, strict=True) for t in part}
@@ -190,12 +196,6 @@ def save_description(shape: ModelShape, tokenizer: Tokenizer, folder: Path, *, d
     write_json(folder / "generation_config.json", end_tokens(tokenizer))
 
 
-def named_tensors(params: Transformer, dtype: str = "float32") -> Iterator[tuple[str, np.ndarray]]:
-    """What `named_arrays` yields, on the host."""
-    for name, array in named_arrays(params, dtype):
-        yield name, np.asarray(array)
-
-
 def named_arrays(params: Transformer, dtype: str = "float32") -> Iterator[tuple[str, jax.Array]]:
     """Every tensor under its Hugging Face name, in the order of `tensors`, one at a time.
 
@@ -203,29 +203,63 @@ def named_arrays(params: Transformer, dtype: str = "float32") -> Iterator[tuple[
     small for a normal number is 0, and no zero is negative: what a kernel makes of a weight of -0.0 has the other sign,
     which would look like another weight.
     """
-    ahead: list[tuple[str, jax.Array]] = []
-    for tensor in tensors(params.shape):
-        layer = None if tensor.layer is None else np.int32(tensor.layer)
-        array = _reordered(params, layer, tensor.ours, order=tuple(tensor.order), shape=tensor.shape, dtype=dtype)
-        ahead.append((tensor.name, array))
-        if len(ahead) > 1:
-            yield ahead.pop(0)
-    yield from ahead
+
+    def made() -> Iterator[tuple[str, jax.Array]]:
+        for tensor in tensors(params.shape):
+            array = _theirs(params, tensor, dtype)
+            yield tensor.name, jnp.asarray(array) if isinstance(array, jax.Array) else _copied(array)
+
+    return _ahead(made(), 1)
 
 
-@functools.partial(jax.jit, static_argnames=("ours", "order", "shape", "dtype"))
-def _reordered(
-    params: Transformer,
-    layer: np.int32 | None,
-    ours: str,
-    *,
-    order: tuple[int, ...],
-    shape: tuple[int, ...],
-    dtype: str,
-) -> jax.Array:
+def named_pieces(params: Transformer, dtype: str = "float32") -> Iterator[tuple[str, np.ndarray]]:
+    """The same on the host, each tensor as runs of its rows: contiguous, and about as much as a cache holds.
+
+    All but the last piece of a tensor are a multiple of eight bytes. Two threads share the work: one makes pieces while
+    the other one looks at them.
+    """
+
+    def made() -> Iterator[tuple[str, np.ndarray]]:
+        for tensor in tensors(params.shape):
+            array = np.asarray(_theirs(params, tensor, dtype))
+            rows = max(1, _PIECE * len(array) // array.nbytes // 8) * 8
+            for at in range(0, len(array), rows):
+                piece = array[at : at + rows]
+                yield tensor.name, piece if piece.flags.c_contiguous else np.asarray(_copied(piece))
+
+    return _ahead(made(), _PIECES)
+
+
+def _ahead(items: Iterator[_Item], count: int) -> Iterator[_Item]:
+    """The same; a thread makes so many of them beyond the one that is looked at."""
+    with concurrent.futures.ThreadPoolExecutor(1) as thread:
+        coming = collections.deque(thread.submit(next, items, None) for _ in range(count))
+        while (item := coming.popleft().result()) is not None:
+            coming.append(thread.submit(next, items, None))
+            yield item
+
+
+def _theirs(params: Transformer, tensor: Tensor, dtype: str) -> jax.Array | np.ndarray:
+    """A tensor in their order of axes: on a CPU only a view that reads it so, elsewhere on the device."""
+    values = _cast(params, None if tensor.layer is None else np.int32(tensor.layer), tensor.ours, dtype=dtype)
+    on_cpu = next(iter(values.devices())).platform == "cpu"
+    return tensor.write(np.asarray(values) if on_cpu else values)
+
+
+def _copied(view: np.ndarray) -> jax.Array:
+    """A view in the order in which it reads.
+
+    JAX goes through a strided array in blocks; NumPy and a transposition that XLA compiles for a CPU go column by
+    column, which takes three to ten times as long.
+    """
+    return jax.device_put(view, jax.local_devices(backend="cpu")[0])
+
+
+@functools.partial(jax.jit, static_argnames=("ours", "dtype"))
+def _cast(params: Transformer, layer: np.int32 | None, ours: str, *, dtype: str) -> jax.Array:
     values = _values(params, layer, ours)
     too_small = jnp.abs(values) < jnp.finfo(jnp.float32).tiny
-    return jnp.where(too_small, 0, values).astype(dtype).transpose(order).reshape(shape)
+    return jnp.where(too_small, 0, values).astype(dtype)
 
 
 def _values(params: Transformer, layer: int | np.int32 | None, ours: str) -> jax.Array:
@@ -306,7 +340,7 @@ def _load(mine: list[Tensor], sources: Mapping, leaf: jax.ShapeDtypeStruct) -> j
 
 
 def _fetch(params: Transformer, tensor: Tensor, dtype: jnp.dtype) -> np.ndarray:
-    return tensor.write(np.asarray(_values(params, tensor.layer, tensor.ours))).astype(dtype)
+    return np.asarray(_copied(tensor.write(np.asarray(_values(params, tensor.layer, tensor.ours)).astype(dtype))))
 
 
 def _shards(wanted: list[Tensor], itemsize: int, limit: int) -> Iterator[list[Tensor]]:

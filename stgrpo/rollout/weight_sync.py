@@ -10,6 +10,7 @@
 A server on which this fails stays paused, so it cannot answer with weights that are neither old nor new.
 """
 
+import collections
 import dataclasses
 import functools
 import hashlib
@@ -24,7 +25,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from stgrpo.errors import RequestRefused, ServerError, UserError
-from stgrpo.models.huggingface import named_tensors, tensors
+from stgrpo.models.huggingface import named_pieces, tensors
 from stgrpo.models.huggingface_config import parse_shape
 from stgrpo.models.shapes import ModelShape
 from stgrpo.models.transformer import Transformer
@@ -34,7 +35,6 @@ SHARED_MEMORY = Path("/dev/shm")
 LEASE_SECONDS = 600.0  # after which a run that no longer asks for anything loses its servers to one that does
 OLDEST = (0, 26)  # version of vLLM whose interface this is
 _CODES = {"float32": "F32", "bfloat16": "BF16"}
-_CHUNK = 2**22  # bytes that are written and summed while they are in the processor's cache
 _ATTEMPTS = 3
 
 
@@ -95,7 +95,7 @@ class WeightFolder:
             free = shutil.disk_usage(self.folder).free
             if free < needed:
                 raise OSError(f"{free / 2**30:.2f} GiB are free")
-            sums = _write(unfinished, header, named_tensors(params, self.dtype))
+            sums = _write(unfinished, header, named_pieces(params, self.dtype))
             unfinished.rename(path)
         except OSError as error:
             unfinished.unlink(missing_ok=True)
@@ -130,19 +130,15 @@ def _header(shape: ModelShape, dtype: str) -> tuple[bytes, int]:
 
 
 def _write(path: Path, header: bytes, named: Iterable[tuple[str, np.ndarray]]) -> dict[str, int]:
-    sums = {}
+    sums = collections.Counter()
     with path.open("wb", buffering=0) as file:
         file.write(header)
-        for name, array in named:
-            data, total = np.ascontiguousarray(array).reshape(-1).view(np.uint8), 0
-            for at in range(0, data.size, _CHUNK):
-                piece = data[at : at + _CHUNK]
-                written = 0
-                while written < piece.size:  # an unbuffered write may end early
-                    written += file.write(piece[written:])
-                total += word_sum(piece)
-            sums[name] = total % 2**64
-    return sums
+        for name, piece in named:
+            data, written = piece.reshape(-1).view(np.uint8), 0
+            while written < data.size:  # an unbuffered write may end early
+                written += file.write(data[written:])
+            sums[name] += word_sum(data)
+    return {name: total % 2**64 for name, total in sums.items()}
 
 
 def word_sum(data_T: np.ndarray) -> int:

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from stgrpo.models.huggingface import named_tensors
+from stgrpo.models.huggingface import named_arrays
 from stgrpo.models.lora import Adapters, Lora, adapted, frozen, merged, without
 from stgrpo.models.shapes import LINEAR, adapter_specs, layer_specs
 from stgrpo.models.sharding import make_mesh, tree_shardings
@@ -68,7 +68,7 @@ def test_a_model_with_adapters_is_the_merged_one(base, pair):
 def test_servers_and_exports_get_the_merged_weights_layer_by_layer(base, pair):
     model = adapted(base, pair[0])
     for (name, mine), (other_name, other) in zip(
-        named_tensors(model), named_tensors(merged_by_hand(base, *pair)), strict=True
+        named_arrays(model), named_arrays(merged_by_hand(base, *pair)), strict=True
     ):
         assert name == other_name
         np.testing.assert_allclose(mine, other, atol=1e-6)

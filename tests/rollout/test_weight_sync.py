@@ -11,7 +11,8 @@ import torch
 from safetensors import safe_open
 
 from stgrpo.errors import ServerError, UserError
-from stgrpo.models.huggingface import named_tensors, tensors
+from stgrpo.models import huggingface
+from stgrpo.models.huggingface import named_arrays, named_pieces, tensors
 from stgrpo.models.sharding import make_mesh, tree_shardings
 from stgrpo.rollout import vllm_worker
 from stgrpo.rollout.http import ClientSettings, HttpClient
@@ -46,15 +47,28 @@ def test_sharded_parameters_are_written_alike(tmp_path, tiny_shape, model):
     assert files[0].read_bytes() == files[1].read_bytes()
 
 
+@pytest.mark.parametrize("limit", [1, 1000])
+def test_pieces_are_the_tensors(model, monkeypatch, limit):
+    """Cut within tensors here, where a tensor is one piece otherwise."""
+    monkeypatch.setattr(huggingface, "_PIECE", limit)
+    pieces = list(named_pieces(model, "bfloat16"))
+    whole = dict(named_arrays(model, "bfloat16"))
+    assert len(pieces) > 2 * len(whole) and [*dict.fromkeys(name for name, _ in pieces)] == list(whole)
+    for name, array in whole.items():
+        mine = [piece for other, piece in pieces if other == name]
+        assert all(piece.flags.c_contiguous for piece in mine) and not any(p.nbytes % 8 for p in mine[:-1])
+        np.testing.assert_array_equal(np.concatenate(mine), array)
+
+
 def test_zeros_have_no_sign(model):
     for factor in (0.0, 1e-41):
         tiny = jax.tree.map(lambda x, f=factor: f * x, model)
-        assert not any(np.signbit(array).any() for _, array in named_tensors(tiny, "bfloat16"))
+        assert not any(np.signbit(array).any() for _, array in named_pieces(tiny, "bfloat16"))
 
 
 def test_what_is_no_number_is_not_hidden(model):
     broken = jax.tree.map(lambda x: jnp.nan * x, model)
-    assert all(np.isnan(array.astype(np.float32)).all() for _, array in named_tensors(broken, "bfloat16"))
+    assert all(np.isnan(array.astype(np.float32)).all() for _, array in named_pieces(broken, "bfloat16"))
 
 
 def test_checksums_do_not_depend_on_how_a_tensor_is_split():
