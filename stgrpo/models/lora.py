@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from stgrpo.models.shapes import LINEAR, ModelShape, adapter_specs, layer_specs, top_specs
-from stgrpo.models.transformer import Layers, Transformer, declare
+from stgrpo.models.transformer import Layers, Transformer, declare, linear
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,8 +50,8 @@ class Adapters(nnx.Module):
 
     def change(self, x: jax.Array, name: str) -> jax.Array:
         """What is added to the output of a linear map of one layer, in the dtype of its input."""
-        a, b = (part.astype(x.dtype) for part in self.pair(name))
-        return jnp.tensordot(jnp.tensordot(x, a, LINEAR[name]) * self.scale, b, 1)
+        a, b = self.pair(name)
+        return linear(linear(x, a, LINEAR[name]) * self.scale, b, 1)
 
 
 def adapted(base: Transformer, adapters: Adapters) -> Transformer:

@@ -155,11 +155,11 @@ def _rank_axis(others: tuple[str, ...]) -> str:
 def top_specs(shape: ModelShape) -> Mapping[str, ParameterSpec]:
     """The parameters outside the layers."""
     specs = {
-        "embedding": ParameterSpec((shape.vocab_size, shape.width), ("vocab", "vocab_width"), shape.width),
+        "embedding": ParameterSpec((shape.vocab_size, shape.width), ("vocab", "embed"), shape.width),
         "final_norm": ParameterSpec((shape.width,), ("norm",), constant=1.0),
     }
     if not shape.tie_embeddings:
-        specs["head"] = ParameterSpec((shape.vocab_size, shape.width), ("vocab", "vocab_width"), shape.width)
+        specs["head"] = ParameterSpec((shape.vocab_size, shape.width), ("vocab", "embed"), shape.width)
     return specs
 
 

@@ -4,7 +4,9 @@ The mesh has three axes: `data` (replicas of the parameters), `fsdp` (their shar
 (their shards along heads, MLP and vocabulary). Batches are split over data × fsdp.
 """
 
+import dataclasses
 import math
+from collections.abc import Callable
 
 import jax
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
@@ -15,12 +17,12 @@ from stgrpo.models.shapes import ModelShape, ParameterSpec, adapter_specs, layer
 MESH_AXES = ("data", "fsdp", "tensor")
 BATCH_AXES = ("data", "fsdp")
 
+TABLE = ("vocab", "embed")  # the axes of an embedding
+
 # A logical axis stands once. An axis whose size the mesh axis does not divide stays whole (see `_fit`).
-# The embedding is cut along the vocabulary only: a lookup in a table cut along its width makes XLA gather all of it.
-RULES: dict[str, str | tuple[str, ...] | None] = {
+RULES: dict[str, str | None] = {
     "layers": None,
-    "vocab": ("fsdp", "tensor"),
-    "vocab_width": None,
+    "vocab": "tensor",
     "embed": "fsdp",
     "heads": "tensor",
     "kv_heads": "tensor",
@@ -50,17 +52,83 @@ def make_mesh(data: int = -1, fsdp: int = 1, tensor: int = 1, devices: list[jax.
     return jax.make_mesh(sizes, MESH_AXES, axis_types=(AxisType.Auto,) * 3, devices=devices)
 
 
-def batch_shards() -> int:
-    """Over how many devices the batch axis is split in the mesh of the context; 1 without a mesh."""
-    mesh = jax.sharding.get_abstract_mesh()
-    return 1 if mesh.empty else math.prod(mesh.shape[a] for a in BATCH_AXES)
-
-
 def constrain_batch(x: jax.Array) -> jax.Array:
     """Keeps the leading axis split over the batch axes of the mesh; does nothing without a mesh."""
     if jax.sharding.get_abstract_mesh().empty:
         return x
     return jax.lax.with_sharding_constraint(x, PartitionSpec(BATCH_AXES))
+
+
+def constrain_width(x_BSD: jax.Array) -> jax.Array:
+    """Keeps rows of an embedding cut along their width, as they come from a table cut so: it need not be gathered.
+
+    With `constrain_batch` after it each device looks up its part of the width for the tokens of all others, and they
+    exchange: as much as the device's own tokens are wide, however many devices there are.
+    """
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.empty or x_BSD.shape[-1] % mesh.shape["fsdp"]:
+        return x_BSD
+    return jax.lax.with_sharding_constraint(x_BSD, PartitionSpec("data", None, "fsdp"))
+
+
+@dataclasses.dataclass(frozen=True)
+class TableCut:
+    """How an embedding [V, D] is cut over the mesh of the context. Without a mesh every method is the identity.
+
+    What XLA makes of products with such a table, left alone, grows with the number of devices: every one of them gets
+    all tokens of the batch, and a part of the vocabulary. These methods are for functions that run on each device by
+    `on_each_device`.
+
+    Attributes:
+      mesh: there is one, of more than one device.
+      vocab: V is cut over `tensor`.
+      width: D is cut over `fsdp`.
+    """
+
+    mesh: bool = False
+    vocab: bool = False
+    width: bool = False
+
+    @classmethod
+    def of(cls, table_VD: jax.Array) -> "TableCut":
+        """The cut of a table as `RULES` has it."""
+        mesh = jax.sharding.get_abstract_mesh()
+        if mesh.empty or mesh.size == 1:
+            return cls()
+        return cls(True, *(name is not None for name in _fit(table_VD.shape, TABLE, mesh)))
+
+    def on_each_device(self, function: Callable, table_VD: jax.Array, *rows: jax.Array) -> tuple:
+        """`function(table, *rows)`, with a device's part of the table and of rows [B, ...]; so are its two results."""
+        if not self.mesh:
+            return function(table_VD, *rows)
+        table = PartitionSpec("tensor" if self.vocab else None, "fsdp" if self.width else None)
+        split = PartitionSpec(BATCH_AXES)
+        specs = {"in_specs": (table, *[split] * len(rows)), "out_specs": (table, split)}
+        return jax.shard_map(function, **specs, check_vma=False)(table_VD, *rows)
+
+    def gather(self, part_VD: jax.Array) -> jax.Array:
+        """The table in its whole width, of this device's part of the vocabulary."""
+        return jax.lax.all_gather(part_VD, "fsdp", axis=1, tiled=True) if self.width else part_VD
+
+    def reduce(self, d_table_VD: jax.Array) -> jax.Array:
+        """This device's part of the sum of all devices' gradients of what `gather` returned."""
+        if not self.mesh:
+            return d_table_VD
+        if not self.width:
+            return jax.lax.psum(d_table_VD, BATCH_AXES)
+        return jax.lax.psum(jax.lax.psum_scatter(d_table_VD, "fsdp", scatter_dimension=1, tiled=True), "data")
+
+    def own(self, ids: jax.Array, size: int) -> jax.Array:
+        """Ids as rows of this device's part, which has `size` of them; those of others lie outside."""
+        return ids - jax.lax.axis_index("tensor") * size if self.vocab else ids
+
+    def sum(self, values: object) -> object:
+        """Sums over the parts of the vocabulary."""
+        return jax.lax.psum(values, "tensor") if self.vocab else values
+
+    def max(self, values: jax.Array) -> jax.Array:
+        """Maxima over the parts of the vocabulary."""
+        return jax.lax.pmax(values, "tensor") if self.vocab else values
 
 
 def tree_shardings(tree: object, shape: ModelShape, mesh: Mesh) -> object:
@@ -106,11 +174,8 @@ def _axes_of(sizes: tuple[int, ...], spec: ParameterSpec) -> tuple[str, ...] | N
 
 
 def _fit(sizes: tuple[int, ...], axes: tuple[str, ...], mesh: Mesh) -> PartitionSpec:
-    def place(size: int, axis: str) -> str | tuple[str, ...] | None:
-        rule = RULES[axis]
-        names = (rule,) if isinstance(rule, str) else rule or ()
-        while names and size % math.prod(mesh.shape[n] for n in names):
-            names = names[:-1]
-        return names or None
+    def place(size: int, axis: str) -> str | None:
+        name = RULES[axis]
+        return name if name and size % mesh.shape[name] == 0 else None
 
     return PartitionSpec(*(place(size, axis) for size, axis in zip(sizes, axes, strict=True)))

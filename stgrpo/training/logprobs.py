@@ -1,50 +1,147 @@
 """The one path for log-probabilities: policy, old policy, reference and the SFT loss all go through here.
 
-No tensor of the size of the vocabulary is made over a whole batch: tokens are taken in chunks, forward and backward.
+No tensor of the size of the vocabulary is made over a whole batch: tokens are taken in chunks, forward and backward,
+and the backward pass makes the logits of a chunk again.
+
+Over a mesh each device takes chunks of its own rows. It gathers the output embedding once for all of them and gives its
+gradient away once, both of which XLA would do for every chunk; see `models.sharding.TableCut`.
 """
+
+import functools
+from collections.abc import Callable
+from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
 
-from stgrpo.models.sharding import batch_shards
+from stgrpo.models.sharding import TableCut
 from stgrpo.models.transformer import Transformer, group_hidden, packed_hidden
 from stgrpo.training.grpo import GroupBatch
 from stgrpo.training.packing import Batch
 
 CHUNK = 1024  # tokens a device whose logits exist at one time; at a vocabulary of 151,936 that is 0.6 GB in float32
 
+Pair = tuple[jax.Array, jax.Array]
+Carry = TypeVar("Carry")
+Rows = tuple[jax.Array, ...]  # each [B, T, ...] of one device
+
 
 def token_logprobs(
     hidden_BTD: jax.Array, head_VD: jax.Array, target_BT: jax.Array, *, temperature: float, chunk: int = CHUNK
-) -> tuple[jax.Array, jax.Array]:
+) -> Pair:
     """Log-probability of each target and entropy of each distribution, both [B, T] float32, in chunks of tokens.
-
-    Chunks are cut along T, so that B keeps its sharding over devices.
 
     Args:
       hidden_BTD: hidden states that predict the targets.
-      head_VD: output embedding.
+      head_VD: output embedding; its products are made in the dtype of the hidden states.
       target_BT: token ids.
       temperature: logits are divided by it, as in sampling.
-      chunk: tokens a device and chunk.
+      chunk: tokens a device and chunk, at most.
     """
-    B, T, D = hidden_BTD.shape
-    size = max(1, min(T, chunk * batch_shards() // B))
-    pad = -T % size
-    hidden = jnp.pad(hidden_BTD, ((0, 0), (0, pad), (0, 0))).reshape(B, -1, size, D).swapaxes(0, 1)
-    target = jnp.pad(target_BT, ((0, 0), (0, pad))).reshape(B, -1, size).swapaxes(0, 1)
-    head = head_VD.astype(hidden_BTD.dtype)
+    return _token_logprobs(hidden_BTD, head_VD, target_BT, temperature, chunk)
 
-    @jax.checkpoint
-    def one(hidden_BCD, target_BC):
-        logits_BCV = jnp.einsum("bcd,vd->bcv", hidden_BCD, head, preferred_element_type=jnp.float32) / temperature
-        logp_BCV = jax.nn.log_softmax(logits_BCV)
-        entropy_BC = -jnp.sum(jnp.exp(logp_BCV) * logp_BCV, axis=-1)  # no difference of two large numbers
-        return jnp.take_along_axis(logp_BCV, target_BC[..., None], axis=-1)[..., 0], entropy_BC
 
-    both = jax.lax.map(lambda xs: one(*xs), (hidden, target))
-    logp_BT, entropy_BT = (x.swapaxes(0, 1).reshape(B, -1)[:, :T] for x in both)
-    return logp_BT, entropy_BT
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))
+def _token_logprobs(hidden: jax.Array, head_VD: jax.Array, target_BT: jax.Array, temperature: float, chunk: int):
+    return _forward(hidden, head_VD, target_BT, temperature, chunk)[0]
+
+
+def _forward(hidden_BTD: jax.Array, head_VD: jax.Array, target_BT: jax.Array, temperature: float, chunk: int):
+    cut = TableCut.of(head_VD)
+
+    def local(head_VD: jax.Array, *rows: jax.Array) -> tuple[None, Rows]:
+        whole_VD = cut.gather(head_VD.astype(hidden_BTD.dtype))
+        return _in_chunks(lambda _, part: (None, _distribution(*part, whole_VD, temperature, cut)), None, rows, chunk)
+
+    _, (logp_BT, entropy_BT, norm_BT) = cut.on_each_device(local, head_VD, hidden_BTD, target_BT)
+    return (logp_BT, entropy_BT), (hidden_BTD, head_VD, target_BT, norm_BT, entropy_BT)
+
+
+def _backward(temperature: float, chunk: int, kept: Rows, d_both: Pair):
+    hidden_BTD, head_VD, *others = kept
+    cut, dtype = TableCut.of(head_VD), hidden_BTD.dtype
+
+    def local(head_VD: jax.Array, *rows: jax.Array) -> tuple[jax.Array, jax.Array]:
+        whole_VD = cut.gather(head_VD.astype(dtype))
+
+        def one(d_head_DV: jax.Array, part: Rows) -> tuple[jax.Array, Rows]:
+            d_logits_CV = _d_logits(*part, whole_VD, temperature, cut).astype(dtype)
+            d_hidden_CD = cut.sum(jnp.einsum("cv,vd->cd", d_logits_CV, whole_VD))
+            # that way round, so that the large operand is read as it lies; see `models.transformer.linear`
+            d_part_DV = jnp.einsum("cd,cv->dv", part[0], d_logits_CV, preferred_element_type=jnp.float32)
+            return d_head_DV + d_part_DV, (d_hidden_CD,)
+
+        zero_DV = jnp.zeros(whole_VD.shape[::-1], jnp.float32)  # a sum of hundreds of chunks
+        d_head_DV, (d_hidden_BTD,) = _in_chunks(one, zero_DV, rows, chunk)
+        return cut.reduce(d_head_DV.T), d_hidden_BTD
+
+    d_head_VD, d_hidden_BTD = cut.on_each_device(local, head_VD, hidden_BTD, *others, *d_both)
+    return d_hidden_BTD, d_head_VD.astype(head_VD.dtype), None
+
+
+_token_logprobs.defvjp(_forward, _backward)
+
+
+def _distribution(
+    hidden_CD: jax.Array, target_C: jax.Array, head_VD: jax.Array, temperature: float, cut: TableCut
+) -> Rows:
+    """Log-probability of the target, entropy, and the logarithm of the sum of all exponentials, [C] each."""
+    logits_CV = _logits(hidden_CD, head_VD, temperature)
+    top_C = cut.max(logits_CV.max(axis=-1))
+    weight_CV = jnp.exp(logits_CV - top_C[:, None])
+    # the same difference anew, or XLA would keep it: one more tensor of this size
+    rest_CV = logits_CV - jax.lax.optimization_barrier(top_C)[:, None]
+    at_C = cut.own(target_C, len(head_VD))
+    picked_C = jnp.take_along_axis(logits_CV, jnp.clip(at_C, 0, len(head_VD) - 1)[:, None], axis=-1)[:, 0] - top_C
+    picked_C = jnp.where((at_C >= 0) & (at_C < len(head_VD)), picked_C, 0.0)
+    total_C, pull_C, picked_C = cut.sum((weight_CV.sum(axis=-1), (weight_CV * rest_CV).sum(axis=-1), picked_C))
+    log_total_C = jnp.log(total_C)
+    # of the entropy neither part is negative: no difference of two large numbers
+    return picked_C - log_total_C, log_total_C - pull_C / total_C, top_C + log_total_C
+
+
+def _d_logits(
+    hidden_CD: jax.Array,
+    target_C: jax.Array,
+    norm_C: jax.Array,
+    entropy_C: jax.Array,
+    d_logp_C: jax.Array,
+    d_entropy_C: jax.Array,
+    head_VD: jax.Array,
+    temperature: float,
+    cut: TableCut,
+) -> jax.Array:
+    """Gradient of the product behind the logits z, [C, V].
+
+    With p the probabilities: d logp / dz = onehot - p, and d entropy / dz = -p (log p + entropy).
+    """
+    log_CV = _logits(hidden_CD, head_VD, temperature) - norm_C[:, None]
+    pull_CV = d_logp_C[:, None] + d_entropy_C[:, None] * (log_CV + entropy_C[:, None])
+    is_target_CV = jnp.arange(len(head_VD)) == cut.own(target_C, len(head_VD))[:, None]
+    return (jnp.where(is_target_CV, d_logp_C[:, None], 0.0) - jnp.exp(log_CV) * pull_CV) / temperature
+
+
+def _logits(hidden_CD: jax.Array, head_VD: jax.Array, temperature: float) -> jax.Array:
+    return jnp.einsum("cd,vd->cv", hidden_CD, head_VD, preferred_element_type=jnp.float32) / temperature
+
+
+def _in_chunks(
+    one: Callable[[Carry, Rows], tuple[Carry, Rows]], carry: Carry, rows: Rows, chunk: int
+) -> tuple[Carry, Rows]:
+    """Scans over equal chunks of the tokens of [B, T, ...]; what `one` returns of each token comes back as [B, T, ...]."""
+    B, T = rows[0].shape[:2]
+    count = -(-B * T // chunk)
+    size = -(-B * T // count)
+
+    def cut_up(x: jax.Array) -> jax.Array:
+        flat = x.reshape(B * T, *x.shape[2:])
+        return jnp.pad(flat, [(0, count * size - B * T)] + [(0, 0)] * (x.ndim - 2)).reshape(count, size, *x.shape[2:])
+
+    def joined(x: jax.Array) -> jax.Array:
+        return x.reshape(count * size, *x.shape[2:])[: B * T].reshape(B, T, *x.shape[2:])
+
+    carry, outputs = jax.lax.scan(one, carry, tuple(cut_up(x) for x in rows))
+    return carry, tuple(joined(x) for x in outputs)
 
 
 def response_logprobs(
@@ -55,7 +152,7 @@ def response_logprobs(
     *,
     temperature: float = 1.0,
     dtype: jnp.dtype = jnp.float32,
-) -> tuple[jax.Array, jax.Array]:
+) -> Pair:
     """Log-probabilities and entropies of response tokens, both [B, G, R] float32, from P + G * R tokens a group."""
     B, G, R = response_BGR.shape
     hidden_BGRD = group_hidden(model, prompt_BP, prompt_len_B, response_BGR, dtype)
@@ -68,7 +165,7 @@ def response_logprobs(
 
 def batch_logprobs(
     model: Transformer, batch: Batch, *, temperature: float = 1.0, dtype: jnp.dtype = jnp.float32
-) -> tuple[jax.Array, jax.Array]:
+) -> Pair:
     """Log-probabilities and entropies in the layout of the batch's loss terms, float32."""
     if isinstance(batch, GroupBatch):
         rows = (batch.prompt_BP, batch.prompt_len_B, batch.response_BGR)

@@ -82,4 +82,4 @@ def test_no_compiled_program_holds_logits_of_the_whole_batch(make_groups, progra
             lowered = steps.logprobs.lower(steps.abstract.params, batch)
         else:
             lowered = steps.update.lower(steps.abstract, batch)
-        assert largest_with(vocab, lowered.compile()) == 1024  # the chunk is there, so the text was understood
+        assert 512 < largest_with(vocab, lowered.compile()) <= 1024  # a chunk is there, so the text was understood
