@@ -123,6 +123,7 @@ class Tokenizer:
             raise UserError(f"the tokenizer in {folder} cannot be read ({reason}): {fix}") from error
         if not base.chat_template:
             raise UserError(f"the tokenizer in {folder} has no chat template: use that of an instruction-tuned model")
+        base.init_kwargs.pop("auto_map", None)  # names a file that `save` would not write
         return cls(base)
 
     @classmethod

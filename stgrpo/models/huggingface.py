@@ -23,6 +23,7 @@ import numpy as np
 from stgrpo.data.tokenizer import Tokenizer
 from stgrpo.errors import UserError
 from stgrpo.models.huggingface_config import config_json, end_tokens, read_json, write_json
+from stgrpo.models.huggingface_tokenizer import save_tokenizer
 from stgrpo.models.lora import layer_weight
 from stgrpo.models.shapes import ModelShape, layer_specs, top_specs
 from stgrpo.models.transformer import Transformer
@@ -191,9 +192,9 @@ def save_folder(
 
 def save_description(shape: ModelShape, tokenizer: Tokenizer, folder: Path, *, dtype: str) -> None:
     """Writes all of a folder but the weights: enough for a server that gets these later."""
-    tokenizer.save(folder)
     write_json(folder / "config.json", config_json(shape, tokenizer, dtype))
     write_json(folder / "generation_config.json", end_tokens(tokenizer))
+    save_tokenizer(tokenizer, folder)
 
 
 def named_arrays(params: Transformer, dtype: str = "float32") -> Iterator[tuple[str, jax.Array]]:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from stgrpo.data.tokenizer import Tokenizer
 from stgrpo.models.huggingface import save_folder
+from stgrpo.models.huggingface_tokenizer import auto_reads_alike
 from stgrpo.models.sharding import make_mesh
 from stgrpo.stages.console import say
 from stgrpo.stages.policies import read_policy
@@ -12,7 +13,6 @@ from stgrpo.stages.start import abstract_model
 from stgrpo.training.checkpointing import load_record
 
 log = logging.getLogger(__name__)
-_PROBE = "table1 holds patty2, and the robot isn't at stove1.\n\n1) Move robot1 from table1 to stove1"
 
 
 def export_checkpoint(checkpoint: Path, folder: Path, dtype: str) -> None:
@@ -26,16 +26,9 @@ def export_checkpoint(checkpoint: Path, folder: Path, dtype: str) -> None:
     tokenizer = Tokenizer.from_files(record.tokenizer)
     save_folder(params, tokenizer, folder, dtype=dtype)
     say(f"export: {record.stage} step {record.step} as {dtype} in {folder}")
-    if not _auto_reads_alike(folder, tokenizer):
+    if not auto_reads_alike(folder, tokenizer):
         log.warning(
-            "AutoTokenizer puts the pre-tokenizer of this model's family in place of the one in tokenizer.json: "
+            "AutoTokenizer, as this version of transformers has it, reads the tokenizer as another one: "
             "load the tokenizer of %s with PreTrainedTokenizerFast, or give servers token ids",
             folder,
         )
-
-
-def _auto_reads_alike(folder: Path, tokenizer: Tokenizer) -> bool:
-    from transformers import AutoTokenizer
-
-    auto = AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
-    return auto.encode(_PROBE, add_special_tokens=False) == tokenizer.base.encode(_PROBE, add_special_tokens=False)

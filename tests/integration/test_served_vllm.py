@@ -37,16 +37,8 @@ def workdir(tmp_path_factory) -> pathlib.Path:
 
 @pytest.fixture(scope="module")
 def server(workdir, vllm_python):
-    """The tokenizer is given apart: beside a Qwen2 model, vLLM would read it as one of Qwen2's."""
     model = workdir.parent / "exported"
-    settings = ServerSettings(
-        model=model,
-        shape=read_shape(model),
-        dtype="float32",
-        length=PROMPT + RESPONSE,
-        python=vllm_python,
-        extra=(f"--tokenizer={workdir / 'tokenizer'}",),
-    )
+    settings = ServerSettings(model, read_shape(model), "float32", PROMPT + RESPONSE, vllm_python)
     with VllmServer(settings, workdir.parent / "vllm.log") as server:
         server.start(limit=300)
         yield server.address
