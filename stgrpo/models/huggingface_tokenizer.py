@@ -2,9 +2,9 @@
 
 Beside a config.json of the type "qwen2", AutoTokenizer takes the vocabulary and merges of tokenizer.json, but the
 normaliser and the pre-tokenizer of Qwen2's own class, whatever class tokenizer_config.json names: a tokenizer that is
-not Qwen2's gives other ids there. It does not do so in a folder that brings a class in a file of its own (`auto_map`). Then
-the class in tokenizer_config.json counts, which builds what tokenizer.json says; or, for those who trust the folder's
-code, the class in the file, which is the same. Tried with transformers 5.19 and 5.23.
+not Qwen2's gives other ids there. It does not do so in a folder that brings a class in a file of its own (`auto_map`).
+Then the class in tokenizer_config.json counts, which builds what tokenizer.json says; or, for those who trust the code
+of the folder, the class in the file, which is the same. Tried with transformers 5.19 and 5.23.
 """
 
 from pathlib import Path

@@ -37,8 +37,8 @@ article{padding:18px 20px;margin:0 0 18px}article>h3{margin-top:0}
 table{border-collapse:collapse;width:100%;font-size:.92rem;font-variant-numeric:tabular-nums}
 th,td{text-align:right;padding:6px 8px;border-bottom:1px solid var(--line);white-space:nowrap}
 th:first-child{text-align:left;padding-left:0}thead th{color:var(--soft);font-weight:600;font-size:.82rem}
-tbody th{font-weight:500}.own th,.own td{font-weight:600}td:nth-child(3){padding-right:0;width:124px}
-td:nth-child(4),th:nth-child(4){text-align:left}
+tbody th{font-weight:500}.own th,.own td{font-weight:600}#results td:nth-child(3){padding-right:0;width:124px}
+#results td:nth-child(4),#results th:nth-child(4){text-align:left}
 .group th{color:var(--soft);font-size:.82rem;padding-top:14px;font-weight:600}
 .interval{color:var(--soft);font-weight:400;font-size:.85em;margin-left:.35em}
 .bar{display:block}.bar .track{fill:var(--track);width:120px}.bar .fill{fill:var(--tone,var(--base));opacity:.75}
@@ -98,7 +98,7 @@ i[data-tone=bad]{background:var(--bad)}
 @media(max-width:760px){.split{grid-template-columns:minmax(0,1fr);gap:12px}main{padding:0 14px 60px}
 article{padding:14px}.scroll{margin:0 -14px;padding:0 14px}.pair{padding-left:8px}.replay{padding:0 10px}
 .interval{display:block;margin:0}tbody th:first-child{white-space:normal}
-.arrow,td:nth-child(3),thead th:nth-child(3){display:none}.controls button{padding:6px 10px}}
+.arrow,#results td:nth-child(3),#results thead th:nth-child(3){display:none}.controls button{padding:6px 10px}}
 @media(prefers-reduced-motion:reduce){html{scroll-behavior:auto}}
 @media print{.controls,nav{display:none}}
 """

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 
 from stgrpo.errors import UserError
 from stgrpo.evaluation.files import Evaluation, list_evaluations, read_evaluation
+from stgrpo.report.expert import ExpertSummary, read_expert
 
 Row = dict[str, float]
 
@@ -21,6 +22,7 @@ class RunData:
         config, environment: flattened to dotted keys; empty where the file is absent.
         curves: stage -> rows of finite numbers, "step" among them, in the order of the steps.
         evaluations: by name.
+        expert: how a served expert was sampled; empty where the planner is the expert.
         notes: what could not be read, one sentence each.
     """
 
@@ -29,6 +31,7 @@ class RunData:
     environment: Mapping[str, object]
     curves: Mapping[str, list[Row]]
     evaluations: Mapping[str, Evaluation]
+    expert: tuple[ExpertSummary, ...]
     notes: tuple[str, ...]
 
 
@@ -88,5 +91,6 @@ def load_run(workdir: pathlib.Path) -> RunData:
         environment=_read_json(workdir / "environment.json", notes),
         curves=read_curves(workdir / "metrics.jsonl", notes),
         evaluations=evaluations,
+        expert=tuple(read_expert(workdir / "expert", notes)),
         notes=tuple(notes),
     )

@@ -8,6 +8,7 @@ from stgrpo.evaluation.metrics import summarise
 from stgrpo.report.assets import SCRIPT, STYLE
 from stgrpo.report.curves import curves_section
 from stgrpo.report.drawing import symbols
+from stgrpo.report.expert import expert_section
 from stgrpo.report.load import RunData, flatten, load_run
 from stgrpo.report.replays import replays_section
 from stgrpo.report.results import STAGE_LABELS, Comparison, compare, results_section, verdict
@@ -47,6 +48,7 @@ def render(run: RunData) -> str:
         _headline(comparisons),
         _notes(run.notes),
         results_section(comparisons),
+        expert_section(run.expert),
         curves_section(run.curves),
         replays_section(comparisons),
         _settings(run),
@@ -94,7 +96,8 @@ def _header(run: RunData) -> str:
     facts = "".join(f"<div><dt>{esc(label)}</dt><dd>{esc(value)}</dd></div>" for label, value in _facts(run).items())
     missing = [name for name, part in (("config.json", run.config), ("environment.json", run.environment)) if not part]
     notes = "".join(absent(f"{name} is absent.", "What it says is not shown.") for name in missing)
-    links = "".join(f'<a href="#{s}">{s.capitalize()}</a>' for s in ("results", "training", "replays", "settings"))
+    sections = ("results", *(("expert",) if run.expert else ()), "training", "replays", "settings")
+    links = "".join(f'<a href="#{s}">{s.capitalize()}</a>' for s in sections)
     return (
         f'<header><p class="brand">stgrpo</p><h1>{esc(_task(run))}: planning, learned one turn at a time</h1>'
         f'<dl class="facts">{facts}</dl>{notes}<nav aria-label="Sections">{links}</nav></header>'

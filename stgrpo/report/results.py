@@ -1,7 +1,7 @@
 """Results before and after GRPO, beside the paper's."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from stgrpo.evaluation.files import Evaluation
 from stgrpo.evaluation.metrics import McNemar, mcnemar, pair_episodes, summarise, wilson_interval
@@ -152,14 +152,25 @@ def verdict(test: McNemar) -> str:
 def _outcomes(stage: str, episodes: Sequence[Episode]) -> str:
     """A bar of all episodes by how they ended."""
     counts = {"": sum(e.success for e in episodes)} | {k: sum(e.failure == k for e in episodes) for k in FAILURES}
-    parts, keys = [], []
-    for kind, count in counts.items():
-        if count:
-            name, tone = FAILURE_LABELS.get(kind, "solved"), f"end-{kind or 'solved'}"
-            parts.append(f'<span class="{tone}" style="flex-grow:{count}" title="{esc(name)}: {count}"></span>')
-            keys.append(f'<span class="{tone} key">{esc(name)} <b>{count}</b></span>')
-    label = esc(STAGE_LABELS.get(stage, stage))
-    return f'<div class="ends"><b>{label}</b><div class="stack">{"".join(parts)}</div><div>{"".join(keys)}</div></div>'
+    return stacked(STAGE_LABELS.get(stage, stage), [outcome(kind, count) for kind, count in counts.items()])
+
+
+def outcome(failure: str, count: int) -> tuple[str, str, int]:
+    """For `stacked`: how many episodes ended in this way, the empty one being success."""
+    return FAILURE_LABELS.get(failure, failure) if failure else "solved", f"end-{failure or 'solved'}", count
+
+
+def stacked(label: str, parts: Iterable[tuple[str, str, int]]) -> str:
+    """A bar of counts.
+
+    Args:
+        label: of the bar.
+        parts: the name of each, the CSS class of its colour, its count; those of 0 are left out.
+    """
+    shown = [(esc(name), esc(tone), count) for name, tone, count in parts if count]
+    bar = "".join(f'<span class="{t}" style="flex-grow:{n}" title="{name}: {n}"></span>' for name, t, n in shown)
+    keys = "".join(f'<span class="{tone} key">{name} <b>{count}</b></span>' for name, tone, count in shown)
+    return f'<div class="ends"><b>{esc(label)}</b><div class="stack">{bar}</div><div>{keys}</div></div>'
 
 
 def _comparison(comparison: Comparison) -> str:

@@ -165,3 +165,52 @@ def test_the_headline_is_the_training_and_served_models_are_in_the_table(workdir
     headline = page[page.index('class="headline"') : page.index('id="results"')]
     assert headline.count('class="arrow"') == 1 and "Qwen2.5-7B" not in headline
     assert "Qwen2.5-7B" in page
+
+
+def served_expert(workdir, split: str = "train", **changes) -> None:
+    facts = {
+        "kitchens": 9,
+        "episodes": 40,
+        "successes": 11,
+        "unfit": 3,
+        "kept": 8,
+        "mean_steps": 14.25,
+        "mean_excess": 1.125,
+        "excess": {"0": 4, "1": 1, "2": 2, "4": 1},
+        "failures": {"format": 20, "loop": 9},
+        "model": "Llama <70B>",
+        "usage": {"requests": 555, "prompt_tokens": 1_234_567, "completion_tokens": 44_321},
+        "cost": None,
+    }
+    path = workdir / "expert" / "burger" / f"{split}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(facts | changes))
+
+
+def test_what_a_served_expert_took_is_shown(workdir):
+    assert "The expert</h2>" not in build_report(workdir).read_text()  # the planner is asked nothing
+    served_expert(workdir)
+    served_expert(workdir, "validation", cost=3.14159, kept=0, mean_steps=None, mean_excess=None, excess={})
+    page = build_report(workdir).read_text()
+    check(page)
+    section = page[page.index('id="expert"') : page.index('id="training"')]
+    rows = re.findall(r'<th scope="row">(.*?)</tr>', section)
+    cells = [re.findall(r"<td>(.*?)</td>", row) for row in rows]
+    share = '11 <span class="interval">27.5 %</span>'
+    assert cells[0] == ["9", "8", "40", share, "3", "14.2", "1.1", "555", "1,234,567", "44,321", "–"]
+    assert [row.partition("<")[0] for row in rows] == ["Burger, train", "Burger, validation"]
+    assert cells[1][5:7] == ["–", "–"] and cells[1][-1] == "3.14"
+    for text in ("Llama &lt;70B&gt; was sampled", "malformed response <b>20</b>", "solved <b>11</b>"):
+        assert text in section
+    kept = section[section.index("Burger, train: what was kept") :]
+    assert re.findall(r"<b>([0-9]+)</b>", kept)[:3] == ["4", "3", "1"]
+    assert "Burger, validation: what was kept" not in section and 'href="#expert"' in page
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"kitchens": 9}'])
+def test_a_damaged_summary_of_an_expert_is_named(workdir, text):
+    served_expert(workdir)
+    (workdir / "expert" / "burger" / "validation.json").write_text(text)
+    page = build_report(workdir).read_text()
+    check(page)
+    assert "expert/burger/validation.json is no summary of an expert" in page and "1,234,567" in page
