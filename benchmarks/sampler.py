@@ -1,10 +1,11 @@
 """Time of sampling, ours against google-tunix, in one run: one JSON line a figure.
 
-    python benchmarks/sampler.py [--peer-python=PATH] [--repeats=3] [--only=groups,single,greedy]
+    python benchmarks/sampler.py [--peer-python=PATH] [--repeats=3] [--only=groups,single,greedy,depth]
 
 The model is that of train_step.py, the same weights on both sides. `groups`: 64 tokens for each of 8 responses to 8
 prompts of 512 tokens, at temperature 1, log-probabilities included, no end token. `single`: the same for 64 different
 prompts, so without a prefix to share. `greedy`: what both decode at temperature 0, which must be the same tokens.
+`depth`: what tracing and compiling the programs of `groups` takes for 4 and for 28 layers, of width 64.
 
 Without --peer-python only our figures are printed. The peer needs an environment of its own:
 
@@ -15,11 +16,14 @@ import dataclasses
 import functools
 
 import jax
+import jax.numpy as jnp
 import numpy as np
-from peer import SHAPE, B, G, P, Peer, R, compare, in_turns, parse, say, scratch
+from peer import SHAPE, B, G, P, Peer, R, Seconds, compare, in_turns, parse, say, scratch, timed
 
+from stgrpo.models.shapes import ModelShape
 from stgrpo.models.transformer import Transformer
 from stgrpo.rollout.base import SamplingParams
+from stgrpo.rollout.decode import DecodeShape, NewPrompts, decode, empty_slots, refill, take_layer, unstack
 from stgrpo.rollout.jax_sampler import JaxSampler
 
 
@@ -62,10 +66,36 @@ def greedy_figure(peer: Peer) -> None:
     say("greedy", same_tokens=float(np.mean(same)))
 
 
+def depth_figure(repeats: int) -> None:
+    """Prints the CPU seconds of tracing and compiling, least of several, by program and number of layers."""
+    shapes = [dataclasses.replace(SHAPE, depth=n, width=64, head_dim=16, mlp_width=256) for n in (4, 28)]
+    runs = [[compiling(shape) for shape in shapes] for _ in range(repeats)]
+    for at, shape in enumerate(shapes):
+        least = {name: min(run[at][name] for run in runs) for name in runs[0][at]}
+        say("depth", layers=shape.depth, **least, all_cpu_s=sum(least.values()))
+
+
+def compiling(shape: ModelShape) -> Seconds:
+    jax.clear_caches()
+    decoding = DecodeShape(G, P, (), SamplingParams(R), jnp.dtype("float32"))
+    model = jax.eval_shape(lambda: Transformer(shape, jax.random.key(0)))
+    slots = jax.eval_shape(functools.partial(empty_slots, shape, B, decoding))
+    weights = jax.eval_shape(functools.partial(unstack, dtype=decoding.dtype), model)
+    new = NewPrompts(prompts(B), np.full(B, P), np.zeros(B, np.uint32), np.arange(B))
+    programs = {
+        "weights": lambda: take_layer.lower(model.layers, np.int32(0), decoding.dtype),
+        "prefill": lambda: refill.lower(model, slots, new, decoding),
+        "decode": lambda: decode.lower(weights, slots, np.int32(1), decoding),
+    }
+    return {
+        f"{name}_cpu_s": timed(lambda lower=lower: lower().compile() and 0)["cpu_s"] for name, lower in programs.items()
+    }
+
+
 def main() -> None:
     """Prints all figures, or those asked for."""
     arguments = parse(__doc__)
-    wanted = arguments.only.split(",") if arguments.only else ["groups", "single", "greedy"]
+    wanted = arguments.only.split(",") if arguments.only else ["groups", "single", "greedy", "depth"]
     peer = Peer(arguments.peer_python) if arguments.peer_python else None
     if "groups" in wanted:
         sampling_figure("groups", B, G, peer, arguments.repeats)
@@ -73,6 +103,8 @@ def main() -> None:
         sampling_figure("single", B * G, 1, peer, arguments.repeats)
     if "greedy" in wanted and peer:
         greedy_figure(peer)
+    if "depth" in wanted:
+        depth_figure(arguments.repeats)
     if peer:
         peer.close()
 

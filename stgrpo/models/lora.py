@@ -90,6 +90,18 @@ def layer_weight(layers: Layers, name: str, layer: int | jax.Array) -> jax.Array
     return value
 
 
+def merged_layer(layers: Layers, layer: int | jax.Array) -> Layers:
+    """All parameters of one layer as in `merged`, without merging the others."""
+    base = jax.tree.map(lambda x: x, layers)
+    if hasattr(base, "adapters"):
+        del base.adapters
+    one = jax.tree.map(lambda x: jax.lax.dynamic_index_in_dim(x, layer, keepdims=False), base)
+    for name in LINEAR:
+        if hasattr(layers, "adapters") and layers.adapters.has(name):
+            setattr(one, name, nnx.Param(layer_weight(layers, name, layer)))
+    return one
+
+
 def without(model: Transformer) -> Transformer:
     """The base of a model with adapters."""
     base = jax.tree.map(lambda x: x, model)

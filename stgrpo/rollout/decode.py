@@ -14,10 +14,11 @@ import functools
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import PartitionSpec
 
 from stgrpo.models.attention import KeyValues, attend_causal, rotary, rotary_frequencies
-from stgrpo.models.lora import merged
+from stgrpo.models.lora import merged_layer
 from stgrpo.models.shapes import ModelShape
 from stgrpo.models.sharding import BATCH_AXES, constrain_batch
 from stgrpo.models.transformer import Layers, Transformer, rms_norm
@@ -122,16 +123,22 @@ for _type, _static in ((Weights, ["shape"]), (LayerCache, []), (Slots, []), (New
     jax.tree_util.register_dataclass(_type, _names, _static)
 
 
-@functools.partial(jax.jit, static_argnames="dtype")
 def unstack(model: Transformer, dtype: jnp.dtype) -> Weights:
-    """The weights for decoding, adapters merged. Norms, vectors of a layer, stay float32: they are applied in it."""
-    model = merged(model)
+    """The weights for decoding, adapters merged. Norms, vectors of a layer, stay float32: they are applied in it.
 
-    def lower(x: jax.Array) -> jax.Array:
-        return x.astype(dtype) if x.ndim > 1 else x
+    What has the dtype already and is not of a layer is the model's own array. Layers are taken one after the other by
+    one program: cutting them out in one took longer to compile than the decode loop, and merged all adapters at once.
+    """
+    embedding_VD = model.embedding[...].astype(dtype)
+    head_VD = embedding_VD if model.shape.tie_embeddings else model.head[...].astype(dtype)
+    layers = tuple(take_layer(model.layers, np.int32(at), dtype) for at in range(model.shape.depth))
+    return Weights(embedding_VD, head_VD, model.final_norm[...], layers, model.shape)
 
-    layers = tuple(jax.tree.map(lambda x, at=at: lower(x[at]), model.layers) for at in range(model.shape.depth))
-    return Weights(lower(model.embedding[...]), lower(model.head_VD), model.final_norm[...], layers, model.shape)
+
+@functools.partial(jax.jit, static_argnames="dtype")
+def take_layer(layers: Layers, at: jax.Array, dtype: jnp.dtype) -> Layers:
+    """One layer of all, its adapters merged and its matrices in a dtype."""
+    return jax.tree.map(lambda x: x.astype(dtype) if x.ndim > 1 else x, merged_layer(layers, at))
 
 
 @functools.partial(jax.jit, static_argnames=("model", "size", "shape"))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from stgrpo.models.huggingface import named_arrays
-from stgrpo.models.lora import Adapters, Lora, adapted, frozen, merged, without
+from stgrpo.models.lora import Adapters, Lora, adapted, frozen, merged, merged_layer, without
 from stgrpo.models.shapes import LINEAR, adapter_specs, layer_specs
 from stgrpo.models.sharding import make_mesh, tree_shardings
 from stgrpo.models.transformer import dense_hidden
@@ -145,6 +145,15 @@ def test_a_frozen_base_keeps_norms_and_biases_and_merges_in_float32(base, tiny_s
         jax.tree.leaves(whole), jax.tree.leaves(merged_by_hand(rounded, adapters, LINEAR)), strict=True
     ):
         np.testing.assert_allclose(mine, other, atol=1e-6)
+
+
+def test_a_layer_merged_by_itself_is_that_of_the_whole(base, tiny_shape):
+    model = adapted(base, random_adapters(tiny_shape))
+    whole = merged(model).layers
+    for at in range(tiny_shape.depth):
+        for mine, other in zip(jax.tree.leaves(merged_layer(model.layers, at)), jax.tree.leaves(whole), strict=True):
+            np.testing.assert_allclose(mine, other[at], atol=1e-6)
+    assert hasattr(model.layers, "adapters")
 
 
 def test_adapters_are_cut_like_the_weights_they_change(tiny_shape):

@@ -211,6 +211,16 @@ def test_a_prompt_is_prefilled_once_and_not_once_a_sample(model):
     assert max(map(np.prod, filled | decoded)) < S * G * P * K * H  # no copy of a prompt's keys a sample, in no layer
 
 
+def test_weights_for_decoding_copy_no_embedding_that_has_the_dtype(model):
+    weights, lower = unstack(model, jnp.dtype("float32")), unstack(model, jnp.dtype("bfloat16"))
+    assert weights.embedding_VD.unsafe_buffer_pointer() == model.embedding[...].unsafe_buffer_pointer()
+    assert weights.head_VD is weights.embedding_VD and lower.head_VD is lower.embedding_VD  # a tied head
+    kinds = {x.dtype for x in jax.tree.leaves(lower) if x.ndim > 1}
+    assert kinds == {jnp.dtype("bfloat16")} and lower.layers[1].mlp_norm[...].dtype == jnp.float32
+    for at, layer in enumerate(weights.layers):
+        np.testing.assert_array_equal(layer.gate[...], model.layers.gate[...][at])
+
+
 def test_free_slots_get_the_next_prompts(model):
     rng = np.random.default_rng(0)
     prompts = [rng.integers(0, 64, n).tolist() for n in rng.integers(1, 40, 11)]
