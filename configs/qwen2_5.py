@@ -9,8 +9,8 @@ compare with are the paper's (1.5b), SR .2 after SFT and .7 after GRPO on the te
 
 from ml_collections import ConfigDict
 
-from stgrpo.config import base, nearest
-from stgrpo.errors import UserError
+from stgrpo.config import base
+from stgrpo.errors import UserError, nearest
 from stgrpo.models.shapes import named_shapes
 
 TASKS = ("cheese_sandwich", "burger", "cheese_burger", "double_cheese_burger")

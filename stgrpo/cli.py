@@ -301,7 +301,7 @@ def _field_names(values: dict, at: str = ""):
 
 def check(config: "ConfigDict") -> None:  # noqa: F821
     """Raises a UserError that holds every error of the config."""
-    from stgrpo.config import validate
+    from stgrpo.config_checks import validate
 
     errors = validate(config)
     if errors:

@@ -5,7 +5,8 @@ import pathlib
 import pytest
 
 from stgrpo.cli import check, parse
-from stgrpo.config import base, validate
+from stgrpo.config import base
+from stgrpo.config_checks import validate
 from stgrpo.errors import UserError
 from stgrpo.workdir import WorkDir
 

@@ -11,7 +11,7 @@ import pytest
 
 from stgrpo import envs
 from stgrpo.cli import main, parse
-from stgrpo.config import validate
+from stgrpo.config_checks import validate
 from stgrpo.envs.base import GENERAL, SPLITS, InvalidAction, instructions_of
 from stgrpo.errors import UserError
 from stgrpo.experts.planner_expert import PlannerExpert

@@ -11,7 +11,8 @@ import sys
 import pytest
 
 from stgrpo import envs
-from stgrpo.config import base, validate
+from stgrpo.config import base
+from stgrpo.config_checks import validate
 from stgrpo.envs.base import InvalidAction
 from stgrpo.envs.robotouille import load, make, upstream
 from stgrpo.envs.robotouille.domain import CHANGING, CONTAINERS, ITEMS, KINDS, PREDICATES, STATIONS

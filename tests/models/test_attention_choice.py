@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import pytest
 
 from stgrpo.cli import parse
-from stgrpo.config import base, validate
+from stgrpo.config import base
+from stgrpo.config_checks import validate
 from stgrpo.errors import UserError
 from stgrpo.models.attention_choice import choose_core
 from stgrpo.stages.dry_run import describe
