@@ -3,6 +3,7 @@
 Needs an interpreter that has vLLM, in STGRPO_VLLM_PYTHON (`make slow` sets one up): tests/vllm_cpu_requirements.txt.
 """
 
+import collections
 import contextlib
 import dataclasses
 import json
@@ -27,6 +28,7 @@ from stgrpo.models.transformer import Transformer
 from stgrpo.react.reward import Reward
 from stgrpo.rollout import weight_sync
 from stgrpo.rollout.base import SamplingParams
+from stgrpo.rollout.http import HttpClient
 from stgrpo.rollout.jax_sampler import JaxSampler
 from stgrpo.rollout.vllm import VllmSampler, VllmSettings
 from stgrpo.rollout.vllm_server import ServerSettings, VllmServer
@@ -88,14 +90,25 @@ def stop_ids(trained):
 
 
 @pytest.fixture(scope="module")
-def server(python, trained, shape, tmp_path_factory):
+def start_server(python, trained, shape, tmp_path_factory):
+    """`start_server()`: one that is not the run's own; it ends with the module."""
+    with contextlib.ExitStack() as stack:
+
+        def start() -> VllmServer:
+            folder = tmp_path_factory.mktemp("served")
+            save_description(shape, open_setting(small(), trained).tokenizer, folder, dtype="float32")
+            settings = ServerSettings(folder, shape, "float32", LENGTH, python)
+            server = stack.enter_context(VllmServer(settings, folder / "log"))
+            server.start()
+            return server
+
+        yield start
+
+
+@pytest.fixture(scope="module")
+def server(start_server):
     """A server that somebody else started."""
-    folder = tmp_path_factory.mktemp("served")
-    save_description(shape, open_setting(small(), trained).tokenizer, folder, dtype="float32")
-    settings = ServerSettings(folder, shape, "float32", LENGTH, python)
-    with VllmServer(settings, folder / "log") as server:
-        server.start()
-        yield server
+    return start_server()
 
 
 @pytest.fixture
@@ -271,16 +284,22 @@ def test_a_prompt_that_is_too_long_is_refused_with_the_servers_reason(sampler, s
         sampler.generate([[5] * (LENGTH - 5)], 2, SamplingParams(8), [0])
 
 
-def test_a_run_trains_on_what_vllm_draws(trained, server, rewarded, tmp_path, monkeypatch):
-    """Every version that training makes reaches the server: its greedy answers are those of the JAX policy."""
+@pytest.mark.parametrize("rank", [0, 4], ids=["all weights", "adapters"])
+def test_a_run_trains_on_what_vllm_draws(trained, server, rewarded, tmp_path, monkeypatch, rank):
+    """Every version that training makes reaches the server: its greedy answers are those of the JAX policy.
+
+    Adapters stay apart from the weights here, and are merged with them on the way there.
+    """
     folder = tmp_path / "weights"
     config = small(
         backend="vllm", servers=(server.address,), correction="token", mismatch_alarm=1e-3, folder=str(folder)
     )
+    config.lora.rank, config.lora.stages = rank, ("grpo",)
     workdir, seen = copy_of(trained, tmp_path / "w", config), []
     update_weights = VllmSampler.update_weights
 
     def compared(self, params: Transformer, version: int) -> None:
+        assert hasattr(params.layers, "adapters") == bool(rank)
         update_weights(self, params, version)
         asked, greedy = [[5, 6, 7], [9] * 40], SamplingParams(12, 0.0)
         theirs = self.generate(asked, 1, greedy, [0, 0])
@@ -297,7 +316,8 @@ def test_a_run_trains_on_what_vllm_draws(trained, server, rewarded, tmp_path, mo
         assert row["mismatch_max"] < 1e-3 and row["mismatch_pearson"] > 0.999 and row["mismatch_alarm"] == 0
         assert row["ratio_first"] == 1 and row["staleness"] == 0
         assert row["correction_mean"] == pytest.approx(1, abs=1e-3)
-    assert load_record(workdir.checkpoints("grpo") / "4").step == 4
+    record = load_record(workdir.checkpoints("grpo") / "4")
+    assert record.step == 4 and bool(record.lora) == bool(rank)
     assert not list(folder.iterdir())
 
 
@@ -396,13 +416,40 @@ def _alive(group: int) -> bool:
     return True
 
 
-def test_without_its_server_a_run_saves_and_ends_with_the_reason(trained, server, tmp_path, monkeypatch):
-    """Last of all: it ends the server that the others use."""
-    config = small(backend="vllm", servers=(server.address,), patience=1.0, timeout=20.0)
-    workdir = copy_of(trained, tmp_path / "w", config)
-    before_drawing(monkeypatch, 1, lambda _: server.stop())
+def watch_requests(monkeypatch) -> dict[str, set]:
+    """The versions that each address was asked to draw with, and those that it was given."""
+    drawn, loaded, exchange = collections.defaultdict(set), collections.defaultdict(set), HttpClient._exchange
+
+    def watched(self, request, address):
+        answer = exchange(self, request, address)
+        if request.path == "/v1/completions":
+            drawn[address].add(request.body["cache_salt"])
+        elif request.path == "/collective_rpc" and request.body["method"] == "stgrpo_load":
+            loaded[address].add(f"v{request.body['args'][1]}")
+        return answer
+
+    monkeypatch.setattr(HttpClient, "_exchange", watched)
+    return {"drawn": drawn, "loaded": loaded}
+
+
+def test_two_servers_share_a_run_and_one_is_killed(trained, server, start_server, tmp_path, monkeypatch, capsys):
+    """Last of all: it ends the server that the others use.
+
+    Both draw with every version. The other one has answered what the dead one was asked, but a run does not go on with
+    fewer servers than it was given by itself: it saves and ends with the reason, and goes on with those it is given.
+    """
+    other = start_server()
+    config = small(backend="vllm", servers=(server.address, other.address), patience=1.0, timeout=60.0)
+    workdir, seen = copy_of(trained, tmp_path / "w", config), watch_requests(monkeypatch)
+    before_drawing(monkeypatch, 2, lambda _: os.killpg(server._process.pid, signal.SIGKILL))
     with pytest.raises(ServerError, match=f"{server.address}.*not back within 1 s"):
         run_grpo(config, workdir)
-    assert load_record(workdir.checkpoints("grpo") / "1").step == 1
-    assert len(metrics(workdir)) == 1
+    assert "waiting up to 1 s for the server" in capsys.readouterr().out
+    assert load_record(workdir.checkpoints("grpo") / "2").step == 2 and len(metrics(workdir)) == 2
+    assert seen["loaded"] == {address: {"v0", "v1", "v2"} for address in config.rollout.servers}
+    assert seen["drawn"][server.address] >= {"v0", "v1"} and seen["drawn"][other.address] == {"v0", "v1", "v2"}
+    config.rollout.servers = (other.address,)
+    run_grpo(config, workdir)
+    assert [row["step"] for row in metrics(workdir)] == [1, 2, 3, 4]
+    assert all(row["mismatch_max"] < 1e-3 for row in metrics(workdir))
     jax.clear_caches()
