@@ -95,7 +95,7 @@ class TableCut:
         mesh = jax.sharding.get_abstract_mesh()
         if mesh.empty or mesh.size == 1:
             return cls()
-        return cls(True, *(name is not None for name in _fit(table_VD.shape, TABLE, mesh)))
+        return cls(True, *(name is not None and mesh.shape[name] > 1 for name in _fit(table_VD.shape, TABLE, mesh)))
 
     def on_each_device(self, function: Callable, table_VD: jax.Array, *rows: jax.Array) -> tuple:
         """`function(table, *rows)`, with a device's part of the table and of rows [B, ...]; so are its two results."""
@@ -110,13 +110,13 @@ class TableCut:
         """The table in its whole width, of this device's part of the vocabulary."""
         return jax.lax.all_gather(part_VD, "fsdp", axis=1, tiled=True) if self.width else part_VD
 
-    def reduce(self, d_table_VD: jax.Array) -> jax.Array:
-        """This device's part of the sum of all devices' gradients of what `gather` returned."""
-        if not self.mesh:
-            return d_table_VD
-        if not self.width:
-            return jax.lax.psum(d_table_VD, BATCH_AXES)
-        return jax.lax.psum(jax.lax.psum_scatter(d_table_VD, "fsdp", scatter_dimension=1, tiled=True), "data")
+    def reduce(self, d_table_DV: jax.Array) -> jax.Array:
+        """This device's part of the sum of all devices' gradients of what `gather` returned, both turned round."""
+        if self.width:
+            d_table_DV = jax.lax.psum_scatter(d_table_DV, "fsdp", scatter_dimension=0, tiled=True)
+        if self.mesh:
+            d_table_DV = jax.lax.psum(d_table_DV, "data" if self.width else BATCH_AXES)
+        return d_table_DV
 
     def own(self, ids: jax.Array, size: int) -> jax.Array:
         """Ids as rows of this device's part, which has `size` of them; those of others lie outside."""

@@ -127,6 +127,7 @@ class Transformer(nnx.Module):
         c = self.shape
         rope = rotary(positions_BS, rotary_frequencies(c))
         x_BSD = constrain_width(jnp.take(self.embedding[...], tokens_BS, axis=0)).astype(dtype)
+        x_BSD = constrain_batch(x_BSD)
 
         def body(x, scanned):
             layer, extra = scanned

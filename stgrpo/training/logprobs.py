@@ -73,7 +73,7 @@ def _backward(temperature: float, chunk: int, kept: Rows, d_both: Pair):
 
         zero_DV = jnp.zeros(whole_VD.shape[::-1], jnp.float32)  # a sum of hundreds of chunks
         d_head_DV, (d_hidden_BTD,) = _in_chunks(one, zero_DV, rows, chunk)
-        return cut.reduce(d_head_DV.T), d_hidden_BTD
+        return cut.reduce(d_head_DV).T, d_hidden_BTD
 
     d_head_VD, d_hidden_BTD = cut.on_each_device(local, head_VD, hidden_BTD, *others, *d_both)
     return d_hidden_BTD, d_head_VD.astype(head_VD.dtype), None
@@ -128,7 +128,7 @@ def _logits(hidden_CD: jax.Array, head_VD: jax.Array, temperature: float) -> jax
 def _in_chunks(
     one: Callable[[Carry, Rows], tuple[Carry, Rows]], carry: Carry, rows: Rows, chunk: int
 ) -> tuple[Carry, Rows]:
-    """Scans over equal chunks of the tokens of [B, T, ...]; what `one` returns of each token comes back as [B, T, ...]."""
+    """Scans over equal chunks of the tokens of arrays [B, T, ...]; what `one` returns of each comes back so too."""
     B, T = rows[0].shape[:2]
     count = -(-B * T // chunk)
     size = -(-B * T // count)
