@@ -4,7 +4,8 @@
 #   VLLM_PYTHON=vllm/bin/python TRAINER_GPUS=0,1,2,3 SERVER_GPUS=4,5,6,7 \
 #     launch/rollouts_local.sh --config=configs/qwen2_5.py:1.5b,burger --workdir=runs/burger --config.model.path=MODEL
 #
-# One server a GPU of SERVER_GPUS. DRY_RUN=1 prints what would be run, and checks the experiment.
+# One server a GPU of SERVER_GPUS; what it prints goes to PORT.log in a folder beside the work directory (runs/burger-servers).
+# DRY_RUN=1 prints what would be run, and checks the experiment.
 set -euo pipefail
 
 python=${VLLM_PYTHON:?an interpreter that has vLLM, see docs/rollouts.md}
@@ -21,9 +22,14 @@ run() {
     fi
 }
 
-experiment=()
+experiment=() logs=servers
 for argument in "$@"; do # what a server needs to know: the experiment, but no work directory
-    [[ $argument == --workdir=* ]] || experiment+=("$argument")
+    if [[ $argument == --workdir=* ]]; then
+        logs=${argument#--workdir=}
+        logs=${logs%/}-servers
+    else
+        experiment+=("$argument")
+    fi
 done
 addresses=()
 for i in "${!server_gpus[@]}"; do
@@ -33,7 +39,8 @@ for i in "${!server_gpus[@]}"; do
     if [[ -n ${DRY_RUN:-} ]]; then
         run "${command[@]}"
     else
-        "${command[@]}" &
+        mkdir -p "$logs"
+        "${command[@]}" >>"$logs/$((port + i)).log" 2>&1 &
     fi
 done
 trap 'kill $(jobs -p) 2>/dev/null || true' EXIT

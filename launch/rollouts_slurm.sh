@@ -10,7 +10,8 @@
 #     sbatch launch/rollouts_slurm.sh --config=configs/qwen2_5.py:1.5b,burger --workdir=/shared/runs/burger \
 #       --config.model.path=/shared/Qwen2.5-1.5B-Instruct
 #
-# One server a GPU. vLLM asks nobody who they are: the nodes' network must be private.
+# One server a GPU; what it prints goes to NODE-PORT.log in a folder beside the work directory (runs/burger-servers).
+# vLLM asks nobody who they are: the nodes' network must be private.
 # DRY_RUN=1 NODES="a b c" prints what would be run, and checks the experiment.
 set -euo pipefail
 
@@ -29,9 +30,14 @@ run() {
     fi
 }
 
-experiment=()
+experiment=() logs=servers
 for argument in "$@"; do
-    [[ $argument == --workdir=* ]] || experiment+=("$argument")
+    if [[ $argument == --workdir=* ]]; then
+        logs=${argument#--workdir=}
+        logs=${logs%/}-servers
+    else
+        experiment+=("$argument")
+    fi
 done
 addresses=()
 for node in "${nodes[@]:1}"; do
@@ -43,7 +49,8 @@ for node in "${nodes[@]:1}"; do
         if [[ -n ${DRY_RUN:-} ]]; then
             run "${command[@]}"
         else
-            "${command[@]}" &
+            mkdir -p "$logs"
+            "${command[@]}" >>"$logs/$node-$((port + gpu)).log" 2>&1 &
         fi
     done
 done
