@@ -1,6 +1,8 @@
 """Every implementation of attention against one dense softmax with the mask written out, forward and backward."""
 
 import dataclasses
+import functools
+import math
 import re
 
 import jax
@@ -10,6 +12,7 @@ import optax
 import pytest
 
 from stgrpo.models.attention import AttentionCore, KeyValues, attend_causal, attend_group, attend_packed
+from stgrpo.models.shapes import ModelShape
 from stgrpo.models.sharding import make_mesh
 from stgrpo.training.grpo import GrpoLoss
 from stgrpo.training.step import build_steps
@@ -142,6 +145,33 @@ def test_causal_rows(name, S):
 @pytest.mark.parametrize("name", [n for n in CORES if n != "xla"])
 def test_kernels_are_split_over_rows_and_heads(name, heads, kv_heads):
     """Also where `tensor` = 2 divides no key and value heads, or no heads at all."""
+    check_groups_on_a_mesh(name, heads, kv_heads, tensor=2)
+
+
+@pytest.mark.parametrize(("heads", "kv_heads", "tensor"), [(12, 2, 2), (12, 2, 4), (14, 2, 4)])
+@pytest.mark.parametrize("layout", ["groups", "several groups", "one response a group"])
+def test_splash_is_split_over_the_heads_of_real_models(layout, heads, kv_heads, tensor):
+    """Those of Qwen2.5: at `tensor` = 4 two key and value heads go to two devices each, and 14 heads to all."""
+    if layout == "groups":
+        check_groups_on_a_mesh("splash", heads, kv_heads, tensor)
+        return
+    S = 120
+    rows = [[(3, 2, 5), (80, 1, 0), (9, 7, 7)], [(40, 20, 1)]] * 2
+    group, branch = packed_places(
+        rows if layout == "several groups" else [[group[:2] for group in row] for row in rows], S
+    )
+    places = {"group_BS": group, "branch_BS": branch if layout == "several groups" else None}
+    inputs = random_inputs(len(rows), S, N=heads, K=kv_heads, H=8)
+    mine, xla = (
+        functools.partial(attend_packed, **jax.tree.map(jnp.asarray, places), core=CORES[name])
+        for name in ("splash", "xla")
+    )
+    with jax.set_mesh(make_mesh(1, 8 // tensor, tensor)):
+        got = outputs_and_gradients(mine, group > 0, inputs)
+    compare(got, outputs_and_gradients(xla, group > 0, inputs))
+
+
+def check_groups_on_a_mesh(name, heads, kv_heads, tensor):
     P, R, G = 20, 5, 2
     length = np.array([20, 7, 1, 13])
     inputs = random_inputs(len(length), P + G * R, N=heads, K=kv_heads)
@@ -151,29 +181,44 @@ def test_kernels_are_split_over_rows_and_heads(name, heads, kv_heads):
     def attend(q, kv):
         return attend_group(q, kv, jnp.asarray(length), P=P, G=G, core=CORES[name])
 
-    with jax.set_mesh(make_mesh(2, 2, 2)):
+    with jax.set_mesh(make_mesh(1, 8 // tensor, tensor)):
         mine = outputs_and_gradients(attend, real, inputs)
     seen = group_mask(length, P, R, G)
     compare(mine, outputs_and_gradients(lambda q, kv: dense(q, kv, seen), real, inputs))
 
 
-def first_update(core, shape, batch):
-    """Metrics of an update whose old log-probabilities were just taken."""
-    mesh = make_mesh(1, 1, 1, devices=jax.devices()[:1])
+def first_update(core, shape, batch, sizes=(1, 1, 1)):
+    """Metrics of an update whose old log-probabilities were just taken, and the parameters after it."""
+    mesh = make_mesh(*sizes, devices=jax.devices()[: math.prod(sizes)])
     steps = build_steps(shape, mesh, optax.sgd(1.0), loss=GrpoLoss(kl_coef=0.1), core=core)
     with jax.set_mesh(mesh):
         state = steps.init(jax.random.key(0))
         old = np.asarray(steps.logprobs(state.params, batch))
-        return jax.device_get(steps.update(state, dataclasses.replace(batch, old_logp_BGR=old))[1])
+        state, metrics = steps.update(state, dataclasses.replace(batch, old_logp_BGR=old))
+        return jax.device_get(metrics), jax.device_get(jax.tree.leaves(state.params))
 
 
 def test_first_update_after_a_rollout_has_ratio_one_and_the_loss_of_xla(tiny_shape, make_groups):
     batch = make_groups([20, 3], [[3, 6], [0, 2]], P=20, R=6)
-    metrics = {name: first_update(core, tiny_shape, batch) for name, core in CORES.items()}
+    metrics = {name: first_update(core, tiny_shape, batch)[0] for name, core in CORES.items()}
     for mine in metrics.values():
         np.testing.assert_allclose(mine["ratio"], 1.0, atol=1e-6)
         for key, expected in metrics["xla"].items():
             np.testing.assert_allclose(mine[key], expected, rtol=1e-4, atol=1e-6, err_msg=key)
+
+
+@pytest.mark.parametrize("tensor", [2, 4])
+def test_an_update_with_heads_on_several_devices_is_that_of_xla_on_one(tensor, make_groups):
+    """Two key and value heads, as Qwen2.5 has them: at `tensor` = 4 each is on two devices, its gradient from both."""
+    shape = ModelShape(64, 32, 2, heads=12, kv_heads=2, head_dim=8, mlp_width=48, rope_theta=10_000.0, max_position=64)
+    batch = make_groups([20, 3, 1, 9], [[3, 6], [0, 2], [6, 6], [1, 5]], P=20, R=6)
+    expected, wanted = first_update(CORES["xla"], shape, batch)
+    metrics, params = first_update(CORES["splash"], shape, batch, (1, 8 // tensor, tensor))
+    np.testing.assert_allclose(metrics["ratio"], 1.0, atol=1e-6)
+    for key, value in expected.items():
+        np.testing.assert_allclose(metrics[key], value, rtol=1e-4, atol=1e-6, err_msg=key)
+    for mine, other in zip(params, wanted, strict=True):  # the gradient is in them, at a learning rate of 1
+        np.testing.assert_allclose(mine, other, atol=1e-5)
 
 
 @pytest.mark.parametrize("layout", ["groups", "rows of groups"])

@@ -4,6 +4,7 @@ import importlib.util
 
 import jax
 import jax.numpy as jnp
+import optax
 import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
@@ -12,12 +13,16 @@ from stgrpo.models.shapes import ModelShape
 from stgrpo.models.sharding import BATCH_AXES, make_mesh
 from stgrpo.rollout.decode import prefill
 from stgrpo.stages.start import abstract_model
+from stgrpo.training.grpo import GrpoLoss, LossTerms
+from stgrpo.training.packing import PackedBatch
+from stgrpo.training.step import build_steps
 
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(importlib.util.find_spec("libtpu") is None, reason="needs the compiler in the package libtpu"),
 ]
 P, G, R = 768, 8, 128
+S = P + G * R
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +41,7 @@ def devices():
 )
 def test_forward_and_backward_compile_without_scores_in_memory(devices, heads, kv_heads, head_dim, tensor, layout):
     mesh = make_mesh(1, -1, tensor, devices)
-    B, S = 2 * mesh.shape["fsdp"], P + G * R
+    B = 2 * mesh.shape["fsdp"]
 
     def array(*sizes, dtype=jnp.int32, heads=None):
         spec = PartitionSpec(BATCH_AXES, *([None, heads] if heads else []))
@@ -67,12 +72,32 @@ def test_forward_and_backward_compile_without_scores_in_memory(devices, heads, k
 def test_a_prefill_compiles_without_scores_in_memory(devices, tensor):
     """Of the sampler: prompts of 2048 tokens in a model with the heads of Qwen2.5-1.5B, two layers, bfloat16."""
     shape = ModelShape(1024, 1536, 2, heads=12, kv_heads=2, head_dim=128, mlp_width=1024, max_position=4096)
-    mesh, B, S = make_mesh(1, -1, tensor, devices), 2 * len(devices) // tensor, 2048
+    mesh, B, length = make_mesh(1, -1, tensor, devices), 2 * len(devices) // tensor, 2048
     model = abstract_model(shape, mesh, core=AttentionCore("splash"))
     rows = NamedSharding(mesh, PartitionSpec(BATCH_AXES))
-    tokens, length = (jax.ShapeDtypeStruct(sizes, jnp.int32, sharding=rows) for sizes in ((B, S), (B,)))
+    prompts = (jax.ShapeDtypeStruct(sizes, jnp.int32, sharding=rows) for sizes in ((B, length), (B,)))
     with jax.set_mesh(mesh):
-        compiled = jax.jit(prefill, static_argnums=3).lower(model, tokens, length, jnp.dtype("bfloat16")).compile()
+        compiled = jax.jit(prefill, static_argnums=3).lower(model, *prompts, jnp.dtype("bfloat16")).compile()
     assert "tpu_custom_call" in compiled.as_text()
-    scores = 2 * 12 // tensor * S * S * 4  # a device's, in float32
+    scores = 2 * 12 // tensor * length**2 * 4  # a device's, in float32
     assert compiled.memory_analysis().temp_size_in_bytes < 0.4 * scores
+
+
+@pytest.mark.parametrize("tensor", [2, 4])
+def test_an_update_compiles_with_heads_on_several_chips(devices, tensor):
+    """GRPO in packed rows, with two key and value heads for two and for four chips."""
+    shape = ModelShape(1024, 256, 2, heads=12, kv_heads=2, head_dim=128, mlp_width=512, max_position=4096)
+    mesh, core = make_mesh(1, -1, tensor, devices), AttentionCore("splash")
+    steps = build_steps(shape, mesh, optax.sgd(1.0), loss=GrpoLoss(kl_coef=0.1), dtype=jnp.dtype("bfloat16"), core=core)
+    rows = NamedSharding(mesh, PartitionSpec(BATCH_AXES))
+
+    def array(*sizes, dtype=jnp.float32):
+        return jax.ShapeDtypeStruct((2 * mesh.shape["fsdp"], *sizes), dtype, sharding=rows)
+
+    whole, some = array(S, dtype=jnp.int32), array(G * R, dtype=jnp.int32)
+    terms = LossTerms(*(array(G * R),) * 4, None)
+    with jax.set_mesh(mesh):
+        batch = PackedBatch(*(whole,) * 4, *(some,) * 2, terms=terms)
+        compiled = steps.update.lower(steps.abstract, batch).compile()
+    assert compiled.as_text().count("tpu_custom_call") >= 3
+    assert compiled.memory_analysis().temp_size_in_bytes < 2 * 12 // tensor * S * S * 4  # a chip's scores, float32
