@@ -83,7 +83,7 @@ def compiling(shape: ModelShape) -> Seconds:
     weights = jax.eval_shape(functools.partial(unstack, dtype=decoding.dtype), model)
     new = NewPrompts(prompts(B), np.full(B, P), np.zeros(B, np.uint32), np.arange(B))
     programs = {
-        "weights": lambda: take_layer.lower(model.layers, np.int32(0), decoding.dtype),
+        "weights": lambda: take_layer.lower(model.layers, np.int32(0), model.shape, decoding.dtype),
         "prefill": lambda: refill.lower(model, slots, new, decoding),
         "decode": lambda: decode.lower(weights, slots, np.int32(1), decoding),
     }

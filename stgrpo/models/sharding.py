@@ -131,6 +131,22 @@ class TableCut:
         return jax.lax.pmax(values, "tensor") if self.vocab else values
 
 
+def gathered(tree: object, shape: ModelShape) -> object:
+    """Parameters whole along `fsdp`, as a loop wants them that reads all of them for a few tokens each time.
+
+    Still cut over `tensor`. XLA would gather them in every turn of the loop. Without a mesh, the tree as it is.
+    """
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.empty or mesh.shape["fsdp"] == 1:
+        return tree
+
+    def whole(spec: PartitionSpec) -> PartitionSpec:
+        return PartitionSpec(*(None if name == "fsdp" else name for name in spec))
+
+    specs = jax.tree.map(lambda s: whole(s.spec), tree_shardings(tree, shape, mesh))
+    return jax.tree.map(jax.lax.with_sharding_constraint, tree, specs)
+
+
 def tree_shardings(tree: object, shape: ModelShape, mesh: Mesh) -> object:
     """Shardings for any pytree that holds copies of the parameters (a model, its gradient, an optimiser's moments).
 

@@ -15,12 +15,13 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import nnx
 from jax.sharding import PartitionSpec
 
 from stgrpo.models.attention import KeyValues, attend_causal, rotary, rotary_frequencies
 from stgrpo.models.lora import merged_layer
 from stgrpo.models.shapes import ModelShape
-from stgrpo.models.sharding import BATCH_AXES, constrain_batch
+from stgrpo.models.sharding import BATCH_AXES, constrain_batch, gathered
 from stgrpo.models.transformer import Layers, Transformer, rms_norm
 from stgrpo.rollout.base import SamplingParams
 from stgrpo.rollout.drawing import draw
@@ -128,17 +129,23 @@ def unstack(model: Transformer, dtype: jnp.dtype) -> Weights:
 
     What has the dtype already and is not of a layer is the model's own array. Layers are taken one after the other by
     one program: cutting them out in one took longer to compile than the decode loop, and merged all adapters at once.
+    Over a mesh they are gathered along `fsdp`, once instead of for every token; cut over `tensor` they stay.
     """
-    embedding_VD = model.embedding[...].astype(dtype)
-    head_VD = embedding_VD if model.shape.tie_embeddings else model.head[...].astype(dtype)
-    layers = tuple(take_layer(model.layers, np.int32(at), dtype) for at in range(model.shape.depth))
-    return Weights(embedding_VD, head_VD, model.final_norm[...], layers, model.shape)
+    shape, rest = model.shape, jax.tree.map(lambda x: x, model)
+    del rest.layers
+    rest = gathered(_lower(rest, dtype), shape)
+    layers = tuple(take_layer(model.layers, np.int32(at), shape, dtype) for at in range(shape.depth))
+    return Weights(rest.embedding[...], rest.head_VD, rest.final_norm[...], layers, shape)
 
 
-@functools.partial(jax.jit, static_argnames="dtype")
-def take_layer(layers: Layers, at: jax.Array, dtype: jnp.dtype) -> Layers:
+@functools.partial(jax.jit, static_argnames=("shape", "dtype"))
+def take_layer(layers: Layers, at: jax.Array, shape: ModelShape, dtype: jnp.dtype) -> Layers:
     """One layer of all, its adapters merged and its matrices in a dtype."""
-    return jax.tree.map(lambda x: x.astype(dtype) if x.ndim > 1 else x, merged_layer(layers, at))
+    return gathered(_lower(merged_layer(layers, at), dtype), shape)
+
+
+def _lower(tree: nnx.Module, dtype: jnp.dtype) -> nnx.Module:
+    return jax.tree.map(lambda x: x.astype(dtype) if x.ndim > 1 else x, tree)
 
 
 @functools.partial(jax.jit, static_argnames=("model", "size", "shape"))

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import re
 
 import jax
 import jax.numpy as jnp
@@ -359,4 +360,15 @@ def test_slots_and_weights_lie_split_over_the_mesh(tiny_shape, model):
     for x, axis in ((cache.prefix_k_SKPH, 1), (cache.own_k_SGKHR, 2), (cache.own_v_SGKRH, 2)):
         assert x.sharding.shard_shape(x.shape)[axis] == 1  # of 2 heads over tensor
     gate = weights.layers[0].gate[...]
-    assert gate.sharding.shard_shape(gate.shape) == (gate.shape[0] // 2, gate.shape[1] // 2)
+    assert gate.sharding.shard_shape(gate.shape) == (gate.shape[0], gate.shape[1] // 2)  # whole along fsdp
+
+
+@pytest.mark.parametrize("sizes", [(1, 8, 1), (2, 4, 1)])
+def test_devices_decode_by_themselves(tiny_shape, model, sizes):
+    mesh, shape = make_mesh(*sizes), DecodeShape(3, 32, STOPS, SamplingParams(4), jnp.dtype("float32"), 8)
+    with jax.set_mesh(mesh):
+        split = jax.device_put(model, tree_shardings(model, tiny_shape, mesh))
+        slots, weights = empty_slots(tiny_shape, 8, shape), unstack(split, shape.dtype)
+        text = decode.lower(weights, slots, 8, shape).compile().as_text()
+    sent = re.findall(r"= (\S+) (?:all-gather|all-reduce|all-to-all|reduce-scatter|collective-permute)\(", text)
+    assert sent == ["s32[]"]  # how many slots are free: no weights, no tokens
