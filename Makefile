@@ -2,6 +2,7 @@
 PYTHON ?= python3.11
 VENV := .venv
 VLLM := .venv-vllm
+COMPILERS := .compilers
 BIN := $(VENV)/bin
 # Fewer page faults in large allocations: a fifth to a quarter off the time of CPU training on Linux.
 export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
@@ -15,8 +16,9 @@ test: $(VENV)/installed-test
 	$(BIN)/ruff check stgrpo configs tests benchmarks
 	$(BIN)/python -m pytest -m "not slow"
 
-slow: $(VENV)/installed-test $(VLLM)/installed
-	STGRPO_VLLM_PYTHON=$(CURDIR)/$(VLLM)/bin/python $(BIN)/python -m pytest -m slow
+slow: $(VENV)/installed-test $(VLLM)/installed $(COMPILERS)/installed
+	STGRPO_VLLM_PYTHON=$(CURDIR)/$(VLLM)/bin/python $(BIN)/python -m pytest -m "slow and not compilers"
+	PYTHONPATH=$(COMPILERS) $(BIN)/python -m pytest -m compilers
 
 $(VENV)/bin/python:
 	@command -v $(PYTHON) >/dev/null || { echo "make: $(PYTHON) is not there: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 2; }
@@ -39,5 +41,12 @@ $(VLLM)/installed: tests/vllm_cpu_requirements.txt
 	$(VLLM)/bin/pip install --quiet --editable .
 	touch $@
 
+# Compilers for TPUs and GPUs, which are for Linux. Beside the environment: in it, JAX would look for the devices.
+$(COMPILERS)/installed: $(VENV)/installed
+	mkdir -p $(COMPILERS)
+	test "$$(uname)" != Linux || $(BIN)/pip install --quiet --no-deps --upgrade --target $(COMPILERS) \
+		$$($(BIN)/python tests/compilers.py)
+	touch $@
+
 clean:
-	rm -rf $(VENV) $(VLLM) .pytest_cache .ruff_cache build *.egg-info
+	rm -rf $(VENV) $(VLLM) $(COMPILERS) .pytest_cache .ruff_cache build *.egg-info

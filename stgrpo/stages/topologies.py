@@ -1,0 +1,125 @@
+"""Devices to compile for that need not be there: TPU slices by libtpu's names, NVIDIA GPUs by a description."""
+
+import dataclasses
+import re
+from collections.abc import Mapping
+
+import jax
+
+from stgrpo.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class Gpu:
+    """What XLA asks of a GPU to compile for it.
+
+    Attributes:
+      name: as CUDA gives it.
+      major: of its compute capability.
+      cores: streaming multiprocessors.
+      lanes: float32 units of a core.
+      clock: GHz.
+      bandwidth: of its memory, bytes a second.
+      memory: bytes.
+      l2: bytes of its second-level cache.
+      shared: bytes of shared memory a core; a block may have all but 1 KiB.
+    """
+
+    name: str
+    major: int
+    cores: int
+    lanes: int
+    clock: float
+    bandwidth: int
+    memory: int
+    l2: int
+    shared: int
+
+    @property
+    def text(self) -> str:
+        """XLA's `GpuTargetConfigProto` as text."""
+        device = {
+            "threads_per_block_limit": 1024,
+            "threads_per_warp": 32,
+            "threads_per_core_limit": 2048,
+            "shared_memory_per_block": 48 << 10,
+            "shared_memory_per_core": self.shared,
+            "shared_memory_per_block_optin": self.shared - 1024,
+            "core_count": self.cores,
+            "fpus_per_core": self.lanes,
+            "block_dim_limit_x": 2**31 - 1,
+            "block_dim_limit_y": 65_535,
+            "block_dim_limit_z": 65_535,
+            "memory_bandwidth": self.bandwidth,
+            "l2_cache_size": self.l2,
+            "clock_rate_ghz": self.clock,
+            "device_memory_size": self.memory,
+            "registers_per_core_limit": 65_536,
+            "registers_per_block_limit": 65_536,
+        }
+        fields = " ".join(f"{name}: {value}" for name, value in device.items())
+        return (
+            f"gpu_device_info {{ {fields} cuda_compute_capability {{ major: {self.major} }} }} "
+            f'platform_name: "CUDA" runtime_version {{ major: 12 minor: 8 }} dnn_version_info {{ major: 9 minor: 7 }} '
+            f'device_description_str: "{self.name}"'
+        )
+
+
+# Memory is what a program sees. Sizes of the chips: NVIDIA's white papers on Ampere and Hopper.
+GPUS: Mapping[str, Gpu] = {
+    "a100": Gpu("NVIDIA A100-SXM4-80GB", 8, 108, 64, 1.41, 2_039 * 10**9, int(79.1 * 2**30), 40 << 20, 164 << 10),
+    "h100": Gpu("NVIDIA H100 80GB HBM3", 9, 132, 128, 1.98, 3_352 * 10**9, int(79.1 * 2**30), 50 << 20, 228 << 10),
+    "h200": Gpu("NVIDIA H200", 9, 132, 128, 1.98, 4_800 * 10**9, int(139.8 * 2**30), 50 << 20, 228 << 10),
+}
+
+# Choosing kernels by running them needs the GPU; without that XLA takes cuBLAS for products.
+_WITHOUT_GPU = {"xla_gpu_autotune_level": 0, "xla_gpu_enable_triton_gemm": False}
+
+
+@dataclasses.dataclass(frozen=True)
+class Target:
+    """Devices and how to compile for them.
+
+    Attributes:
+      devices: all of them.
+      options: of the compiler.
+      memory: bytes a device, where the compiler does not check it itself; else None.
+    """
+
+    devices: list[jax.Device]
+    options: Mapping[str, int | bool] = dataclasses.field(default_factory=dict)
+    memory: int | None = None
+
+
+def target(topology: str) -> Target:
+    """The devices of a topology.
+
+    Args:
+      topology: of TPUs, as "v5e:4x4"; of GPUs, their number, as "h100:8", or hosts and GPUs of a host, as "h100:2x8";
+        empty for this machine's devices.
+
+    Raises:
+      UserError: the name is unknown or the compiler for it is not installed.
+    """
+    if not topology:
+        return Target(jax.devices())
+    gpus = re.fullmatch(r"([a-z]+\d+):(?:([1-9]\d*)x)?([1-9]\d*)", topology)
+    if gpus and gpus[1] in GPUS:
+        gpu = GPUS[gpus[1]]
+        layout = f"1x{gpus[2] or 1}x{gpus[3]}"
+        return Target(_describe(topology, "cuda", target_config=gpu.text, topology=layout), _WITHOUT_GPU, gpu.memory)
+    return Target(_describe(topology, "tpu", topology_name=topology))
+
+
+def _describe(asked: str, platform: str, **description: str) -> list[jax.Device]:
+    from jax.experimental import topologies
+
+    try:
+        return list(topologies.get_topology_desc(platform=platform, **description).devices)
+    except Exception as error:  # of several kinds: no compiler, or its own words on an unknown name
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:160]
+        fix = (
+            f"use a name such as v5e:4x4 with `pip install libtpu`, {', '.join(f'{name}:8' for name in GPUS)} with "
+            "`pip install jax[cuda13]`, or none for this machine"
+        )
+        raise UserError(f"--topology={asked} cannot be had ({reason}): {fix}") from error
