@@ -6,7 +6,7 @@
 to the prompts of one rollout, all as long as the limits, without the policy's own parameters: the weights for decoding,
 the slots, and the larger of what the prefill and the decode loop need besides. What is used is the growth of the
 process from before the arrays are made to its peak (Linux counts pages that were touched), or on other devices the
-allocator's peak. As compiled: XLA's own peak, or its arguments and temporaries where that is less, as it is for a CPU.
+allocator's peak. As compiled: XLA's own peak, or arguments, temporaries and results for a CPU, whose own is too low.
 """
 
 import argparse
@@ -28,12 +28,13 @@ from stgrpo.cli import parse
 from stgrpo.models.sharding import make_mesh
 from stgrpo.models.transformer import Transformer
 from stgrpo.rollout.base import SamplingParams
-from stgrpo.rollout.decode import DecodeShape, NewPrompts, decode, empty_slots, refill, unstack
 from stgrpo.rollout.jax_sampler import JaxSampler
-from stgrpo.rollout.schedule import Schedule, size_of, slots_for
+from stgrpo.stages.common import attention_core
+from stgrpo.stages.compiling import peak_bytes
 from stgrpo.stages.grpo import grpo_program
 from stgrpo.stages.plan import abstract_batch
-from stgrpo.stages.start import starting_shape
+from stgrpo.stages.sampling_plan import sampling_memory
+from stgrpo.stages.start import abstract_model, starting_shape
 
 
 def zeros(tree: object) -> object:
@@ -60,13 +61,6 @@ def _resident(field: str) -> int:
     return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(field))
 
 
-def planned(compiled: jax.stages.Compiled) -> int:
-    """Bytes at the peak of a compiled program; XLA's own number leaves the temporaries out for a CPU."""
-    memory = compiled.memory_analysis()
-    total = memory.argument_size_in_bytes + memory.temp_size_in_bytes
-    return max(memory.peak_memory_in_bytes, total + memory.output_size_in_bytes - memory.alias_size_in_bytes)
-
-
 def say(figure: str, predicted: int, measured: int, **values: int) -> None:
     """One JSON line, in megabytes."""
     line = {"predicted_mb": predicted, "measured_mb": measured} | {f"{k}_mb": v for k, v in values.items()}
@@ -84,45 +78,33 @@ def update_figure(config: ConfigDict) -> None:
         zeros(steps.abstract)  # compiles what makes zeros
         measured = used(lambda: compiled(zeros(steps.abstract), zeros(batch)))
     sizes = {"arguments": memory.argument_size_in_bytes, "temporary": memory.temp_size_in_bytes}
-    say(f"update, {batch.form}", planned(compiled), measured, **sizes)
+    say(f"update, {batch.form}", peak_bytes(compiled, mesh), measured, **sizes)
 
 
 def sample_figure(config: ConfigDict) -> None:
     """Prints the sampler's."""
-    model = jax.jit(Transformer, static_argnums=0)(starting_shape(config), jax.random.key(0))
-    G, P, dtype = config.grpo.group_size, config.limits.prompt, jnp.dtype(config.model.dtype)
-    params = SamplingParams(config.limits.response, config.grpo.temperature)
-    predicted, sizes = sampling_bytes(model, config, DecodeShape(G, size_of(P, 32), (), params, dtype))
-    sampler = JaxSampler(model, (), dtype=dtype, batch=config.rollout.batch)
-    prompts = np.random.default_rng(0).integers(0, model.shape.vocab_size, (config.grpo.prompts, P)).tolist()
+    mesh, shape = make_mesh(1, devices=jax.devices()[:1]), starting_shape(config)
+    policy = abstract_model(shape, mesh, core=attention_core(config, shape, mesh))
+    predicted = sampling_memory(config, policy, mesh)
+    G, P, params = (
+        config.grpo.group_size,
+        config.limits.prompt,
+        SamplingParams(config.limits.response, config.grpo.temperature),
+    )
+    model = jax.device_put(jax.jit(Transformer, static_argnums=0)(shape, jax.random.key(0)), mesh.devices.flat[0])
+    model = jax.tree.unflatten(jax.tree.structure(policy), jax.tree.leaves(model))
+    sampler = JaxSampler(model, (), dtype=jnp.dtype(config.model.dtype), batch=config.rollout.batch, mesh=mesh)
+    prompts = np.random.default_rng(0).integers(0, shape.vocab_size, (config.grpo.prompts, P)).tolist()
     call = functools.partial(sampler.generate, prompts, G, params, list(range(len(prompts))))
     call()  # compiles
     measured = used(lambda: [call() and 0])
-    say(f"sample, {len(prompts)} prompts of {P}, {G} responses of {params.max_tokens}", predicted, measured, **sizes)
-
-
-def sampling_bytes(model: Transformer, config: ConfigDict, shape: DecodeShape) -> tuple[int, dict[str, int]]:
-    """Bytes of a sampling call at its peak, as compiled, and its parts; the model is not counted."""
-    lengths = [config.limits.prompt] * config.grpo.prompts
-    count = slots_for(len(lengths), max(1, config.rollout.batch // shape.group))
-    filling = next(Schedule(lengths, count).fillings())
-    slots = jax.eval_shape(functools.partial(empty_slots, model.shape, count, shape))
-    weights = jax.eval_shape(functools.partial(unstack, dtype=shape.dtype), model)
-    B = len(filling.prompts_B)
-    new = NewPrompts(
-        np.zeros((B, filling.length), np.int32), np.ones(B, np.int32), np.zeros(B, np.uint32), filling.source_S
+    sizes = {name: getattr(predicted, name) for name in ("weights", "slots", "temporary")}
+    say(
+        f"sample, {len(prompts)} prompts of {P}, {G} responses of {params.max_tokens}",
+        predicted.peak,
+        measured,
+        **sizes,
     )
-    decoding = decode.lower(weights, slots, np.int32(1), shape).compile()
-    filling_in = refill.lower(model, slots, new, shape).compile()
-    whole, held = _bytes(model), _bytes(weights)
-    peak = max(planned(decoding), planned(filling_in) - whole + held)
-    parts = {"weights": held, "slots": _bytes(slots)}
-    compiled = {"prefill": filling_in, "decode": decoding}
-    return peak, parts | {name: c.memory_analysis().temp_size_in_bytes for name, c in compiled.items()}
-
-
-def _bytes(tree: object) -> int:
-    return sum(x.dtype.itemsize * x.size for x in jax.tree.leaves(tree))
 
 
 def main() -> None:

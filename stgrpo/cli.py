@@ -25,7 +25,7 @@ Stages, in the order in which `run` does them (each is skipped where its output 
 And beside them:
   export     a checkpoint as a Hugging Face folder                                  -> the work directory itself
   serve      a vLLM server for rollouts: a checkpoint, or the model in model.path  -> http://HOST:PORT
-  plan       compiles the GRPO update for a topology without running it: memory, work, time
+  plan       compiles the GRPO update and the sampler for a topology, runs nothing: memory, work, time
   play       you in the agent's place, in the terminal: stgrpo play [--task=TASK] [--layout=LAYOUT] [--raw]
 
 Options:

@@ -14,7 +14,7 @@ from stgrpo.models.sharding import BATCH_AXES, batch_sharding
 from stgrpo.models.transformer import Transformer
 from stgrpo.rollout.base import Samples, SamplingParams
 from stgrpo.rollout.decode import DecodeShape, NewPrompts, Slots, decode, empty_slots, refill, unstack
-from stgrpo.rollout.schedule import Filling, Schedule, size_of, slots_for
+from stgrpo.rollout.schedule import Filling, Schedule, schedule_for, size_of
 
 Group = tuple[list[list[int]], list[list[float]], list[str]]
 
@@ -66,9 +66,7 @@ class JaxSampler:
             return Samples([], [], [], self._version)
         lengths = [len(prompt) for prompt in prompts]
         shape = DecodeShape(group_size, size_of(max(lengths), 32), self._stop_ids, params, self._dtype, self._shards)
-        most = max(1, self._batch // group_size // self._shards)
-        each = slots_for(-(-len(prompts) // self._shards), most)
-        schedule = Schedule(lengths, each * self._shards, self._shards)
+        schedule = schedule_for(lengths, group_size, batch=self._batch, shards=self._shards)
         with jax.set_mesh(self.mesh) if self.mesh else contextlib.nullcontext():
             groups = self._run(schedule, prompts, seeds, shape)
         tokens, logprobs, finish = zip(*(groups[i] for i in range(len(prompts))), strict=True)

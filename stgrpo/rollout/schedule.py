@@ -100,6 +100,12 @@ class Schedule:
         return pairs
 
 
+def schedule_for(lengths: Sequence[int], group: int, *, batch: int, shards: int) -> Schedule:
+    """The schedule of a call: as many slots as decode at most `batch` responses at one time, `group` in each."""
+    each = slots_for(-(-len(lengths) // shards), max(1, batch // group // shards))
+    return Schedule(lengths, each * shards, shards)
+
+
 def _power_of_two(n: int) -> int:
     """The largest power of two ≤ n."""
     return 1 << (n.bit_length() - 1)

@@ -1,4 +1,4 @@
-"""Plan: compiles the GRPO update for a topology, without running it or having it, and prints memory, time and work."""
+"""Plan: compiles the GRPO update and the sampler for a topology, without running them or having it: memory and work."""
 
 import dataclasses
 import time
@@ -13,8 +13,11 @@ from stgrpo.data.padding import bucket
 from stgrpo.errors import UserError
 from stgrpo.models.shapes import ModelShape
 from stgrpo.models.sharding import batch_sharding, make_mesh
+from stgrpo.models.transformer import Transformer
 from stgrpo.stages.common import lora_settings
+from stgrpo.stages.compiling import compile_for, peak_bytes
 from stgrpo.stages.grpo import check_prompts, grpo_program
+from stgrpo.stages.sampling_plan import sampling_memory
 from stgrpo.stages.sizes import size_text, state_parts
 from stgrpo.stages.start import starting_shape
 from stgrpo.training.grpo import GroupBatch, LossTerms
@@ -35,6 +38,7 @@ class Compiled:
       arguments: the state and the batch.
       temporary: beside them.
       seconds: that compiling took.
+      policy: the model as shapes with shardings, its adapters in place.
     """
 
     mesh: Mesh
@@ -46,6 +50,7 @@ class Compiled:
     arguments: int
     temporary: int
     seconds: float
+    policy: Transformer
 
 
 def compile_update(config: ConfigDict, topology: str = "") -> Compiled:
@@ -57,7 +62,8 @@ def compile_update(config: ConfigDict, topology: str = "") -> Compiled:
     batch = abstract_batch(config, mesh)
     start = time.perf_counter()
     with jax.set_mesh(mesh):
-        compiled = _compile(steps.update.lower(steps.abstract, batch), topology)
+        fix = "raise grpo.micro_batches or mesh.fsdp, or lower limits.prompt"
+        compiled = compile_for(steps.update.lower(steps.abstract, batch), topology, what="the update", fix=fix)
     memory = compiled.memory_analysis()
     return Compiled(
         mesh=mesh,
@@ -65,10 +71,11 @@ def compile_update(config: ConfigDict, topology: str = "") -> Compiled:
         attention=steps.model.core.name,
         batch=batch,
         parts=state_parts(steps, reference=True),
-        peak=_peak(compiled, mesh),
+        peak=peak_bytes(compiled, mesh),
         arguments=memory.argument_size_in_bytes,
         temporary=memory.temp_size_in_bytes,
         seconds=time.perf_counter() - start,
+        policy=steps.abstract.policy,
     )
 
 
@@ -80,9 +87,13 @@ def plan(config: ConfigDict, topology: str = "") -> str:
       topology: a TPU topology such as "v5e:4x4" (needs the package libtpu, no TPU); empty for this machine's devices.
 
     Raises:
-      UserError: the topology is unknown, the mesh does not fit it, or the update does not fit its memory.
+      UserError: the topology is unknown, the mesh does not fit it, or the update or the sampler does not fit
+        its memory.
     """
     c = compile_update(config, topology)
+    start = time.perf_counter()
+    sampling = _sampling(config, c, topology)
+    seconds = c.seconds + time.perf_counter() - start
     tokens, parameters = c.batch.size, c.shape.parameter_count()
     factor = 4 if lora_settings(config, "grpo") else 6  # the frozen weights need no gradient
     return "\n".join(
@@ -95,18 +106,24 @@ def plan(config: ConfigDict, topology: str = "") -> str:
             f"temporary {size_text(c.temporary)}), and {size_text(c.parts.get('frozen reference', 0))} for the frozen "
             "reference",
             "state      a device: " + ", ".join(f"{name} {size_text(size)}" for name, size in c.parts.items()),
+            f"sampling   {sampling}",
             f"work       {factor * 1e-12 * parameters * tokens:,.4g} TFLOP an update in matrix products "
             f"({factor} x parameters x tokens; attention and recomputation not counted)",
-            f"compiling  {c.seconds:.1f} s",
+            f"compiling  {seconds:.1f} s",
         ]
     )
 
 
-def _peak(compiled: jax.stages.Compiled, mesh: Mesh) -> int:
-    memory = compiled.memory_analysis()
-    if mesh.devices.flat[0].platform == "cpu":  # whose peak leaves the temporary memory out
-        return memory.argument_size_in_bytes + memory.temp_size_in_bytes
-    return memory.peak_memory_in_bytes
+def _sampling(config: ConfigDict, c: Compiled, topology: str) -> str:
+    if config.rollout.backend != "jax":
+        return f"by rollout.backend={config.rollout.backend!r}, which is not counted here"
+    s = sampling_memory(config, c.policy, c.mesh, topology)
+    state = sum(size for name, size in c.parts.items() if name != "gradient")
+    return (
+        f"a device: {size_text(state + s.peak)} at the peak of a rollout: state without gradient {size_text(state)}, "
+        f"weights for decoding {size_text(s.weights)}, keys and values of {s.responses} responses at a time "
+        f"{size_text(s.slots)}, temporary {size_text(s.temporary)}"
+    )
 
 
 def abstract_batch(config: ConfigDict, mesh: Mesh) -> Batch:
@@ -148,14 +165,3 @@ def _devices(topology: str) -> list[jax.Device]:
         reason = (str(error).splitlines() or [type(error).__name__])[0][:160]
         fix = "use a name such as v5e:4x4 with `pip install libtpu`, or none for this machine"
         raise UserError(f"--topology={topology} cannot be had ({reason}): {fix}") from error
-
-
-def _compile(lowered: jax.stages.Lowered, topology: str) -> jax.stages.Compiled:
-    try:
-        return lowered.compile()
-    except jax.errors.JaxRuntimeError as error:
-        if "RESOURCE_EXHAUSTED" not in str(error):
-            raise
-        reason = str(error).splitlines()[0][:300]
-        fix = "raise grpo.micro_batches or mesh.fsdp, or lower limits.prompt"
-        raise UserError(f"the update does not fit {topology or 'this machine'} ({reason}): {fix}") from error
