@@ -219,16 +219,15 @@ def named_pieces(params: Transformer, dtype: str = "float32") -> Iterator[tuple[
     All but the last piece of a tensor are a multiple of eight bytes. Two threads share the work: one makes pieces while
     the other one looks at them.
     """
+    return _ahead(((t.name, piece) for t in tensors(params.shape) for piece in _pieces(params, t, dtype)), _PIECES)
 
-    def made() -> Iterator[tuple[str, np.ndarray]]:
-        for tensor in tensors(params.shape):
-            array = np.asarray(_theirs(params, tensor, dtype))
-            rows = max(1, _PIECE * len(array) // array.nbytes // 8) * 8
-            for at in range(0, len(array), rows):
-                piece = array[at : at + rows]
-                yield tensor.name, piece if piece.flags.c_contiguous else np.asarray(_copied(piece))
 
-    return _ahead(made(), _PIECES)
+def _pieces(params: Transformer, tensor: Tensor, dtype: str) -> Iterator[np.ndarray]:
+    array = np.asarray(_theirs(params, tensor, dtype))  # is freed before the next one is made, which takes its place
+    rows = max(1, _PIECE * len(array) // array.nbytes // 8) * 8
+    for at in range(0, len(array), rows):
+        piece = array[at : at + rows]
+        yield piece if piece.flags.c_contiguous else np.asarray(_copied(piece))
 
 
 def _ahead(items: Iterator[_Item], count: int) -> Iterator[_Item]:
