@@ -1,17 +1,19 @@
 """What the embedded sampler holds on each device while it draws a rollout, from its programs compiled and not run."""
 
 import dataclasses
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import nnx
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from stgrpo.models.sharding import BATCH_AXES, batch_sharding, replicated
 from stgrpo.models.transformer import Transformer
 from stgrpo.rollout.base import SamplingParams
-from stgrpo.rollout.decode import DecodeShape, NewPrompts, Slots, Weights, decode, empty_slots, refill, take_layer
+from stgrpo.rollout.decode import DecodeShape, NewPrompts, Slots, Weights, decode, empty_slots, refill, unstack
 from stgrpo.rollout.schedule import Filling, schedule_for, size_of
 from stgrpo.stages.compiling import compile_for, peak_bytes
 from stgrpo.stages.sizes import bytes_a_device
@@ -60,13 +62,13 @@ def sampling_memory(config: ConfigDict, policy: Transformer, mesh: Mesh, topolog
     shape = DecodeShape(G, size_of(max(prompts), 32), (0,), params, jnp.dtype(config.model.dtype), shards)
     count, filling = len(schedule.prompt_S), next(schedule.fillings())
     with jax.set_mesh(mesh):
-        slots, weights = _slots(policy, count, shape), _weights(policy, shape.dtype, mesh)
+        slots, weights = _slots(policy, count, shape), _weights(policy, shape.dtype)
         prefill = refill.lower(policy, slots, _new_prompts(filling, mesh), shape)
         loop = decode.lower(weights, slots, jax.ShapeDtypeStruct((), np.int32, sharding=replicated(mesh)), shape)
         filled = compile_for(prefill, topology, what="the prefill of the sampler", fix=_FIX)
         decoded = compile_for(loop, topology, what="the decode loop of the sampler", fix=_FIX)
-    copied = _copied(weights, policy)
-    shared = bytes_a_device(weights) - copied
+    copied = _copied(weights, policy, mesh)
+    shared = bytes_a_device(weights) - copied  # a tied head counts twice there, as XLA counts it
     peak = max(
         peak_bytes(filled, mesh) - bytes_a_device(policy) + copied,
         peak_bytes(decoded, mesh) - shared,
@@ -75,35 +77,34 @@ def sampling_memory(config: ConfigDict, policy: Transformer, mesh: Mesh, topolog
 
 
 def _slots(policy: Transformer, count: int, shape: DecodeShape) -> Slots:
-    compiled = empty_slots.lower(policy.shape, count, shape).compile()
-    slots = jax.eval_shape(lambda: empty_slots(policy.shape, count, shape))
-    return jax.tree.map(_placed, slots, compiled.output_shardings)
+    return _outputs(empty_slots, policy.shape, count, shape)
 
 
-def _weights(policy: Transformer, dtype: jnp.dtype, mesh: Mesh) -> Weights:
-    """What `unstack` returns: embedding and head as they lie, layers as the program that takes them leaves them."""
-    at = jax.ShapeDtypeStruct((), np.int32, sharding=replicated(mesh))
-    compiled = take_layer.lower(policy.layers, at, dtype).compile()
-    layer = jax.tree.map(
-        _placed, jax.eval_shape(lambda x: take_layer(x, 0, dtype), policy.layers), compiled.output_shardings
+def _weights(policy: Transformer, dtype: jnp.dtype) -> Weights:
+    """What `unstack` returns, compiled for one layer: all are alike."""
+    one = jax.tree.map(lambda x: x, policy)
+    one.shape = nnx.static(dataclasses.replace(policy.shape, depth=1))
+    one.layers = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct((1, *x.shape[1:]), x.dtype, sharding=x.sharding), one.layers
     )
-
-    def lower(x: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
-        return jax.ShapeDtypeStruct(x.shape, dtype, sharding=x.sharding)
-
-    embedding, tied = policy.embedding.get_value(), policy.shape.tie_embeddings
-    head = embedding if tied else policy.head.get_value()
-    return Weights(
-        lower(embedding), lower(head), policy.final_norm.get_value(), (layer,) * policy.shape.depth, policy.shape
-    )
+    found = _outputs(jax.jit(unstack, static_argnums=1), one, dtype)
+    return dataclasses.replace(found, layers=found.layers * policy.shape.depth, shape=policy.shape)
 
 
-def _copied(weights: Weights, policy: Transformer) -> int:
+def _outputs(program: Callable, *arguments: object) -> object:
+    """What a jitted function returns, as shapes with the shardings that it is compiled to."""
+    traced = program.trace(*arguments)
+    shardings = traced.lower().compile().output_shardings
+    return jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), traced.out_info, shardings)
+
+
+def _copied(weights: Weights, policy: Transformer, mesh: Mesh) -> int:
     """Bytes a device of the weights for decoding that are not the policy's own arrays."""
-    tables = [(weights.embedding_VD, policy.embedding.get_value())]
+    rest = [(weights.embedding_VD, policy.embedding.get_value()), (weights.final_norm_D, policy.final_norm.get_value())]
     if not policy.shape.tie_embeddings:
-        tables.append((weights.head_VD, policy.head.get_value()))
-    return bytes_a_device((weights.layers, [mine for mine, own in tables if mine.dtype != own.dtype]))
+        rest.append((weights.head_VD, policy.head.get_value()))
+    gathered = mesh.shape["fsdp"] > 1
+    return bytes_a_device((weights.layers, [mine for mine, own in rest if gathered or mine.dtype != own.dtype]))
 
 
 def _new_prompts(filling: Filling, mesh: Mesh) -> NewPrompts:
@@ -113,7 +114,3 @@ def _new_prompts(filling: Filling, mesh: Mesh) -> NewPrompts:
         return jax.ShapeDtypeStruct(sizes, dtype, sharding=split)
 
     return NewPrompts(array(B, filling.length), array(B), array(B, dtype=np.uint32), array(len(filling.source_S)))
-
-
-def _placed(x: jax.ShapeDtypeStruct, sharding: jax.sharding.Sharding) -> jax.ShapeDtypeStruct:
-    return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding)
