@@ -51,7 +51,7 @@ class Adapters(nnx.Module):
     def change(self, x: jax.Array, name: str) -> jax.Array:
         """What is added to the output of a linear map of one layer, in the dtype of its input."""
         a, b = self.pair(name)
-        return linear(linear(x, a, LINEAR[name]) * self.scale, b, 1)
+        return linear(linear(x, a, None, LINEAR[name]) * self.scale, b, None, 1)
 
 
 def adapted(base: Transformer, adapters: Adapters) -> Transformer:

@@ -5,7 +5,7 @@ Parameters are float32; the forward pass computes in the dtype it is asked for.
 """
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
 import jax
@@ -37,27 +37,29 @@ def rms_norm(x: jax.Array, scale_D: jax.Array, eps: float) -> jax.Array:
     return (y * scale_D).astype(x.dtype)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
-def linear(x: jax.Array, w: jax.Array, inputs: int) -> jax.Array:
-    """x W over the last `inputs` axes of x and the first of w, [..., outputs of w], in the dtype of x.
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
+def linear(x: jax.Array, w: jax.Array, bias: jax.Array | None, inputs: int) -> jax.Array:
+    """x W + bias over the last `inputs` axes of x and the first of w, [..., outputs of w], in the dtype of x.
 
-    Its own gradient, for two reasons. That of W is a sum over all tokens and then over all devices, which stays in
+    Its own gradient, for two reasons. Those of W and bias are sums over all tokens and all devices, which stay in
     float32. And the derivative of a product has W the other way round and turned back, for which XLA copies the large
     gradient of the output so that its columns are rows; asked for as W lies, it comes more than twice as fast on a CPU.
     """
-    return jnp.tensordot(x, w.astype(x.dtype), inputs)
+    out = jnp.tensordot(x, w.astype(x.dtype), inputs)
+    return out if bias is None else out + bias.astype(x.dtype)
 
 
-def _linear_forward(x: jax.Array, w: jax.Array, inputs: int):
-    return linear(x, w, inputs), (x, w)
+def _linear_forward(x: jax.Array, w: jax.Array, bias: jax.Array | None, inputs: int):
+    return linear(x, w, bias, inputs), (x, w, bias)
 
 
-def _linear_backward(inputs: int, kept: tuple[jax.Array, jax.Array], d_out: jax.Array):
-    x, w = kept
+def _linear_backward(inputs: int, kept: tuple[jax.Array, jax.Array, jax.Array | None], d_out: jax.Array):
+    x, w, bias = kept
     tokens, outputs = tuple(range(x.ndim - inputs)), w.ndim - inputs
     d_x = jnp.tensordot(d_out, w.astype(x.dtype), (tuple(range(-outputs, 0)), tuple(range(inputs, w.ndim))))
     d_w = jnp.tensordot(x, d_out, (tokens, tokens), preferred_element_type=jnp.float32)
-    return d_x, d_w.astype(w.dtype)
+    d_bias = None if bias is None else jnp.sum(d_out, axis=tokens, dtype=jnp.float32).astype(bias.dtype)
+    return d_x, d_w.astype(w.dtype), d_bias
 
 
 linear.defvjp(_linear_forward, _linear_backward)
@@ -73,24 +75,31 @@ class Layers(nnx.Module):
         """One pre-norm block. `attend` gets queries and the new keys and values, and returns what the scan keeps."""
         with jax.named_scope("attention"):
             h = rms_norm(x_BSD, self.attention_norm[...], eps)
-            q, k, v = (self._linear(h, name) for name in ("q", "k", "v"))
+            q, k, v = self._queries_keys_values(h)
             if hasattr(self, "q_norm"):
                 q, k = rms_norm(q, self.q_norm[...], eps), rms_norm(k, self.k_norm[...], eps)
             out, kept = attend(rotate(q, rope), KeyValues(rotate(k, rope), v))
             x_BSD += self._linear(out, "o")
         with jax.named_scope("mlp"):
             h = rms_norm(x_BSD, self.mlp_norm[...], eps)
-            x_BSD += self._linear(jax.nn.silu(self._linear(h, "gate")) * self._linear(h, "up"), "down")
+            gate, up = self._gate_up(h)
+            x_BSD += self._linear(jax.nn.silu(gate) * up, "down")
         return x_BSD, kept
+
+    def _queries_keys_values(self, h_BSD: jax.Array) -> Sequence[jax.Array]:
+        return [self._linear(h_BSD, name) for name in ("q", "k", "v")]
+
+    def _gate_up(self, h_BSD: jax.Array) -> Sequence[jax.Array]:
+        return [self._linear(h_BSD, name) for name in ("gate", "up")]
 
     def _linear(self, x: jax.Array, name: str) -> jax.Array:
         """One linear map, with its bias and its adapter (`models.lora`) where it has them, in its input's dtype."""
-        out = linear(x, getattr(self, name)[...], LINEAR[name])
-        if hasattr(self, "adapters") and self.adapters.has(name):
-            out += self.adapters.change(x, name)
-        if hasattr(self, name + "_bias"):
-            out = (out + getattr(self, name + "_bias")[...]).astype(x.dtype)  # so its gradient is summed in float32
-        return out
+        bias = getattr(self, name + "_bias")[...] if hasattr(self, name + "_bias") else None
+        weight, inputs = getattr(self, name)[...], LINEAR.get(name, 1)
+        if not (hasattr(self, "adapters") and self.adapters.has(name)):
+            return linear(x, weight, bias, inputs)
+        out = linear(x, weight, None, inputs) + self.adapters.change(x, name)
+        return out if bias is None else out + bias.astype(x.dtype)
 
 
 class Transformer(nnx.Module):

@@ -25,6 +25,7 @@ from stgrpo.models.sharding import BATCH_AXES, constrain_batch, gathered
 from stgrpo.models.transformer import Layers, Transformer, rms_norm
 from stgrpo.rollout.base import SamplingParams
 from stgrpo.rollout.drawing import draw
+from stgrpo.rollout.joined import JoinedLayer
 
 _MASKED = -1e30
 
@@ -57,7 +58,7 @@ class Weights:
     embedding_VD: jax.Array
     head_VD: jax.Array
     final_norm_D: jax.Array
-    layers: tuple[Layers, ...]
+    layers: tuple[JoinedLayer, ...]
     shape: ModelShape
 
 
@@ -139,9 +140,9 @@ def unstack(model: Transformer, dtype: jnp.dtype) -> Weights:
 
 
 @functools.partial(jax.jit, static_argnames=("shape", "dtype"))
-def take_layer(layers: Layers, at: jax.Array, shape: ModelShape, dtype: jnp.dtype) -> Layers:
-    """One layer of all, its adapters merged and its matrices in a dtype."""
-    return gathered(_lower(merged_layer(layers, at), dtype), shape)
+def take_layer(layers: Layers, at: jax.Array, shape: ModelShape, dtype: jnp.dtype) -> JoinedLayer:
+    """One layer of all, its adapters merged and its matrices in a dtype, those that read the same joined."""
+    return JoinedLayer(gathered(_lower(merged_layer(layers, at), dtype), shape))
 
 
 def _lower(tree: nnx.Module, dtype: jnp.dtype) -> nnx.Module:

@@ -25,11 +25,19 @@ def draw(logits_BGV: jax.Array, key_BG: jax.Array, params: SamplingParams) -> tu
 
 
 def first_largest(x_V: jax.Array) -> jax.Array:
-    """`argmax` over the last axis as two plain reductions.
+    """`argmax` over the last axis; on CPUs as two plain reductions.
 
     XLA's own for CPU goes through the axis one number at a time, and takes what computes the numbers with it: at a
-    vocabulary of 4096, drawing was four times slower.
+    vocabulary of 4096, drawing was four times slower. On a GPU it is one pass instead of four, and keeps nothing.
     """
+    return jax.lax.platform_dependent(x_V, cpu=_in_two_reductions, default=_argmax)
+
+
+def _argmax(x_V: jax.Array) -> jax.Array:
+    return jnp.argmax(x_V, axis=-1).astype(jnp.int32)
+
+
+def _in_two_reductions(x_V: jax.Array) -> jax.Array:
     x_V = jax.lax.optimization_barrier(x_V)
     size = x_V.shape[-1]
     at_largest_V = x_V == jnp.max(x_V, axis=-1, keepdims=True)

@@ -219,7 +219,7 @@ def test_weights_for_decoding_copy_no_embedding_that_has_the_dtype(model):
     kinds = {x.dtype for x in jax.tree.leaves(lower) if x.ndim > 1}
     assert kinds == {jnp.dtype("bfloat16")} and lower.layers[1].mlp_norm[...].dtype == jnp.float32
     for at, layer in enumerate(weights.layers):
-        np.testing.assert_array_equal(layer.gate[...], model.layers.gate[...][at])
+        np.testing.assert_array_equal(layer.gate_up[...][:, 0], model.layers.gate[...][at])
 
 
 def test_free_slots_get_the_next_prompts(model):
@@ -359,8 +359,8 @@ def test_slots_and_weights_lie_split_over_the_mesh(tiny_shape, model):
         assert x.sharding.shard_shape(x.shape)[0] == 2  # of 8 slots over data x fsdp
     for x, axis in ((cache.prefix_k_SKPH, 1), (cache.own_k_SGKHR, 2), (cache.own_v_SGKRH, 2)):
         assert x.sharding.shard_shape(x.shape)[axis] == 1  # of 2 heads over tensor
-    gate = weights.layers[0].gate[...]
-    assert gate.sharding.shard_shape(gate.shape) == (gate.shape[0], gate.shape[1] // 2)  # whole along fsdp
+    gate = weights.layers[0].gate_up[...]
+    assert gate.sharding.shard_shape(gate.shape) == (gate.shape[0], 2, gate.shape[2] // 2)  # whole along fsdp
 
 
 @pytest.mark.parametrize("sizes", [(1, 8, 1), (2, 4, 1)])
