@@ -34,7 +34,7 @@ Options:
   --config.FIELD=VALUE       change one field, e.g. --config.grpo.kl_coef=0.01
   --dry_run                  check everything, print the resolved config and what would be done, and stop
   --checkpoint=DIR           evaluate, export, serve: a step folder such as RUN/checkpoints/grpo/160; then no --config
-  --topology=v5e:4x4         plan: a TPU topology that need not be there; without it, this machine
+  --topology=h100:8          plan: GPUs, or TPUs as v5e:4x4, that need not be there; without it, this machine
   --dtype=float32            export: of the weights; bfloat16 halves their size
   --host=127.0.0.1           serve: where to listen; whoever can reach it can replace the model
   --port=8000                serve: on which port

@@ -4,14 +4,16 @@ import jax
 from jax.sharding import Mesh
 
 from stgrpo.errors import UserError
+from stgrpo.stages.sizes import size_text
+from stgrpo.stages.topologies import Target
 
 
-def compile_for(lowered: jax.stages.Lowered, topology: str, *, what: str, fix: str) -> jax.stages.Compiled:
+def compile_for(lowered: jax.stages.Lowered, target: Target, *, what: str, fix: str) -> jax.stages.Compiled:
     """Compiles a program.
 
     Args:
       lowered: the program.
-      topology: that it is for; empty for this machine.
+      target: that it is for.
       what: it is, for a person.
       fix: that makes it smaller.
 
@@ -19,12 +21,17 @@ def compile_for(lowered: jax.stages.Lowered, topology: str, *, what: str, fix: s
       UserError: it does not fit the memory of a device.
     """
     try:
-        return lowered.compile()
+        compiled = lowered.compile(compiler_options=dict(target.options))
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
         reason = str(error).splitlines()[0][:300]
-        raise UserError(f"{what} does not fit {topology or 'this machine'} ({reason}): {fix}") from error
+        raise UserError(f"{what} does not fit {target.name} ({reason}): {fix}") from error
+    peak = compiled.memory_analysis().peak_memory_in_bytes
+    if target.memory is not None and peak > target.memory:
+        needs = f"it needs {size_text(peak)} a device, which has {size_text(target.memory)}"
+        raise UserError(f"{what} does not fit {target.name} ({needs}): {fix}")
+    return compiled
 
 
 def peak_bytes(compiled: jax.stages.Compiled, mesh: Mesh) -> int:

@@ -10,7 +10,6 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from stgrpo.data.padding import bucket
-from stgrpo.errors import UserError
 from stgrpo.models.shapes import ModelShape
 from stgrpo.models.sharding import batch_sharding, make_mesh
 from stgrpo.models.transformer import Transformer
@@ -20,6 +19,7 @@ from stgrpo.stages.grpo import check_prompts, grpo_program
 from stgrpo.stages.sampling_plan import sampling_memory
 from stgrpo.stages.sizes import size_text, state_parts
 from stgrpo.stages.start import starting_shape
+from stgrpo.stages.topologies import Target, target
 from stgrpo.training.grpo import GroupBatch, LossTerms
 from stgrpo.training.packing import Batch, PackedBatch, row_count, target_count
 
@@ -29,6 +29,7 @@ class Compiled:
     """What compiling an update tells of it; memory in bytes a device.
 
     Attributes:
+      target: what it was compiled for.
       mesh: devices.
       shape: of the model.
       attention: the implementation.
@@ -41,6 +42,7 @@ class Compiled:
       policy: the model as shapes with shardings, its adapters in place.
     """
 
+    target: Target
     mesh: Mesh
     shape: ModelShape
     attention: str
@@ -55,7 +57,8 @@ class Compiled:
 
 def compile_update(config: ConfigDict, topology: str = "") -> Compiled:
     """Compiles the GRPO update of an experiment; see `plan`."""
-    mesh = make_mesh(config.mesh.data, config.mesh.fsdp, config.mesh.tensor, _devices(topology))
+    there = target(topology)
+    mesh = make_mesh(config.mesh.data, config.mesh.fsdp, config.mesh.tensor, there.devices)
     check_prompts(config, mesh)
     shape = starting_shape(config)
     steps = grpo_program(config, shape, mesh, updates=100)  # of the schedule, which costs nothing
@@ -63,9 +66,10 @@ def compile_update(config: ConfigDict, topology: str = "") -> Compiled:
     start = time.perf_counter()
     with jax.set_mesh(mesh):
         fix = "raise grpo.micro_batches or mesh.fsdp, or lower limits.prompt"
-        compiled = compile_for(steps.update.lower(steps.abstract, batch), topology, what="the update", fix=fix)
+        compiled = compile_for(steps.update.lower(steps.abstract, batch), there, what="the update", fix=fix)
     memory = compiled.memory_analysis()
     return Compiled(
+        target=there,
         mesh=mesh,
         shape=shape,
         attention=steps.model.core.name,
@@ -84,7 +88,7 @@ def plan(config: ConfigDict, topology: str = "") -> str:
 
     Args:
       config: the experiment; its limits give the largest batch that can occur.
-      topology: a TPU topology such as "v5e:4x4" (needs the package libtpu, no TPU); empty for this machine's devices.
+      topology: of `topologies.target`: "v5e:4x4", "h100:8"; empty for this machine's devices.
 
     Raises:
       UserError: the topology is unknown, the mesh does not fit it, or the update or the sampler does not fit
@@ -92,13 +96,13 @@ def plan(config: ConfigDict, topology: str = "") -> str:
     """
     c = compile_update(config, topology)
     start = time.perf_counter()
-    sampling = _sampling(config, c, topology)
+    sampling = _sampling(config, c)
     seconds = c.seconds + time.perf_counter() - start
     tokens, parameters = c.batch.size, c.shape.parameter_count()
     factor = 4 if lora_settings(config, "grpo") else 6  # the frozen weights need no gradient
     return "\n".join(
         [
-            f"topology   {topology or 'this machine'}: {c.mesh.size} x {c.mesh.devices.flat[0].device_kind}, "
+            f"topology   {c.target.name}: {c.mesh.size} x {c.mesh.devices.flat[0].device_kind}, "
             f"mesh {dict(c.mesh.shape)}",
             f"model      {parameters:,} parameters, {config.model.dtype}, attention by {c.attention}",
             f"update     {c.batch.form}: {tokens:,} tokens, in {config.grpo.micro_batches} micro-batches",
@@ -114,10 +118,10 @@ def plan(config: ConfigDict, topology: str = "") -> str:
     )
 
 
-def _sampling(config: ConfigDict, c: Compiled, topology: str) -> str:
+def _sampling(config: ConfigDict, c: Compiled) -> str:
     if config.rollout.backend != "jax":
         return f"by rollout.backend={config.rollout.backend!r}, which is not counted here"
-    s = sampling_memory(config, c.policy, c.mesh, topology)
+    s = sampling_memory(config, c.policy, c.mesh, c.target)
     state = sum(size for name, size in c.parts.items() if name != "gradient")
     return (
         f"a device: {size_text(state + s.peak)} at the peak of a rollout: state without gradient {size_text(state)}, "
@@ -152,16 +156,3 @@ def abstract_batch(config: ConfigDict, mesh: Mesh) -> Batch:
         ref_logp_BGR=array(B, G, R),
         old_logp_BGR=array(B, G, R) if several else None,
     )
-
-
-def _devices(topology: str) -> list[jax.Device]:
-    if not topology:
-        return jax.devices()
-    from jax.experimental import topologies
-
-    try:
-        return list(topologies.get_topology_desc(platform="tpu", topology_name=topology).devices)
-    except Exception as error:  # of several kinds: no libtpu, or its own words on an unknown name
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:160]
-        fix = "use a name such as v5e:4x4 with `pip install libtpu`, or none for this machine"
-        raise UserError(f"--topology={topology} cannot be had ({reason}): {fix}") from error

@@ -17,6 +17,7 @@ from stgrpo.rollout.decode import DecodeShape, NewPrompts, Slots, Weights, decod
 from stgrpo.rollout.schedule import Filling, schedule_for, size_of
 from stgrpo.stages.compiling import compile_for, peak_bytes
 from stgrpo.stages.sizes import bytes_a_device
+from stgrpo.stages.topologies import Target, target
 
 _FIX = "lower rollout.batch or limits.prompt, or raise mesh.fsdp"
 
@@ -43,18 +44,19 @@ class SamplingMemory:
         return self.peak - self.weights - self.slots
 
 
-def sampling_memory(config: ConfigDict, policy: Transformer, mesh: Mesh, topology: str = "") -> SamplingMemory:
+def sampling_memory(config: ConfigDict, policy: Transformer, mesh: Mesh, there: Target | None = None) -> SamplingMemory:
     """Compiles what `JaxSampler` runs for the first prompts of a rollout, when it holds the most.
 
     Args:
       config: of the run.
       policy: as shapes with shardings.
       mesh: of the policy.
-      topology: of the mesh, for an error; empty for this machine.
+      there: what the mesh is of; this machine if None.
 
     Raises:
       UserError: the prefill or the decode loop does not fit.
     """
+    there = there or target("")
     shards = int(np.prod([mesh.shape[a] for a in BATCH_AXES]))
     prompts, G = [config.limits.prompt] * config.grpo.prompts, config.grpo.group_size
     schedule = schedule_for(prompts, G, batch=config.rollout.batch, shards=shards)
@@ -65,8 +67,8 @@ def sampling_memory(config: ConfigDict, policy: Transformer, mesh: Mesh, topolog
         slots, weights = _slots(policy, count, shape), _weights(policy, shape.dtype)
         prefill = refill.lower(policy, slots, _new_prompts(filling, mesh), shape)
         loop = decode.lower(weights, slots, jax.ShapeDtypeStruct((), np.int32, sharding=replicated(mesh)), shape)
-        filled = compile_for(prefill, topology, what="the prefill of the sampler", fix=_FIX)
-        decoded = compile_for(loop, topology, what="the decode loop of the sampler", fix=_FIX)
+        filled = compile_for(prefill, there, what="the prefill of the sampler", fix=_FIX)
+        decoded = compile_for(loop, there, what="the decode loop of the sampler", fix=_FIX)
     copied = _copied(weights, policy, mesh)
     shared = bytes_a_device(weights) - copied  # a tied head counts twice there, as XLA counts it
     peak = max(

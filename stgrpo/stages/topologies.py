@@ -81,11 +81,13 @@ class Target:
     """Devices and how to compile for them.
 
     Attributes:
+      name: for a person.
       devices: all of them.
       options: of the compiler.
       memory: bytes a device, where the compiler does not check it itself; else None.
     """
 
+    name: str
     devices: list[jax.Device]
     options: Mapping[str, int | bool] = dataclasses.field(default_factory=dict)
     memory: int | None = None
@@ -102,13 +104,14 @@ def target(topology: str) -> Target:
       UserError: the name is unknown or the compiler for it is not installed.
     """
     if not topology:
-        return Target(jax.devices())
+        return Target("this machine", jax.devices())
     gpus = re.fullmatch(r"([a-z]+\d+):(?:([1-9]\d*)x)?([1-9]\d*)", topology)
     if gpus and gpus[1] in GPUS:
         gpu = GPUS[gpus[1]]
         layout = f"1x{gpus[2] or 1}x{gpus[3]}"
-        return Target(_describe(topology, "cuda", target_config=gpu.text, topology=layout), _WITHOUT_GPU, gpu.memory)
-    return Target(_describe(topology, "tpu", topology_name=topology))
+        devices = _describe(topology, "cuda", target_config=gpu.text, topology=layout)
+        return Target(topology, devices, _WITHOUT_GPU, gpu.memory)
+    return Target(topology, _describe(topology, "tpu", topology_name=topology))
 
 
 def _describe(asked: str, platform: str, **description: str) -> list[jax.Device]:
