@@ -65,7 +65,7 @@ def _backward(temperature: float, chunk: int, kept: Rows, d_both: Pair):
         whole_VD = cut.gather(head_VD.astype(dtype))
 
         def one(d_head_DV: jax.Array, part: Rows) -> tuple[jax.Array, Rows]:
-            d_logits_CV = _d_logits(*part, whole_VD, temperature, cut).astype(dtype)
+            d_logits_CV = _d_logits(part, whole_VD, temperature, cut).astype(dtype)
             d_hidden_CD = cut.sum(jnp.einsum("cv,vd->cd", d_logits_CV, whole_VD))
             # that way round, so that the large operand is read as it lies; see `models.transformer.linear`
             d_part_DV = jnp.einsum("cd,cv->dv", part[0], d_logits_CV, preferred_element_type=jnp.float32)
@@ -100,25 +100,24 @@ def _distribution(
     return picked_C - log_total_C, log_total_C - pull_C / total_C, top_C + log_total_C
 
 
-def _d_logits(
-    hidden_CD: jax.Array,
-    target_C: jax.Array,
-    norm_C: jax.Array,
-    entropy_C: jax.Array,
-    d_logp_C: jax.Array,
-    d_entropy_C: jax.Array,
-    head_VD: jax.Array,
-    temperature: float,
-    cut: TableCut,
-) -> jax.Array:
+def _d_logits(part: Rows, head_VD: jax.Array, temperature: float, cut: TableCut) -> jax.Array:
     """Gradient of the product behind the logits z, [C, V].
 
     With p the probabilities: d logp / dz = onehot - p, and d entropy / dz = -p (log p + entropy).
+
+    Args:
+      part: hidden states [C, D]; targets, what `_distribution` returned last and second, and the gradients of its first
+        two, [C] each.
+      head_VD: this device's part of the vocabulary.
+      temperature: of the logits.
+      cut: of the head.
     """
-    log_CV = _logits(hidden_CD, head_VD, temperature) - norm_C[:, None]
-    pull_CV = d_logp_C[:, None] + d_entropy_C[:, None] * (log_CV + entropy_C[:, None])
+    hidden_CD, target_C, *numbers = part
+    norm_C1, entropy_C1, d_logp_C1, d_entropy_C1 = (x[:, None] for x in numbers)
+    log_CV = _logits(hidden_CD, head_VD, temperature) - norm_C1
+    pull_CV = d_logp_C1 + d_entropy_C1 * (log_CV + entropy_C1)
     is_target_CV = jnp.arange(len(head_VD)) == cut.own(target_C, len(head_VD))[:, None]
-    return (jnp.where(is_target_CV, d_logp_C[:, None], 0.0) - jnp.exp(log_CV) * pull_CV) / temperature
+    return (jnp.where(is_target_CV, d_logp_C1, 0.0) - jnp.exp(log_CV) * pull_CV) / temperature
 
 
 def _logits(hidden_CD: jax.Array, head_VD: jax.Array, temperature: float) -> jax.Array:
