@@ -6,6 +6,7 @@ import pathlib
 import jax
 import numpy as np
 import pytest
+from transformers import AutoTokenizer
 
 from stgrpo.cli import main
 from stgrpo.data.tokenizer import Tokenizer
@@ -64,7 +65,15 @@ def test_export_holds_the_same_parameters_and_tokenizer(checkpoint, exported):
     assert len(carried.encode_response(text)) < 20
 
 
-def test_export_says_that_auto_tokenizer_would_read_a_trained_tokenizer_otherwise(checkpoint, tmp_path, caplog):
+def test_auto_tokenizer_reads_an_exported_tokenizer_as_it_is(checkpoint, tmp_path, caplog):
+    assert call("export", f"--checkpoint={checkpoint}", f"--workdir={tmp_path / 'm'}", "--dtype=bfloat16") == 0
+    assert "AutoTokenizer" not in caplog.text
+    text, mine = "2 patties  at stove1\n\nand 13 more", Tokenizer.from_files(load_record(checkpoint).tokenizer)
+    assert AutoTokenizer.from_pretrained(str(tmp_path / "m")).encode(text) == mine.base.encode(text)
+
+
+def test_export_says_so_where_auto_tokenizer_reads_another_one(checkpoint, tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr("stgrpo.stages.export.auto_reads_alike", lambda folder, tokenizer: False)
     assert call("export", f"--checkpoint={checkpoint}", f"--workdir={tmp_path / 'm'}", "--dtype=bfloat16") == 0
     assert "PreTrainedTokenizerFast" in caplog.text
 
