@@ -208,7 +208,7 @@ def named_arrays(params: Transformer, dtype: str = "float32") -> Iterator[tuple[
     def made() -> Iterator[tuple[str, jax.Array]]:
         for tensor in tensors(params.shape):
             array = _theirs(params, tensor, dtype)
-            yield tensor.name, jnp.asarray(array) if isinstance(array, jax.Array) else _copied(array)
+            yield tensor.name, array if isinstance(array, jax.Array) else _copied(array)
 
     return _ahead(made(), 1)
 

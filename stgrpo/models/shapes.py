@@ -131,6 +131,8 @@ def layer_specs(shape: ModelShape) -> Mapping[str, ParameterSpec]:
     }
 
 
+TABLE_AXES = ("vocab", "embed")  # of the embedding and of the head
+
 # The linear maps of a layer, and how many axes of each are inputs.
 LINEAR = {"q": 1, "k": 1, "v": 1, "o": 2, "gate": 1, "up": 1, "down": 1}
 
@@ -155,11 +157,11 @@ def _rank_axis(others: tuple[str, ...]) -> str:
 def top_specs(shape: ModelShape) -> Mapping[str, ParameterSpec]:
     """The parameters outside the layers."""
     specs = {
-        "embedding": ParameterSpec((shape.vocab_size, shape.width), ("vocab", "embed"), shape.width),
+        "embedding": ParameterSpec((shape.vocab_size, shape.width), TABLE_AXES, shape.width),
         "final_norm": ParameterSpec((shape.width,), ("norm",), constant=1.0),
     }
     if not shape.tie_embeddings:
-        specs["head"] = ParameterSpec((shape.vocab_size, shape.width), ("vocab", "embed"), shape.width)
+        specs["head"] = ParameterSpec((shape.vocab_size, shape.width), TABLE_AXES, shape.width)
     return specs
 
 

@@ -12,12 +12,10 @@ import jax
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from stgrpo.errors import UserError
-from stgrpo.models.shapes import ModelShape, ParameterSpec, adapter_specs, layer_specs, top_specs
+from stgrpo.models.shapes import TABLE_AXES, ModelShape, ParameterSpec, adapter_specs, layer_specs, top_specs
 
 MESH_AXES = ("data", "fsdp", "tensor")
 BATCH_AXES = ("data", "fsdp")
-
-TABLE = ("vocab", "embed")  # the axes of an embedding
 
 # A logical axis stands once. An axis whose size the mesh axis does not divide stays whole (see `_fit`).
 RULES: dict[str, str | None] = {
@@ -95,7 +93,9 @@ class TableCut:
         mesh = jax.sharding.get_abstract_mesh()
         if mesh.empty or mesh.size == 1:
             return cls()
-        return cls(True, *(name is not None and mesh.shape[name] > 1 for name in _fit(table_VD.shape, TABLE, mesh)))
+        return cls(
+            True, *(name is not None and mesh.shape[name] > 1 for name in _fit(table_VD.shape, TABLE_AXES, mesh))
+        )
 
     def on_each_device(self, function: Callable, table_VD: jax.Array, *rows: jax.Array) -> tuple:
         """`function(table, *rows)`, with a device's part of the table and of rows [B, ...]; so are its two results."""

@@ -65,7 +65,7 @@ class Gpu:
         )
 
 
-# Memory is what a program sees. Sizes of the chips: NVIDIA's white papers on Ampere and Hopper.
+# Sizes of the chips are NVIDIA's own figures, not read off devices; memory is about what a program sees of it.
 GPUS: Mapping[str, Gpu] = {
     "a100": Gpu("NVIDIA A100-SXM4-80GB", 8, 108, 64, 1.41, 2_039 * 10**9, int(79.1 * 2**30), 40 << 20, 164 << 10),
     "h100": Gpu("NVIDIA H100 80GB HBM3", 9, 132, 128, 1.98, 3_352 * 10**9, int(79.1 * 2**30), 50 << 20, 228 << 10),
