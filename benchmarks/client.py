@@ -19,7 +19,7 @@ from multiprocessing.connection import Connection
 
 import httpx2
 
-from stgrpo.rollout.http import ClientSettings, HttpClient
+from stgrpo.serving.client import ClientSettings, HttpClient
 
 BODY = {"prompt": "x" * 2000}
 ROUND_TRIPS = 20  # of each thread, in the second figure

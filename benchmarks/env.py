@@ -20,8 +20,8 @@ import time
 from collections.abc import Callable, Iterator
 
 from stgrpo.envs.robotouille import RobotouilleProblem, make
-from stgrpo.envs.robotouille.kitchen_json import kitchen_to_json
-from stgrpo.envs.robotouille.tasks import PAPER_TASKS, TASKS
+from stgrpo.envs.robotouille.kitchen.kitchen_json import kitchen_to_json
+from stgrpo.envs.robotouille.kitchen.tasks import PAPER_TASKS, TASKS
 from stgrpo.envs.robotouille.upstream import UpstreamEngine, goal_conjunctions, load_engine
 from stgrpo.errors import UserError
 

@@ -11,9 +11,9 @@ import argparse
 import json
 import time
 
-from stgrpo.envs.robotouille.generator import FAMILIES, generate
-from stgrpo.envs.robotouille.layouts import canonical_key, split_of
-from stgrpo.envs.robotouille.tasks import TASKS, get_task
+from stgrpo.envs.robotouille.kitchen.tasks import TASKS, get_task
+from stgrpo.envs.robotouille.layouts.generator import FAMILIES, generate
+from stgrpo.envs.robotouille.layouts.layouts import canonical_key, split_of
 from stgrpo.errors import UserError
 
 

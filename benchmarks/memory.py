@@ -12,7 +12,7 @@ import sys
 
 from stgrpo.cli import parse
 from stgrpo.errors import UserError
-from stgrpo.stages.plan import compile_update
+from stgrpo.plan.update import compile_update
 
 WAYS = {
     "whole": [],

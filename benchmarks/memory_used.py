@@ -27,14 +27,14 @@ from ml_collections import ConfigDict
 from stgrpo.cli import parse
 from stgrpo.models.sharding import make_mesh
 from stgrpo.models.transformer import Transformer
-from stgrpo.rollout.base import SamplingParams
-from stgrpo.rollout.jax_sampler import JaxSampler
-from stgrpo.stages.common import attention_core
-from stgrpo.stages.compiling import peak_bytes
-from stgrpo.stages.grpo import grpo_program
-from stgrpo.stages.plan import abstract_batch
-from stgrpo.stages.sampling_plan import sampling_memory
-from stgrpo.stages.start import abstract_model, starting_shape
+from stgrpo.plan.compiling import peak_bytes
+from stgrpo.plan.sampling import sampling_memory
+from stgrpo.plan.update import abstract_batch
+from stgrpo.react.policy import SamplingParams
+from stgrpo.rl.update import grpo_program
+from stgrpo.sampling.jax.sampler import JaxSampler
+from stgrpo.training.context import attention_core
+from stgrpo.training.start import abstract_model, starting_shape
 
 
 def zeros(tree: object) -> object:
@@ -78,7 +78,7 @@ def update_figure(config: ConfigDict) -> None:
         zeros(steps.abstract)  # compiles what makes zeros
         measured = used(lambda: compiled(zeros(steps.abstract), zeros(batch)))
     sizes = {"arguments": memory.argument_size_in_bytes, "temporary": memory.temp_size_in_bytes}
-    say(f"update, {batch.form}", peak_bytes(compiled, mesh), measured, **sizes)
+    say(f"update, {batch.shape_text}", peak_bytes(compiled, mesh), measured, **sizes)
 
 
 def sample_figure(config: ConfigDict) -> None:

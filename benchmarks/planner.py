@@ -19,10 +19,10 @@ from collections.abc import Iterable
 
 from stgrpo import envs
 from stgrpo.envs.robotouille import RobotouilleProblem, load, make
-from stgrpo.envs.robotouille.benchmark import TESTING_SEEDS
-from stgrpo.envs.robotouille.generator import generate
-from stgrpo.envs.robotouille.layouts import canonical_key
-from stgrpo.envs.robotouille.tasks import PAPER_TASKS, get_task
+from stgrpo.envs.robotouille.kitchen.benchmark import TESTING_SEEDS
+from stgrpo.envs.robotouille.kitchen.tasks import PAPER_TASKS, get_task
+from stgrpo.envs.robotouille.layouts.generator import generate
+from stgrpo.envs.robotouille.layouts.layouts import canonical_key
 from stgrpo.errors import UserError
 
 OPTIMA = {

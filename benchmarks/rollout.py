@@ -24,16 +24,17 @@ import jax.numpy as jnp
 import numpy as np
 
 from stgrpo.data.tokenizer import Tokenizer, train_tokenizer
-from stgrpo.models.huggingface import save_description
+from stgrpo.models.huggingface.weights import save_description
 from stgrpo.models.shapes import ModelShape, named_shapes
 from stgrpo.models.sharding import make_mesh
 from stgrpo.models.transformer import Transformer
-from stgrpo.rollout.base import Sampler, SamplingParams
-from stgrpo.rollout.jax_sampler import JaxSampler
-from stgrpo.rollout.vllm import VllmSampler, VllmSettings
-from stgrpo.rollout.vllm_server import ServerSettings, VllmServer
-from stgrpo.rollout.weight_sync import SHARED_MEMORY, WeightFolder
-from stgrpo.stages.start import abstract_model
+from stgrpo.react.policy import SamplingParams
+from stgrpo.sampling.base import Sampler
+from stgrpo.sampling.jax.sampler import JaxSampler
+from stgrpo.sampling.vllm.sampler import VllmSampler, VllmSettings
+from stgrpo.sampling.vllm.server import ServerSettings, VllmServer
+from stgrpo.sampling.vllm.weight_sync import SHARED_MEMORY, WeightFolder
+from stgrpo.training.start import abstract_model
 
 REPEATS = 3
 PROMPTS, GROUP, RESPONSE = 32, 8, 48

@@ -22,9 +22,9 @@ from peer import SHAPE, B, G, P, Peer, R, Seconds, compare, in_turns, parse, say
 
 from stgrpo.models.shapes import ModelShape
 from stgrpo.models.transformer import Transformer
-from stgrpo.rollout.base import SamplingParams
-from stgrpo.rollout.decode import DecodeShape, NewPrompts, decode, empty_slots, refill, take_layer, unstack
-from stgrpo.rollout.jax_sampler import JaxSampler
+from stgrpo.react.policy import SamplingParams
+from stgrpo.sampling.jax.decode import DecodeShape, NewPrompts, decode, decode_weights, empty_slots, refill, take_layer
+from stgrpo.sampling.jax.sampler import JaxSampler
 
 
 @functools.cache
@@ -80,7 +80,7 @@ def compiling(shape: ModelShape) -> Seconds:
     decoding = DecodeShape(G, P, (), SamplingParams(R), jnp.dtype("float32"))
     model = jax.eval_shape(lambda: Transformer(shape, jax.random.key(0)))
     slots = jax.eval_shape(functools.partial(empty_slots, shape, B, decoding))
-    weights = jax.eval_shape(functools.partial(unstack, dtype=decoding.dtype), model)
+    weights = jax.eval_shape(functools.partial(decode_weights, dtype=decoding.dtype), model)
     new = NewPrompts(prompts(B), np.full(B, P), np.zeros(B, np.uint32), np.arange(B))
     programs = {
         "weights": lambda: take_layer.lower(model.layers, np.int32(0), model.shape, decoding.dtype),

@@ -25,8 +25,9 @@ from peer import SHAPE, B, G, P, Peer, R, Scratch, compare, in_turns, parse, say
 
 from stgrpo.models.shapes import ModelShape
 from stgrpo.models.sharding import make_mesh
-from stgrpo.training.grpo import GroupBatch, GrpoLoss
-from stgrpo.training.step import Steps, TrainState, build_steps
+from stgrpo.training.batch import GroupBatch
+from stgrpo.training.loss import GrpoLoss
+from stgrpo.training.step import TrainProgram, TrainState, build_program
 
 REMAT = {True: "DECODER", False: "NONE"}
 LOSS = GrpoLoss(kl_coef=0.001, clip_low=0.2, clip_high=0.2)
@@ -54,8 +55,8 @@ class Job:
         self.losses.append(float(metrics["loss"]))
 
 
-def make_steps(shape: ModelShape, loss: GrpoLoss | None, remat: bool) -> Steps:
-    return build_steps(shape, make_mesh(1, devices=jax.devices()[:1]), optax.adam(1e-5), loss=loss, remat=remat)
+def make_steps(shape: ModelShape, loss: GrpoLoss | None, remat: bool) -> TrainProgram:
+    return build_program(shape, make_mesh(1, devices=jax.devices()[:1]), optax.adam(1e-5), loss=loss, remat=remat)
 
 
 def grpo_batch(shape: ModelShape, seed: int = 0) -> GroupBatch:

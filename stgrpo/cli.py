@@ -114,12 +114,12 @@ def run(arguments: Sequence[str]) -> None:
     command = parse(arguments)
     check(command.config)
     if command.dry_run:
-        from stgrpo.stages.dry_run import describe
+        from stgrpo.plan.dry_run import describe
 
         print(describe(command.stage, command.config))
         return
     if command.stage == "plan":
-        from stgrpo.stages.plan import plan
+        from stgrpo.plan.update import plan
 
         print(plan(command.config, command.topology))
         return
@@ -202,7 +202,7 @@ def _play(arguments: Sequence[str]) -> None:
         raise UserError(f"{_one_line(error)} (stgrpo --help)") from error
     if extra:
         raise UserError(f"argument {extra[0]!r} is not understood: play takes --task, --layout and --raw")
-    from stgrpo.stages.play import play
+    from stgrpo.envs.robotouille.play import play
 
     play(values.task, values.layout, raw=values.raw)
 
@@ -276,11 +276,11 @@ def _config_of(folder: Path) -> "ConfigDict":  # noqa: F821
     from ml_collections import ConfigDict
 
     from stgrpo.config import base
-    from stgrpo.training.checkpointing import load_record
+    from stgrpo.training.checkpointing import load_metadata
 
     config = base()
     with config.unlocked():
-        config.update(ConfigDict(load_record(folder).config, convert_dict=True))
+        config.update(ConfigDict(load_metadata(folder).config, convert_dict=True))
     return config.lock()
 
 
@@ -323,11 +323,12 @@ def _stage(name: str) -> Callable[["ConfigDict", "WorkDir"], None]:  # noqa: F82
 
 
 def _evaluate_one(command: Command) -> None:
-    from stgrpo.stages.evaluate import evaluate_checkpoint, show
-    from stgrpo.training.checkpointing import load_record
+    from stgrpo.evaluation.checkpoints import evaluate_checkpoint
+    from stgrpo.stages.evaluate import show
+    from stgrpo.training.checkpointing import load_metadata
 
     folder = Path(command.checkpoint)
-    record = load_record(folder)
+    record = load_metadata(folder)
     directory = Path(command.workdir or f"runs/evaluate-{record.stage}-{record.step}") / "evaluation"
     show(evaluate_checkpoint(command.config, folder, directory))
     print(f"evaluate: every episode is in {directory}")

@@ -200,7 +200,7 @@ def _rollout() -> ConfigDict:
     c.correction = "none"  # vllm: truncated importance sampling by "token" or "sequence"; not in paper
     c.correction_cap = 2.0  # its largest weight
     c.mismatch_alarm = 0.1  # vllm: mean |difference| of log-probabilities that is warned of; 0: never
-    c.patience = 600.0  # vllm: seconds that a run waits for a server that is not there, before it ends
+    c.server_wait_s = 600.0  # vllm: seconds that a run waits for a server that is not there, before it ends
     return c
 
 

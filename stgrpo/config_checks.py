@@ -8,12 +8,13 @@ from ml_collections import ConfigDict
 from stgrpo import envs
 from stgrpo.config import SUITES, model_shape
 from stgrpo.errors import UserError, nearest
-from stgrpo.models.attention_choice import CHOICES
+from stgrpo.models.attention.choose import CHOICES
 from stgrpo.models.shapes import LINEAR, named_shapes
 from stgrpo.react.prompt import HISTORY_POLICIES, INSTRUCTION_STYLES
 from stgrpo.react.reward import TARGETS
-from stgrpo.training.grpo import AGGREGATIONS, KL_ESTIMATORS
-from stgrpo.training.mismatch import CORRECTIONS
+from stgrpo.rl.mismatch import CORRECTIONS
+from stgrpo.training.batch import AGGREGATIONS
+from stgrpo.training.loss import KL_ESTIMATORS
 from stgrpo.training.optimiser import OPTIMISERS
 
 DTYPES = ("float32", "bfloat16")
@@ -114,7 +115,7 @@ def _numbers(c: ConfigDict) -> Iterator[str]:
     ).split()
     positive = (
         "sft.learning_rate grpo.learning_rate grpo.temperature model.rope_theta client.timeout rollout.timeout "
-        "rollout.patience rollout.correction_cap"
+        "rollout.server_wait_s rollout.correction_cap"
     ).split()
     yield from _limits(c, at_least_one, lambda v: v >= 1, "at least 1")
     yield from _limits(c, not_negative, lambda v: v >= 0, "at least 0")
@@ -223,3 +224,12 @@ def _adapters(c: ConfigDict) -> Iterator[str]:
 
 def _divide(whole: str, size: int, part: str, parts: int) -> str:
     return f"{whole}={size} is not a multiple of {part}={parts}: use {whole}={max(1, round(size / parts)) * parts}"
+
+
+def refuse_constraint(config: ConfigDict, stage: str) -> None:
+    """Raises a UserError if the answers that a stage learns from would be held to the valid actions."""
+    if config.evaluation.constrain_action:
+        raise UserError(
+            f"evaluation.constrain_action=True is for `stgrpo evaluate` alone: {stage} makes what is learned from, and "
+            "a model that is held to the valid actions does not say what it would have said; leave it out"
+        )

@@ -5,18 +5,19 @@ import json
 import os
 import platform
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 
 import ml_collections
 
 from stgrpo.errors import UserError
+from stgrpo.files import write_atomically
 
 PACKAGES = ("stgrpo", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "transformers", "numpy")
 
 
 # What says who is asked and how, not what this run is: it may differ from command to command.
-OF_A_COMMAND = (
+RUNTIME_FIELDS = (
     "policy",
     "client",
     "expert.server",
@@ -29,7 +30,7 @@ OF_A_COMMAND = (
     "rollout.flags",
     "rollout.folder",
     "rollout.timeout",
-    "rollout.patience",
+    "rollout.server_wait_s",
 )
 
 
@@ -71,7 +72,9 @@ class WorkDir:
         if file.is_file():
             theirs = _read_json(file)
             found = _differences(mine, _completed(theirs, json.loads(base().to_json())))
-            differ = sorted(text for at, text in found if not f"{at}.".startswith(tuple(f"{f}." for f in OF_A_COMMAND)))
+            differ = sorted(
+                text for at, text in found if not f"{at}.".startswith(tuple(f"{f}." for f in RUNTIME_FIELDS))
+            )
             if differ:
                 shown = "; ".join(differ[:6]) + ("; ..." if len(differ) > 6 else "")
                 raise UserError(f"{self.path} belongs to a run with another config ({shown}): use another --workdir")
@@ -111,47 +114,6 @@ def environment() -> dict[str, object]:
         "devices": {"platform": devices[0].platform, "kind": devices[0].device_kind, "count": len(devices)},
         "processes": jax.process_count(),
     }
-
-
-class LineLog:
-    """A JSON-lines file that a resumed run continues as if it had never stopped.
-
-    On opening, lines of this stage after `step` are dropped, and with them whatever a killed process left half-written.
-    """
-
-    def __init__(self, path: Path, stage: str, step: int):
-        self._stage = stage
-        kept = [line for line in read_lines(path) if line["stage"] != stage or line["step"] <= step]
-        write_atomically(path, "".join(json.dumps(line) + "\n" for line in kept))
-        self._file = path.open("a", encoding="utf-8")
-
-    def write(self, step: int, values: Mapping[str, object]) -> None:
-        """Appends one object with the stage and the step in front."""
-        self._file.write(json.dumps({"stage": self._stage, "step": step, **values}) + "\n")
-        self._file.flush()
-
-    def close(self) -> None:
-        self._file.close()
-
-
-def read_lines(path: Path) -> Iterator[dict]:
-    """The whole lines of a JSON-lines file; a last line that was cut off by a kill is left out."""
-    if not path.is_file():
-        return
-    lines = path.read_text(encoding="utf-8").split("\n")
-    for number, line in enumerate(lines[:-1], start=1):
-        try:
-            yield json.loads(line)
-        except json.JSONDecodeError as error:
-            raise UserError(f"{path}:{number} is not JSON ({error}): delete that line") from error
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """The file has its old content or the new one, whenever the process is killed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(path.name + ".part")
-    unfinished.write_text(text, encoding="utf-8")
-    unfinished.replace(path)
 
 
 def _read_json(file: Path) -> dict:

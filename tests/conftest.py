@@ -70,7 +70,7 @@ def make_groups():
     """`make_groups(prompt_lengths, response_lengths, ...)`: a random `GroupBatch`, its padding full of random ids."""
     import numpy as np
 
-    from stgrpo.training.grpo import GroupBatch, loss_weights
+    from stgrpo.training.batch import GroupBatch, loss_weights
 
     def make(prompt_len_B, length_BG, *, vocab=64, P=None, R=None, aggregation="token_mean", seed=0):
         rng = np.random.default_rng(seed)

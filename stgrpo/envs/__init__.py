@@ -3,10 +3,10 @@
 from collections.abc import Callable
 from importlib.metadata import entry_points
 
-from stgrpo.envs.base import Environment
 from stgrpo.envs.robotouille.environment import Robotouille
 from stgrpo.envs.robotouille.upstream import UpstreamRobotouille
 from stgrpo.errors import UserError, nearest
+from stgrpo.protocol import Environment
 
 ENTRY_POINTS = "stgrpo.environments"
 OURS = "ours"

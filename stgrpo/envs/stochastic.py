@@ -10,8 +10,8 @@ import random
 from math import ceil
 from typing import NamedTuple
 
-from stgrpo.envs.base import WAIT, Environment, Instructions, Planner, Problem, State, instructions_of
 from stgrpo.errors import UserError
+from stgrpo.protocol import WAIT, Environment, Instructions, Planner, Problem, State, instructions_of
 
 
 class FlakyState(NamedTuple):

@@ -22,19 +22,20 @@ import hashlib
 from collections.abc import Callable, Hashable, Iterable, Sequence
 
 from stgrpo.data.tokenizer import Tokenizer
-from stgrpo.envs.base import Planner, Problem
 from stgrpo.errors import UserError
 from stgrpo.evaluation.records import MALFORMED, Episode, TurnRecord
+from stgrpo.protocol import Planner, Problem
+from stgrpo.react.policy import Policy, Question, Response, SamplingParams
 from stgrpo.react.prompt import PromptStyle, Turn, render_messages
 from stgrpo.react.response import ParsedResponse, feedback, parse_response
-from stgrpo.rollout.base import Sampler, SamplingParams, mix_seed
-from stgrpo.rollout.policy import Policy, Question, Response, TokenPolicy
+from stgrpo.sampling.base import Sampler, mix_seed
+from stgrpo.sampling.policy import TokenPolicy
 
 LOOP_VISITS = 3
 
 
 @dataclasses.dataclass(frozen=True)
-class Progress:
+class EpisodeProgress:
     """How far `run_episodes` is: episodes finished and solved, of how many, and sampler turns so far."""
 
     finished: int
@@ -208,7 +209,7 @@ def run_episodes(
     tokenizer: Tokenizer,
     *,
     config: EpisodeConfig,
-    progress: Callable[[Progress], None] | None = None,
+    progress: Callable[[EpisodeProgress], None] | None = None,
 ) -> list[Episode]:
     """Plays one episode in each kitchen, all together; see the module's docstring for the rules.
 
@@ -233,7 +234,7 @@ def play_episodes(
     policy: Policy,
     *,
     config: EpisodeConfig,
-    progress: Callable[[Progress], None] | None = None,
+    progress: Callable[[EpisodeProgress], None] | None = None,
 ) -> list[Episode]:
     """`run_episodes` with any policy; of the configuration `params` and `max_prompt_len` are the policy's affair."""
     planners = [None] * len(problems) if planners is None else planners
@@ -242,7 +243,7 @@ def play_episodes(
     turn = 0
     while True:
         if progress is not None:
-            progress(Progress(sum(g.done for g in games), sum(g.success for g in games), len(games), turn))
+            progress(EpisodeProgress(sum(g.done for g in games), sum(g.success for g in games), len(games), turn))
         waiting = [game for game in games if not game.done]
         if not waiting:
             return [game.episode() for game in games]

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from stgrpo.errors import UserError
 from stgrpo.evaluation import metrics, records
-from stgrpo.workdir import write_atomically
+from stgrpo.files import write_atomically
 
 EPISODES_SUFFIX = ".episodes.jsonl"
 

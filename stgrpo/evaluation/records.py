@@ -5,6 +5,8 @@ from collections.abc import Mapping
 
 # How an episode can fail, in the order in which reports list them.
 FAILURES = ("timeout", "loop", "invalid", "format", "finish", "prompt_too_long")
+# The policies of a run and what reports call them; served models have names of their own.
+STAGE_LABELS = {"base": "Before training", "sft": "SFT", "grpo": "SFT + GRPO"}
 # Parse failures (stgrpo.react.response) that mean the text did not have the ReAct form.
 MALFORMED = ("reasoning", "action")
 
@@ -69,7 +71,7 @@ class Episode:
 
     @property
     def counted_steps(self) -> int:
-        """Steps as ASAT counts them: a failure costs the cap, however early it came."""
+        """TrainProgram as ASAT counts them: a failure costs the cap, however early it came."""
         return self.steps if self.success else self.cap
 
 

@@ -3,8 +3,8 @@
 from collections.abc import Callable, Iterator
 
 from stgrpo.data.records import Trajectory
-from stgrpo.envs.base import Environment
 from stgrpo.experts.planner_expert import PlannerExpert
+from stgrpo.protocol import Environment
 
 
 def collect(

@@ -10,14 +10,14 @@ import functools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from stgrpo.data.records import Step, Trajectory
-from stgrpo.envs.base import Environment, Planner, Problem
 from stgrpo.evaluation.episodes import EpisodeConfig, play_episodes
 from stgrpo.evaluation.journal import Journal, Key
 from stgrpo.evaluation.records import Episode
+from stgrpo.protocol import Environment, Planner, Problem
+from stgrpo.react.policy import Policy
 from stgrpo.react.response import parse_response
-from stgrpo.rollout.base import mix_seed
-from stgrpo.rollout.parallel import parallel
-from stgrpo.rollout.policy import Policy
+from stgrpo.sampling.base import mix_seed
+from stgrpo.serving.pool import parallel
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Budget:
 
 
 @dataclasses.dataclass(frozen=True)
-class Kitchen:
+class LayoutTries:
     """A kitchen with all that was tried in it.
 
     Attributes:
@@ -67,7 +67,7 @@ class Kitchen:
         return min(self.solutions, key=lambda e: e.steps, default=None)
 
 
-def solved(kitchens: Iterable[Kitchen]) -> int:
+def solved(kitchens: Iterable[LayoutTries]) -> int:
     """How many of them give a trajectory."""
     return sum(bool(kitchen.solutions) for kitchen in kitchens)
 
@@ -96,8 +96,8 @@ class LlmExpert:
         *,
         workers: int,
         on_error: Callable[[], None],
-        progress: Callable[[Sequence[Kitchen]], None],
-    ) -> list[Kitchen]:
+        progress: Callable[[Sequence[LayoutTries]], None],
+    ) -> list[LayoutTries]:
         """Tries the kitchens in their order until there are enough trajectories.
 
         No more kitchens are under way than trajectories are missing, so no answer is paid for in vain; and the same
@@ -113,9 +113,9 @@ class LlmExpert:
         Returns:
           The kitchens in the order of the layouts, with every episode that was played in them.
         """
-        done: dict[str, Kitchen] = {}
+        done: dict[str, LayoutTries] = {}
 
-        def jobs() -> Iterator[Callable[[], Kitchen] | None]:
+        def jobs() -> Iterator[Callable[[], LayoutTries] | None]:
             for begun, layout in enumerate(layouts):
                 while begun - len(done) + solved(done.values()) >= self._budget.trajectories:
                     yield None
@@ -126,7 +126,7 @@ class LlmExpert:
             progress(list(done.values()))
         return [done[layout] for layout in layouts if layout in done]
 
-    def _try(self, task: str, layout: str) -> Kitchen:
+    def _try(self, task: str, layout: str) -> LayoutTries:
         problem = self._environment.make(task, layout)
         planner = self._environment.planner(problem)
         episodes: list[Episode] = []
@@ -135,7 +135,7 @@ class LlmExpert:
             key = (task, layout, len(episodes))
             episodes.append(self._journal.episodes.get(key) or self._play(problem, planner, key))
             solutions += filter(self._budget.counts, episodes[-1:])
-        return Kitchen(problem, planner, tuple(episodes), tuple(solutions))
+        return LayoutTries(problem, planner, tuple(episodes), tuple(solutions))
 
     def _play(self, problem: Problem, planner: Planner, key: Key) -> Episode:
         config = dataclasses.replace(self._config, seed=mix_seed(self._config.seed, key[2]))
@@ -153,7 +153,7 @@ def as_told(episode: Episode) -> Trajectory:
     return Trajectory(task=episode.task, layout=episode.layout, steps=tuple(steps))
 
 
-def trajectory(kitchen: Kitchen, episode: Episode) -> Trajectory:
+def trajectory(kitchen: LayoutTries, episode: Episode) -> Trajectory:
     """A success as the records that training reads: the model's own reasoning, and the planner's word on each state.
 
     Raises:
@@ -179,7 +179,7 @@ def trajectory(kitchen: Kitchen, episode: Episode) -> Trajectory:
     return Trajectory(task=episode.task, layout=episode.layout, steps=tuple(steps))
 
 
-def summary(kitchens: Sequence[Kitchen]) -> dict[str, object]:
+def summary(kitchens: Sequence[LayoutTries]) -> dict[str, object]:
     """How the sampling went.
 
     Returns:

@@ -3,8 +3,8 @@
 from collections.abc import Hashable, Sequence
 
 from stgrpo.data.records import Step, Trajectory
-from stgrpo.envs.base import WAIT, Explaining, Planner, Problem
 from stgrpo.errors import UserError
+from stgrpo.protocol import WAIT, Explaining, Planner, Problem
 from stgrpo.react.response import ParsedResponse, format_response, parse_response
 
 
@@ -84,4 +84,4 @@ class PlannerExpert:
 def outline(plan: Sequence[str]) -> str:
     """The reasoning where nothing is known but the plan: how far the goal is, and what comes next."""
     then = f", then {plan[1]}" if len(plan) > 1 else ""
-    return f"Steps to the goal: {len(plan)}. Next: {plan[0]}{then}."
+    return f"TrainProgram to the goal: {len(plan)}. Next: {plan[0]}{then}."

@@ -70,7 +70,7 @@ def constrain_width(x_BSD: jax.Array) -> jax.Array:
 
 
 @dataclasses.dataclass(frozen=True)
-class TableCut:
+class EmbeddingSharding:
     """How an embedding [V, D] is cut over the mesh of the context. Without a mesh every method is the identity.
 
     What XLA makes of products with such a table, left alone, grows with the number of devices: every one of them gets
@@ -88,7 +88,7 @@ class TableCut:
     width: bool = False
 
     @classmethod
-    def of(cls, table_VD: jax.Array) -> "TableCut":
+    def of(cls, table_VD: jax.Array) -> "EmbeddingSharding":
         """The cut of a table as `RULES` has it."""
         mesh = jax.sharding.get_abstract_mesh()
         if mesh.empty or mesh.size == 1:

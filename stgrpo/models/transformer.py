@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from stgrpo.models.attention import (
+from stgrpo.models.attention.xla import (
     XLA,
     AttentionCore,
     KeyValues,

@@ -7,7 +7,7 @@ of the environment between what is the same for all: what a turn brings, and how
 
 from dataclasses import dataclass
 
-from stgrpo.envs.base import GENERAL, Instructions
+from stgrpo.protocol import GENERAL, Instructions
 
 INSTRUCTION_STYLES = ("full", "none")
 HISTORY_POLICIES = ("none", "last_action", "last_reasoning_action")

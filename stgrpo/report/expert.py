@@ -15,7 +15,7 @@ _HEADINGS = (
     ("Tries", "Episodes, several a kitchen"),
     ("Successes", "Episodes that reached the goal, and their share of the tries"),
     ("Not usable", "Successes over the learner's limits or the allowed steps"),
-    ("Steps", "Mean of the kept"),
+    ("TrainProgram", "Mean of the kept"),
     ("Above optimum", "Mean steps of the kept above the fewest possible, from the planner"),
     ("Requests", "Answered"),
     ("Tokens in", "Of prompts, as the server counts them"),

@@ -4,16 +4,17 @@ import pathlib
 import re
 from collections.abc import Mapping, Sequence
 
+from stgrpo.envs.robotouille.draw.svg import symbols
 from stgrpo.evaluation.metrics import summarise
+from stgrpo.evaluation.records import STAGE_LABELS
+from stgrpo.files import write_atomically
 from stgrpo.report.assets import SCRIPT, STYLE
 from stgrpo.report.curves import curves_section
-from stgrpo.report.drawing import symbols
 from stgrpo.report.expert import expert_section
 from stgrpo.report.load import RunData, flatten, load_run
 from stgrpo.report.replays import replays_section
-from stgrpo.report.results import STAGE_LABELS, Comparison, compare, results_section, verdict
+from stgrpo.report.results import Comparison, compare, results_section, verdict
 from stgrpo.report.text import absent, esc, percent
-from stgrpo.workdir import write_atomically
 
 # Header facts: label -> keys to look for, the first that is known wins.
 _FACTS: dict[str, tuple[str, ...]] = {

@@ -3,11 +3,11 @@
 import itertools
 from collections.abc import Iterable, Sequence
 
+from stgrpo.envs.robotouille.draw.observation import KitchenView, read_observation
+from stgrpo.envs.robotouille.draw.svg import draw_kitchen
 from stgrpo.evaluation.metrics import pair_episodes
-from stgrpo.evaluation.records import MALFORMED, Episode, TurnRecord
-from stgrpo.report.drawing import draw_kitchen
-from stgrpo.report.kitchen import Kitchen, parse_kitchen
-from stgrpo.report.results import FAILURE_LABELS, STAGE_LABELS, Comparison, title
+from stgrpo.evaluation.records import MALFORMED, STAGE_LABELS, Episode, TurnRecord
+from stgrpo.report.results import FAILURE_LABELS, Comparison, title
 from stgrpo.report.text import absent, esc
 
 PER_OUTCOME = 3
@@ -52,13 +52,13 @@ def judge(turn: TurnRecord) -> tuple[str, str]:
     return "poor", "Not on a shortest way"
 
 
-def _tallest(kitchens: Iterable[Kitchen | None]) -> int:
+def _tallest(kitchens: Iterable[KitchenView | None]) -> int:
     stations = [station for kitchen in kitchens if kitchen for station in kitchen.stations]
     return max([2, *(len(station.stack) for station in stations)])
 
 
 def _picture(observation: str, action: str, tallest: int) -> str:
-    kitchen = parse_kitchen(observation)
+    kitchen = read_observation(observation)
     if kitchen is None or not kitchen.stations:
         return f'<pre class="observation">{esc(observation)}</pre>'
     picture = draw_kitchen(kitchen, action=action, tallest=tallest)
@@ -101,12 +101,12 @@ def _last_frame(episode: Episode, tallest: int) -> str:
 def replay(episode: Episode, label: str, *, is_open: bool = False) -> str:
     """One episode as a <details>; without the script its steps stand one below the other."""
     observations = [turn.observation for turn in episode.turns] + [episode.last_observation]
-    tallest = _tallest(map(parse_kitchen, observations))
+    tallest = _tallest(map(read_observation, observations))
     frames = "".join(_frame(turn, tallest) for turn in episode.turns[:MOST_FRAMES])
     hidden = len(episode.turns) - MOST_FRAMES
     note = f"<p>The last {hidden} responses are left out here.</p>" if hidden > 0 else ""
     tone, mark = ("good", "✓") if episode.success else ("bad", "✗")
-    goal = next((k.goal for k in map(parse_kitchen, observations) if k), "")
+    goal = next((k.goal for k in map(read_observation, observations) if k), "")
     return (
         f'<details class="replay"{" open" if is_open else ""}><summary>'
         f'<span class="judge {tone}">{mark} {esc(label)}</span> '

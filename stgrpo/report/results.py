@@ -5,11 +5,10 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from stgrpo.evaluation.files import Evaluation
 from stgrpo.evaluation.metrics import McNemar, mcnemar, pair_episodes, summarise, wilson_interval
-from stgrpo.evaluation.records import FAILURES, Episode
+from stgrpo.evaluation.records import FAILURES, STAGE_LABELS, Episode
 from stgrpo.report.paper import LAYOUTS, PaperRow, paper_rows
 from stgrpo.report.text import absent, esc, p_value, percent, steps
 
-STAGE_LABELS = {"base": "Before training", "sft": "SFT", "grpo": "SFT + GRPO"}
 BENCHMARK = "the benchmark’s ten test kitchens, almost surely those of the paper"
 KITCHENS = {
     "default": "the benchmark’s example kitchen",

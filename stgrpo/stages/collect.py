@@ -6,12 +6,13 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from stgrpo import envs
+from stgrpo.config_checks import refuse_constraint
+from stgrpo.console import ProgressBar, say
 from stgrpo.data.examples import tokenizer_texts
 from stgrpo.data.records import Trajectory, read_trajectories, write_trajectories
 from stgrpo.data.tokenizer import Tokenizer, train_tokenizer
 from stgrpo.experts.collect import collect
-from stgrpo.stages.common import given_tokenizer, prompt_style, refuse_constraint
-from stgrpo.stages.console import Progress, say
+from stgrpo.training.inputs import given_tokenizer, prompt_style
 from stgrpo.workdir import WorkDir
 
 
@@ -33,14 +34,14 @@ def run_collect(config: ConfigDict, workdir: WorkDir) -> None:
 
 def _trajectories(config: ConfigDict, workdir: WorkDir, task: str, split: str, count: int) -> Iterable[Trajectory]:
     if config.expert.kind == "llm":
-        from stgrpo.stages.expert import sample_expert
+        from stgrpo.experts.served_expert import sample_expert
 
         return sample_expert(config, workdir, task, split, count)
     return _planned(config, task, split, count)
 
 
 def _planned(config: ConfigDict, task: str, split: str, count: int) -> Iterator[Trajectory]:
-    bar = Progress(f"collect {task} {split}", count)
+    bar = ProgressBar(f"collect {task} {split}", count)
     environment = envs.get(config.env.name)
     yield from collect(
         environment, task, config.env.family, split=split, count=count, progress=lambda done, _: bar.step(done)

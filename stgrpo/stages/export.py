@@ -3,14 +3,14 @@
 import logging
 from pathlib import Path
 
+from stgrpo.console import say
 from stgrpo.data.tokenizer import Tokenizer
-from stgrpo.models.huggingface import save_folder
-from stgrpo.models.huggingface_tokenizer import auto_reads_alike
+from stgrpo.models.huggingface.tokenizer import auto_reads_alike
+from stgrpo.models.huggingface.weights import save_folder
 from stgrpo.models.sharding import make_mesh
-from stgrpo.stages.console import say
-from stgrpo.stages.policies import read_policy
-from stgrpo.stages.start import abstract_model
-from stgrpo.training.checkpointing import load_record
+from stgrpo.training.checkpointing import load_metadata
+from stgrpo.training.policies import read_policy
+from stgrpo.training.start import abstract_model
 
 log = logging.getLogger(__name__)
 
@@ -21,7 +21,7 @@ def export_checkpoint(checkpoint: Path, folder: Path, dtype: str) -> None:
     Raises:
       UserError: `checkpoint` is none, or `folder` holds something.
     """
-    record = load_record(checkpoint)
+    record = load_metadata(checkpoint)
     params = read_policy(checkpoint, abstract_model(record.shape, make_mesh(data=1, fsdp=-1)))
     tokenizer = Tokenizer.from_files(record.tokenizer)
     save_folder(params, tokenizer, folder, dtype=dtype)

@@ -2,193 +2,44 @@
 
 import dataclasses
 import functools
-import logging
-import math
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
+from stgrpo.config_checks import refuse_constraint
+from stgrpo.console import ProgressBar, say
 from stgrpo.data.examples import Example
 from stgrpo.errors import ServerError, UserError
 from stgrpo.evaluation.metrics import summarise
-from stgrpo.models.shapes import ModelShape
+from stgrpo.evaluation.suites import Suite, play_suite
+from stgrpo.files import LineLog
 from stgrpo.models.transformer import Transformer
-from stgrpo.rollout.base import Sampler
-from stgrpo.stages.backend import open_sampler, persist
-from stgrpo.stages.common import (
-    Layouts,
-    Setting,
-    Timer,
-    attention_core,
-    check_batch,
-    load_examples,
-    lora_settings,
-    new_record,
-    open_setting,
-    optimiser_settings,
-    padding,
-    refuse_constraint,
+from stgrpo.rl.group_batch import Group, group_batch, rollout_metrics, sampler_logprobs
+from stgrpo.rl.rollouts import PipelinedRollouts, Rollout, Rollouts, RolloutSchedule, SyncRollouts
+from stgrpo.rl.update import check_prompts, grpo_program, grpo_steps, minibatches, update
+from stgrpo.sampling.base import Sampler
+from stgrpo.sampling.open import open_sampler, retry_on_server_error
+from stgrpo.training.batch import GroupBatch
+from stgrpo.training.batch_packer import BatchPacker
+from stgrpo.training.checkpointing import CheckpointMetadata, Checkpoints, newest, newest_metadata
+from stgrpo.training.context import (
+    RunContext,
+    new_metadata,
+    open_context,
 )
-from stgrpo.stages.console import Progress, say
-from stgrpo.stages.evaluate import Suite, play_suite
-from stgrpo.stages.policies import read_merged
-from stgrpo.stages.rollouts import Ahead, InTime, Rollout, Rollouts, Schedule
-from stgrpo.training.checkpointing import Checkpoints, Record, host_scalars, newest, newest_record
-from stgrpo.training.grpo import GroupBatch, GrpoLoss, loss_weights
-from stgrpo.training.mismatch import correction_metrics, importance_weights, mismatch_metrics
-from stgrpo.training.optimiser import make_optimiser
-from stgrpo.training.packing import Batch
-from stgrpo.training.rollout import Group, group_batch, rollout_metrics, sampler_logprobs
-from stgrpo.training.step import Steps, TrainState, build_steps
-from stgrpo.workdir import LineLog, WorkDir
-
-log = logging.getLogger(__name__)
-
-
-def grpo_steps(config: ConfigDict, examples: int) -> int:
-    """Rollouts of the GRPO stage."""
-    return config.grpo.steps or math.ceil(config.grpo.epochs * examples / config.grpo.prompts)
-
-
-def grpo_loss(config: ConfigDict) -> GrpoLoss:
-    """The coefficients of the loss; a clip of 0 is none."""
-    return GrpoLoss(
-        kl_coef=config.grpo.kl_coef,
-        kl_estimator=config.grpo.kl_estimator,
-        clip_low=config.grpo.clip_low or None,
-        clip_high=config.grpo.clip_high or None,
-        temperature=config.grpo.temperature,
-    )
-
-
-def check_prompts(config: ConfigDict, mesh: Mesh) -> None:
-    """Raises a UserError if the smallest part of a rollout cannot be split over the devices; packed rows always can."""
-    if config.grpo.row_tokens:
-        return
-    parts = config.grpo.minibatches * config.grpo.micro_batches
-    check_batch(mesh, **{"grpo.prompts": config.grpo.prompts // parts})
-
-
-def grpo_program(config: ConfigDict, shape: ModelShape, mesh: Mesh, *, updates: int) -> Steps:
-    """The jitted functions of GRPO; `stgrpo plan` compiles the same ones."""
-    return build_steps(
-        shape,
-        mesh,
-        make_optimiser(optimiser_settings(config.grpo, updates)),
-        loss=grpo_loss(config),
-        micro_batches=config.grpo.micro_batches,
-        dtype=jnp.dtype(config.model.dtype),
-        remat=config.model.remat,
-        lora=lora_settings(config, "grpo"),
-        core=attention_core(config, shape, mesh),
-    )
-
-
-def update(
-    config: ConfigDict,
-    steps: Steps,
-    state: TrainState,
-    reference: Transformer | None,
-    batches: Sequence[Batch],
-    timer: Timer,
-) -> tuple[TrainState, dict[str, float]]:
-    """All updates of one rollout, and their mean metrics. Old log-probabilities are taken before the first.
-
-    Without a reference it is the base of the adapters.
-    """
-    frozen = state.base if reference is None else reference
-    with timer.part("reference"):
-        batches, compared = with_logprobs(config, steps, state.policy, frozen, batches)
-    metrics: list[dict[str, float]] = []
-    with timer.part("update"):
-        for batch in [*batches] * config.grpo.passes:
-            state, values = steps.update(state, batch)
-            metrics.append(host_scalars(values))
-    means = {name: float(np.mean([m[name] for m in metrics])) for name in metrics[0]}
-    return state, means | compared | padding(batches) | {"ratio_first": metrics[0]["ratio"]}
-
-
-def with_logprobs(
-    config: ConfigDict, steps: Steps, params: Transformer, reference: Transformer, batches: Sequence[Batch]
-) -> tuple[list[Batch], dict[str, float]]:
-    """The batches with all that an update needs, and how far the sampler was from the trainer.
-
-    Args:
-      config: of the run.
-      steps: its programs.
-      params: the policy before the updates.
-      reference: the frozen one.
-      batches: with the sampler's log-probabilities as old ones, or without any where the sampler is the trainer itself.
-    """
-    r, several = config.rollout, len(batches) * config.grpo.passes > 1
-    done, seen = [], []
-    for batch in batches:
-        mask, sampler_logp = batch.terms.mask, batch.terms.old_logp
-        bare = batch.with_terms(batch.terms.ref_logp, None)
-        ref_logp, old_logp, correction = np.asarray(steps.logprobs(reference, bare)), None, None
-        if several or sampler_logp is not None:
-            old_logp = np.asarray(steps.logprobs(params, bare))
-        if sampler_logp is not None:
-            log_ratio = old_logp - sampler_logp
-            if r.correction != "none":
-                correction = importance_weights(
-                    log_ratio, mask, bare.responses, kind=r.correction, cap=r.correction_cap
-                )
-            seen.append((old_logp, sampler_logp, mask, mask if correction is None else correction))
-        if r.old_logprobs == "sampler" and sampler_logp is not None:
-            old_logp = sampler_logp
-        elif not several:
-            old_logp = None  # the policy itself: taken in the update, so that the ratio is 1 to the last bit
-        done.append(batch.with_terms(ref_logp, old_logp, correction))
-    return done, compare(config, seen)
-
-
-def compare(config: ConfigDict, seen: Sequence[tuple[np.ndarray, ...]]) -> dict[str, float]:
-    """Mismatch over minibatches, of each the trainer's and the sampler's log-probabilities, mask and correction."""
-    if not seen:
-        return {}
-    old_logp, sampler_logp, mask, correction = (
-        np.concatenate([x.reshape(-1) for x in part]) for part in zip(*seen, strict=True)
-    )
-    values, r = mismatch_metrics(old_logp, sampler_logp, mask), config.rollout
-    if r.correction != "none":
-        values |= correction_metrics(correction, mask, cap=r.correction_cap)
-    alarm = bool(r.mismatch_alarm) and values["mismatch_mean"] > r.mismatch_alarm
-    if alarm:
-        log.warning(
-            "log-probabilities of sampler and trainer differ by %.3g on average, rollout.mismatch_alarm is %g",
-            values["mismatch_mean"],
-            r.mismatch_alarm,
-        )
-    return values | {"mismatch_alarm": float(alarm)}
-
-
-def minibatches(config: ConfigDict, batch: GroupBatch) -> Iterator[GroupBatch]:
-    """The parts of a rollout that an update is made for, each."""
-    c = config.grpo
-    for part in range(c.minibatches):
-        yield minibatch(batch, part, c.minibatches, aggregation=c.aggregation, limit=config.limits.response)
-
-
-def minibatch(batch: GroupBatch, part: int, parts: int, *, aggregation: str, limit: int) -> GroupBatch:
-    """Every `parts`-th group, its loss weights taken anew so that they are shares of the minibatch."""
-    if parts == 1:
-        return batch
-    taken = jax.tree.map(lambda x: x[part::parts], batch)
-    length_BG, R = jnp.asarray(taken.mask_BGR.sum(-1)), taken.mask_BGR.shape[-1]
-    weight_BGR = np.asarray(loss_weights(length_BG, R, aggregation, limit=limit))  # the host's, for jit to split
-    return dataclasses.replace(taken, weight_BGR=weight_BGR)
+from stgrpo.training.inputs import load_examples
+from stgrpo.training.policies import read_merged
+from stgrpo.training.step import TrainProgram, TrainState
+from stgrpo.training.timer import Timer
+from stgrpo.workdir import WorkDir
 
 
 def run_grpo(config: ConfigDict, workdir: WorkDir) -> None:
     """Trains from the SFT policy, which stays frozen as the reference; writes checkpoints/grpo, metrics and samples."""
     refuse_constraint(config, "grpo")
-    setting = open_setting(config, workdir)
+    setting = open_context(config, workdir)
     check_prompts(config, setting.mesh)
     examples = load_examples(setting, "train")
     total = grpo_steps(config, len(examples))
@@ -198,7 +49,7 @@ def run_grpo(config: ConfigDict, workdir: WorkDir) -> None:
         return
     folder = reference_folder(config, workdir)
     updates = total * config.grpo.minibatches * config.grpo.passes
-    steps = grpo_program(config, newest_record(folder).shape, setting.mesh, updates=updates)
+    steps = grpo_program(config, newest_metadata(folder).shape, setting.mesh, updates=updates)
     with jax.set_mesh(setting.mesh):
         given = newest(folder, lambda step: read_merged(step, steps.model))
         state, record = _start(setting, steps, given, checkpoints)
@@ -216,7 +67,7 @@ def reference_folder(config: ConfigDict, workdir: WorkDir) -> Path:
       UserError: SFT has not run, or not to its end.
     """
     folder = workdir.checkpoints("sft")
-    record = newest_record(folder)
+    record = newest_metadata(folder)
     total = record.total
     if record.step < total:
         raise UserError(
@@ -226,13 +77,13 @@ def reference_folder(config: ConfigDict, workdir: WorkDir) -> Path:
 
 
 def _start(
-    setting: Setting, steps: Steps, given: tuple[Transformer, str], checkpoints: Checkpoints
-) -> tuple[TrainState, Record]:
+    setting: RunContext, steps: TrainProgram, given: tuple[Transformer, str], checkpoints: Checkpoints
+) -> tuple[TrainState, CheckpointMetadata]:
     reference, identity = given
     restored = checkpoints.restore(steps.abstract)
     if restored is None:
-        record = new_record(setting, "grpo", reference.shape, reference=identity, base=identity)
-        return steps.start(reference if record.lora else jax.tree.map(jnp.copy, reference)), record
+        record = new_metadata(setting, "grpo", reference.shape, reference=identity, base=identity)
+        return steps.init_from(reference if record.lora else jax.tree.map(jnp.copy, reference)), record
     state, record = restored
     if record.reference != identity:
         raise UserError(
@@ -248,16 +99,16 @@ class _Training:
 
     def __init__(
         self,
-        setting: Setting,
-        steps: Steps,
+        setting: RunContext,
+        steps: TrainProgram,
         checkpoints: Checkpoints,
-        start: tuple[Transformer | None, TrainState, Record],
+        start: tuple[Transformer | None, TrainState, CheckpointMetadata],
     ):
         self._setting, self._config, self._steps, self._checkpoints = setting, setting.config, steps, checkpoints
         self._reference, self._state, self._record = start
         self._metrics = LineLog(setting.workdir.metrics, "grpo", self._record.step)
         self._samples = LineLog(setting.workdir.samples, "grpo", self._record.step)
-        self._lay_out = Layouts("grpo", setting.config, setting.mesh)
+        self._lay_out = BatchPacker("grpo", setting.config, setting.mesh)
         self._suite = validation_suite(setting.config)
 
     @property
@@ -270,11 +121,13 @@ class _Training:
         c, start = self._config.grpo, self._record.step
         shown = f"attention by {self._steps.model.core.name}"
         say(f"grpo: {total} rollouts of {c.prompts} prompts x {c.group_size} responses, {shown}")
-        bar = Progress("grpo", total, start)
-        schedule = Schedule(start, total, c.checkpoint_every, self._config.rollout.max_staleness)
+        bar = ProgressBar("grpo", total, start)
+        schedule = RolloutSchedule(start, total, c.checkpoint_every, self._config.rollout.max_staleness)
         draws = Rollouts(self._setting, examples, sampler)
         source = (
-            Ahead(draws, sampler, schedule, self._record.position) if schedule.staleness else InTime(draws, sampler)
+            PipelinedRollouts(draws, sampler, schedule, self._record.position)
+            if schedule.staleness
+            else SyncRollouts(draws, sampler)
         )
         try:
             for step in range(start, total):
@@ -286,12 +139,14 @@ class _Training:
             self._samples.close()
         bar.close()
 
-    def _step(self, step: int, source: InTime | Ahead, sampler: Sampler, total: int) -> dict[str, float]:
+    def _step(
+        self, step: int, source: SyncRollouts | PipelinedRollouts, sampler: Sampler, total: int
+    ) -> dict[str, float]:
         timer, c = Timer(), self._config.grpo
         ask = functools.partial(source.next, step, self.policy, self._record.position)
-        patience = self._config.rollout.patience
+        wait_s = self._config.rollout.server_wait_s
         with timer.part("wait"):
-            rollout = persist(ask, sampler, patience=patience, save=self._save_now)
+            rollout = retry_on_server_error(ask, sampler, server_wait_s=wait_s, save=self._save_now)
         self._check_age(rollout, step)
         batch = self._batch(rollout)
         parts = [self._lay_out(part) for part in minibatches(self._config, batch)]
@@ -331,10 +186,10 @@ class _Training:
             self._save_now()
             raise ServerError(f"a rollout for step {step} was drawn by version {oldest}: rollout.max_staleness={limit}")
 
-    def _validate(self, source: InTime | Ahead, sampler: Sampler) -> dict[str, float]:
+    def _validate(self, source: SyncRollouts | PipelinedRollouts, sampler: Sampler) -> dict[str, float]:
         work = functools.partial(validate, self._setting, self._suite, sampler)
         ask = functools.partial(source.between, self._record.step, self.policy, work)
-        return persist(ask, sampler, patience=self._config.rollout.patience, save=lambda: None)
+        return retry_on_server_error(ask, sampler, server_wait_s=self._config.rollout.server_wait_s, save=lambda: None)
 
     def _write(self, values: dict[str, float], timer: Timer, rollout: Rollout) -> None:
         self._metrics.write(self._record.step, values | timer.seconds)
@@ -352,7 +207,7 @@ def validation_suite(config: ConfigDict) -> Suite:
     return Suite("validation", config.env.family, "validation", config.grpo.validation_layouts, tuple(config.env.tasks))
 
 
-def validate(setting: Setting, suite: Suite, sampler: Sampler) -> dict[str, float]:
+def validate(setting: RunContext, suite: Suite, sampler: Sampler) -> dict[str, float]:
     """Success rate and mean steps of whole episodes in the validation kitchens."""
     summary = summarise(play_suite(setting.config, suite, sampler, setting.tokenizer))
     return {"validation_sr": summary["sr"], "validation_asat": summary["asat"]}

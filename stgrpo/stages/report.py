@@ -2,8 +2,8 @@
 
 from ml_collections import ConfigDict
 
+from stgrpo.console import say
 from stgrpo.report import build_report
-from stgrpo.stages.console import say
 from stgrpo.workdir import WorkDir
 
 

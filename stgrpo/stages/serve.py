@@ -8,17 +8,17 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
+from stgrpo.console import say
 from stgrpo.data.tokenizer import Tokenizer
 from stgrpo.errors import ServerError, UserError
-from stgrpo.models.huggingface import save_folder
-from stgrpo.models.huggingface_config import read_shape
+from stgrpo.models.huggingface.config import read_shape
+from stgrpo.models.huggingface.weights import save_folder
 from stgrpo.models.sharding import make_mesh
-from stgrpo.rollout.vllm_server import ServerSettings, VllmServer
-from stgrpo.stages.backend import interpreter, served_dtype, served_length
-from stgrpo.stages.console import say
-from stgrpo.stages.policies import read_policy
-from stgrpo.stages.start import abstract_model
-from stgrpo.training.checkpointing import load_record
+from stgrpo.sampling.open import interpreter, served_dtype, served_length
+from stgrpo.sampling.vllm.server import ServerSettings, VllmServer
+from stgrpo.training.checkpointing import load_metadata
+from stgrpo.training.policies import read_policy
+from stgrpo.training.start import abstract_model
 
 log = logging.getLogger(__name__)
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -65,7 +65,7 @@ def _model(config: ConfigDict, checkpoint: str) -> Iterator[Path]:
             raise UserError("nothing to serve: give --checkpoint=RUN/checkpoints/sft/STEP, or config.model.path")
         yield Path(config.model.path)
         return
-    record = load_record(Path(checkpoint))
+    record = load_metadata(Path(checkpoint))
     params = read_policy(Path(checkpoint), abstract_model(record.shape, make_mesh(data=1, fsdp=-1)))
     with tempfile.TemporaryDirectory(prefix="stgrpo-serve-") as folder:
         model = Path(folder) / "model"

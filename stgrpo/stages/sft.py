@@ -1,82 +1,38 @@
 """SFT: the model learns the expert's responses, one single-turn problem at a time."""
 
 import dataclasses
-import math
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
-from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
+from stgrpo.console import ProgressBar, say
 from stgrpo.data.examples import Example, batch_indices, length_grouped_indices
-from stgrpo.data.padding import pad_rows
+from stgrpo.files import LineLog
 from stgrpo.models.shapes import ModelShape
-from stgrpo.stages.common import (
-    Layouts,
-    Setting,
-    Timer,
-    attention_core,
+from stgrpo.training.batch_packer import BatchPacker, padding
+from stgrpo.training.checkpointing import CheckpointMetadata, Checkpoints, host_scalars, newest_metadata
+from stgrpo.training.context import (
+    RunContext,
     check_batch,
-    load_examples,
-    lora_settings,
-    new_record,
-    open_setting,
+    new_metadata,
+    open_context,
     optimiser_settings,
-    padding,
 )
-from stgrpo.stages.console import Progress, say
-from stgrpo.stages.policies import check_base
-from stgrpo.stages.start import starting_params, starting_shape
-from stgrpo.training.checkpointing import Checkpoints, Record, host_scalars, newest_record
-from stgrpo.training.grpo import GroupBatch, loss_weights
-from stgrpo.training.optimiser import learning_rate, make_optimiser
-from stgrpo.training.step import Steps, TrainState, build_steps
-from stgrpo.workdir import LineLog, WorkDir
-
-
-def sft_batch(examples: list[Example], prompt_weight: float = 0.0) -> GroupBatch:
-    """Examples as groups of one response, every token of a response weighing the same; `prompt_weight` see config."""
-    prompt_BP, prompt_len_B = pad_rows([e.prompt_ids for e in examples], smallest=32)
-    response_BR, response_len_B = pad_rows([e.response_ids for e in examples], smallest=16)
-    weight_BR = np.asarray(loss_weights(jnp.asarray(response_len_B), response_BR.shape[1], "token_mean"))
-    prompt_weight_BP = loss_weights(jnp.asarray(prompt_len_B), prompt_BP.shape[1], "token_mean")
-    zeros_B1R = np.zeros_like(weight_BR)[:, None]
-    return GroupBatch(
-        prompt_BP=prompt_BP,
-        prompt_len_B=prompt_len_B,
-        response_BGR=response_BR[:, None],
-        weight_BGR=weight_BR[:, None],
-        mask_BGR=(weight_BR > 0).astype(np.float32)[:, None],
-        adv_BG=zeros_B1R[..., 0],
-        ref_logp_BGR=zeros_B1R,
-        prompt_weight_BP=prompt_weight * np.asarray(prompt_weight_BP) if prompt_weight else None,
-    )
-
-
-def sft_steps(config: ConfigDict, examples: int) -> int:
-    """Updates of the SFT stage."""
-    return config.sft.steps or math.ceil(config.sft.epochs * examples / config.sft.batch)
-
-
-def sft_program(config: ConfigDict, shape: ModelShape, mesh: Mesh, *, updates: int) -> Steps:
-    """The jitted functions of SFT."""
-    return build_steps(
-        shape,
-        mesh,
-        make_optimiser(optimiser_settings(config.sft, updates)),
-        micro_batches=config.sft.micro_batches,
-        dtype=jnp.dtype(config.model.dtype),
-        remat=config.model.remat,
-        lora=lora_settings(config, "sft"),
-        core=attention_core(config, shape, mesh),
-    )
+from stgrpo.training.inputs import load_examples
+from stgrpo.training.optimiser import learning_rate
+from stgrpo.training.policies import check_base
+from stgrpo.training.sft import sft_batch, sft_program, sft_steps
+from stgrpo.training.start import starting_params, starting_shape
+from stgrpo.training.step import TrainProgram, TrainState
+from stgrpo.training.timer import Timer
+from stgrpo.workdir import WorkDir
 
 
 def run_sft(config: ConfigDict, workdir: WorkDir) -> None:
     """Trains from random, given or resumed parameters; writes checkpoints/sft and metrics."""
-    setting = open_setting(config, workdir)
+    setting = open_context(config, workdir)
     if not config.sft.row_tokens:
         check_batch(setting.mesh, **{"sft.batch": config.sft.batch // config.sft.micro_batches})
     examples = load_examples(setting, "train")
@@ -86,7 +42,7 @@ def run_sft(config: ConfigDict, workdir: WorkDir) -> None:
         say(f"sft: complete at step {total}, skipped")
         return
     if checkpoints.newest():
-        shape = newest_record(checkpoints.folder).shape
+        shape = newest_metadata(checkpoints.folder).shape
     else:
         shape = starting_shape(config, setting.tokenizer.vocab_size)
     steps = sft_program(config, shape, setting.mesh, updates=total)
@@ -101,7 +57,9 @@ def run_sft(config: ConfigDict, workdir: WorkDir) -> None:
     checkpoints.close()
 
 
-def _start(setting: Setting, steps: Steps, shape: ModelShape, checkpoints: Checkpoints) -> tuple[TrainState, Record]:
+def _start(
+    setting: RunContext, steps: TrainProgram, shape: ModelShape, checkpoints: Checkpoints
+) -> tuple[TrainState, CheckpointMetadata]:
     config, restored = setting.config, checkpoints.restore(steps.abstract)
     if restored is not None and restored[1].lora is None:
         say(f"sft: resumed at step {restored[1].step}")
@@ -113,23 +71,23 @@ def _start(setting: Setting, steps: Steps, shape: ModelShape, checkpoints: Check
         say(f"sft: resumed at step {record.step}")
         return dataclasses.replace(state, base=base), record
     if given is None:
-        return steps.init(jax.random.key(config.seed)), new_record(setting, "sft", shape)
+        return steps.init(jax.random.key(config.seed)), new_metadata(setting, "sft", shape)
     say(f"sft: starts from {config.init_from or config.model.path}")
-    return steps.start(given[0]), new_record(setting, "sft", shape, base=given[1])
+    return steps.init_from(given[0]), new_metadata(setting, "sft", shape, base=given[1])
 
 
 def _train(
-    setting: Setting,
-    steps: Steps,
+    setting: RunContext,
+    steps: TrainProgram,
     checkpoints: Checkpoints,
     examples: list[Example],
-    start: tuple[TrainState, Record],
+    start: tuple[TrainState, CheckpointMetadata],
     schedule: optax.Schedule,
     total: int,
 ) -> None:
     config, (state, record) = setting.config, start
-    metrics, bar = LineLog(setting.workdir.metrics, "sft", record.step), Progress("sft", total, record.step)
-    lay_out = Layouts("sft", config, setting.mesh)
+    metrics, bar = LineLog(setting.workdir.metrics, "sft", record.step), ProgressBar("sft", total, record.step)
+    lay_out = BatchPacker("sft", config, setting.mesh)
     lengths = np.array([len(e.prompt_ids) for e in examples])
     for step in range(record.step, total):
         timer = Timer()

@@ -29,7 +29,7 @@ DAMAGE = Exception
 
 
 @dataclasses.dataclass(frozen=True)
-class Record:
+class CheckpointMetadata:
     """What a checkpoint says of itself.
 
     Attributes:
@@ -73,14 +73,14 @@ class Checkpoints:
         self._manager = ocp.CheckpointManager(self.folder, options=options)
 
     def steps(self) -> list[int]:
-        """Steps that were written whole, in order."""
+        """TrainProgram that were written whole, in order."""
         return sorted(self._manager.all_steps())
 
     def newest(self) -> int:
         """The newest step, 0 where there is none."""
         return max(self.steps(), default=0)
 
-    def save(self, state: TrainState, record: Record) -> None:
+    def save(self, state: TrainState, record: CheckpointMetadata) -> None:
         """Writes one checkpoint; it appears only when it is whole. A damaged one of the same step is replaced."""
         if record.step in self.steps():
             self._manager.delete(record.step)
@@ -95,7 +95,7 @@ class Checkpoints:
         )
         self._manager.wait_until_finished()
 
-    def restore(self, abstract: TrainState) -> tuple[TrainState, Record] | None:
+    def restore(self, abstract: TrainState) -> tuple[TrainState, CheckpointMetadata] | None:
         """The newest undamaged checkpoint, on the shardings of `abstract`; None where none was written.
 
         A frozen base is not in it: the state has none.
@@ -113,7 +113,7 @@ class Checkpoints:
             raise DamagedCheckpoint(f"no checkpoint in {self.folder} can be read: delete the folder to start anew")
         return None
 
-    def _restore(self, step: int, abstract: TrainState) -> tuple[TrainState, Record]:
+    def _restore(self, step: int, abstract: TrainState) -> tuple[TrainState, CheckpointMetadata]:
         wanted = (abstract.opt_state, abstract.step)
         restored = self._manager.restore(
             step,
@@ -131,7 +131,7 @@ class Checkpoints:
         self._manager.close()
 
 
-def load_record(folder: Path) -> Record:
+def load_metadata(folder: Path) -> CheckpointMetadata:
     """The record of one step folder.
 
     Raises:
@@ -155,7 +155,7 @@ def load_params(folder: Path, abstract: Params) -> Params:
     Raises:
       DamagedCheckpoint: they are damaged or of another shape.
     """
-    record = load_record(folder)
+    record = load_metadata(folder)
     checkpointer = ocp.StandardCheckpointer()
     try:
         whole = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, jnp.float32, sharding=x.sharding), abstract)
@@ -195,9 +195,9 @@ def step_folders(folder: Path) -> list[Path]:
     return [folder / str(step) for step in sorted(steps, reverse=True)]
 
 
-def newest_record(folder: Path) -> Record:
+def newest_metadata(folder: Path) -> CheckpointMetadata:
     """The record of a stage's newest checkpoint that can be read."""
-    return newest(folder, load_record)
+    return newest(folder, load_metadata)
 
 
 def load_newest(folder: Path, abstract: Transformer) -> Transformer:
@@ -274,10 +274,10 @@ def _reason(error: BaseException) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0][:160]
 
 
-def _record(values: Mapping[str, object]) -> Record:
+def _record(values: Mapping[str, object]) -> CheckpointMetadata:
     lora = values.get("lora")
     lora = Lora(**{**lora, "targets": tuple(lora["targets"])}) if lora else None
-    return Record(**{**values, "shape": ModelShape.from_dict(values["shape"]), "lora": lora})
+    return CheckpointMetadata(**{**values, "shape": ModelShape.from_dict(values["shape"]), "lora": lora})
 
 
 def host_scalars(metrics: Mapping[str, jax.Array]) -> dict[str, float]:

@@ -4,7 +4,7 @@ No tensor of the size of the vocabulary is made over a whole batch: tokens are t
 and the backward pass makes the logits of a chunk again.
 
 Over a mesh each device takes chunks of its own rows. It gathers the output embedding once for all of them and gives its
-gradient away once, both of which XLA would do for every chunk; see `models.sharding.TableCut`.
+gradient away once, both of which XLA would do for every chunk; see `models.sharding.EmbeddingSharding`.
 """
 
 import functools
@@ -14,9 +14,9 @@ from typing import TypeVar
 import jax
 import jax.numpy as jnp
 
-from stgrpo.models.sharding import TableCut
+from stgrpo.models.sharding import EmbeddingSharding
 from stgrpo.models.transformer import Transformer, group_hidden, packed_hidden
-from stgrpo.training.grpo import GroupBatch
+from stgrpo.training.batch import GroupBatch
 from stgrpo.training.packing import Batch
 
 CHUNK = 1024  # tokens a device whose logits exist at one time; at a vocabulary of 151,936 that is 0.6 GB in float32
@@ -47,7 +47,7 @@ def _token_logprobs(hidden: jax.Array, head_VD: jax.Array, target_BT: jax.Array,
 
 
 def _forward(hidden_BTD: jax.Array, head_VD: jax.Array, target_BT: jax.Array, temperature: float, chunk: int):
-    cut = TableCut.of(head_VD)
+    cut = EmbeddingSharding.of(head_VD)
 
     def local(head_VD: jax.Array, *rows: jax.Array) -> tuple[None, Rows]:
         whole_VD = cut.gather(head_VD.astype(hidden_BTD.dtype))
@@ -59,7 +59,7 @@ def _forward(hidden_BTD: jax.Array, head_VD: jax.Array, target_BT: jax.Array, te
 
 def _backward(temperature: float, chunk: int, kept: Rows, d_both: Pair):
     hidden_BTD, head_VD, *others = kept
-    cut, dtype = TableCut.of(head_VD), hidden_BTD.dtype
+    cut, dtype = EmbeddingSharding.of(head_VD), hidden_BTD.dtype
 
     def local(head_VD: jax.Array, *rows: jax.Array) -> tuple[jax.Array, jax.Array]:
         whole_VD = cut.gather(head_VD.astype(dtype))
@@ -83,7 +83,7 @@ _token_logprobs.defvjp(_forward, _backward)
 
 
 def _distribution(
-    hidden_CD: jax.Array, target_C: jax.Array, head_VD: jax.Array, temperature: float, cut: TableCut
+    hidden_CD: jax.Array, target_C: jax.Array, head_VD: jax.Array, temperature: float, cut: EmbeddingSharding
 ) -> Rows:
     """Log-probability of the target, entropy, and the logarithm of the sum of all exponentials, [C] each."""
     logits_CV = _logits(hidden_CD, head_VD, temperature)
@@ -100,7 +100,7 @@ def _distribution(
     return picked_C - log_total_C, log_total_C - pull_C / total_C, top_C + log_total_C
 
 
-def _d_logits(part: Rows, head_VD: jax.Array, temperature: float, cut: TableCut) -> jax.Array:
+def _d_logits(part: Rows, head_VD: jax.Array, temperature: float, cut: EmbeddingSharding) -> jax.Array:
     """Gradient of the product behind the logits z, [C, V].
 
     With p the probabilities: d logp / dz = onehot - p, and d entropy / dz = -p (log p + entropy).
@@ -169,6 +169,8 @@ def batch_logprobs(
     if isinstance(batch, GroupBatch):
         rows = (batch.prompt_BP, batch.prompt_len_B, batch.response_BGR)
         return response_logprobs(model, *rows, temperature=temperature, dtype=dtype)
-    hidden_XSD = packed_hidden(model, batch.token_XS, batch.position_XS, (batch.group_XS, batch.branch_XS), dtype)
+    hidden_XSD = packed_hidden(
+        model, batch.token_XS, batch.position_XS, (batch.segment_ids_XS, batch.response_ids_XS), dtype
+    )
     hidden_XMD = jnp.take_along_axis(hidden_XSD, batch.source_XM[..., None], axis=1)
     return token_logprobs(hidden_XMD, model.head_VD, batch.target_XM, temperature=temperature)

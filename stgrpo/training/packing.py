@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 from stgrpo.data.padding import bucket
-from stgrpo.training.grpo import GroupBatch, LossTerms
+from stgrpo.training.batch import GroupBatch, LossTerms
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,9 +22,9 @@ class PackedBatch:
     Attributes:
       token_XS: ids.
       position_XS: of each token behind its own prompt.
-      group_XS: number of the group in the row, from 1; 0 for padding.
-      branch_XS: 0 for a prompt's token, else the number of the response in its group, from 1. None where every group
-        has one response, which is then plain causal attention within a group.
+      segment_ids_XS: number of the group in the row, from 1; 0 for padding.
+      response_ids_XS: 0 for a prompt's token, else the number of the response in its group, from 1. None where every
+        group has one response, which is then plain causal attention within a group.
       source_XM: place in the row of the hidden state that predicts the token.
       target_XM: the token.
       terms: of the loss, each [X, M]; what fills a row up has mask and weight 0.
@@ -32,8 +32,8 @@ class PackedBatch:
 
     token_XS: jax.Array
     position_XS: jax.Array
-    group_XS: jax.Array
-    branch_XS: jax.Array | None
+    segment_ids_XS: jax.Array
+    response_ids_XS: jax.Array | None
     source_XM: jax.Array
     target_XM: jax.Array
     terms: LossTerms
@@ -48,14 +48,14 @@ class PackedBatch:
     @property
     def responses(self) -> np.ndarray:
         """The number of the response that each token of the terms is in, of groups of several responses."""
-        branches = np.take_along_axis(np.asarray(self.branch_XS), np.asarray(self.source_XM), axis=1)
+        branches = np.take_along_axis(np.asarray(self.response_ids_XS), np.asarray(self.source_XM), axis=1)
         starts = (branches == 0) & (np.asarray(self.terms.mask) > 0)  # the first is predicted from the prompt
         return np.maximum(np.cumsum(starts).reshape(starts.shape) - 1, 0)
 
     @property
     def tokens(self) -> int:
         """Real tokens, each prompt counted once."""
-        return int((self.group_XS > 0).sum())
+        return int((self.segment_ids_XS > 0).sum())
 
     @property
     def size(self) -> int:
@@ -63,7 +63,7 @@ class PackedBatch:
         return self.token_XS.size
 
     @property
-    def form(self) -> str:
+    def shape_text(self) -> str:
         """The sizes a program is compiled for, for people."""
         (X, S), M = self.token_XS.shape, self.target_XM.shape[1]
         return f"{X} rows of {S} tokens, {M} of them predicted"
@@ -145,8 +145,8 @@ def pack(batch: GroupBatch, row: int, *, unit: int = 1) -> PackedBatch:
     return PackedBatch(
         token_XS=tokens["token"],
         position_XS=tokens["position"],
-        group_XS=tokens["group"],
-        branch_XS=tokens["branch"] if several else None,
+        segment_ids_XS=tokens["group"],
+        response_ids_XS=tokens["branch"] if several else None,
         source_XM=predicted["source"],
         target_XM=predicted["target"],
         terms=LossTerms(**terms),

@@ -8,13 +8,14 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
 
-from stgrpo.models.attention import XLA, AttentionCore
+from stgrpo.models.attention.xla import XLA, AttentionCore
 from stgrpo.models.lora import Adapters, Lora, adapted, frozen
 from stgrpo.models.shapes import ModelShape
 from stgrpo.models.sharding import abstract_tree, batch_sharding, replicated
 from stgrpo.models.transformer import Transformer, row_hidden
-from stgrpo.training.grpo import GroupBatch, GrpoLoss, policy_loss
+from stgrpo.training.batch import GroupBatch
 from stgrpo.training.logprobs import batch_logprobs, token_logprobs
+from stgrpo.training.loss import GrpoLoss, policy_loss
 from stgrpo.training.masked import masked_sum
 from stgrpo.training.packing import Batch
 
@@ -47,22 +48,22 @@ LossFn = Callable[[Transformer | Adapters, Batch], tuple[jax.Array, dict[str, ja
 
 
 @dataclasses.dataclass(frozen=True)
-class Steps:
+class TrainProgram:
     """Jitted functions over one mesh.
 
     Attributes:
       init: key -> TrainState, born sharded.
-      start: Transformer -> TrainState with a fresh optimiser (the model is donated).
+      init_from: Transformer -> TrainState with a fresh optimiser (the model is donated).
       update: (TrainState, Batch) -> (TrainState, metrics); the state is donated.
       logprobs: (Transformer, Batch) -> log-probabilities of the reference or the old policy, laid out as the batch's
         loss terms.
       abstract: the TrainState as shapes with shardings.
-      model: the model that `start` takes, likewise.
+      model: the model that `init_from` takes, likewise.
       mesh: of all of them.
     """
 
     init: Callable[[jax.Array], TrainState]
-    start: Callable[[Transformer], TrainState]
+    init_from: Callable[[Transformer], TrainState]
     update: Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]]
     logprobs: Callable[[Transformer, Batch], jax.Array]
     abstract: TrainState
@@ -127,7 +128,7 @@ def accumulate(loss_fn: LossFn, params: Transformer | Adapters, batch: Batch, mi
     return grads, loss, sums
 
 
-def build_steps(
+def build_program(
     shape: ModelShape,
     mesh: Mesh,
     optimiser: optax.GradientTransformation,
@@ -138,7 +139,7 @@ def build_steps(
     remat: bool = True,
     lora: Lora | None = None,
     core: AttentionCore = XLA,
-) -> Steps:
+) -> TrainProgram:
     """Compiles nothing yet: returns the jitted functions, with shardings from the table of `models.sharding`.
 
     Args:
@@ -182,9 +183,9 @@ def build_steps(
     states = jax.tree.map(lambda x: x.sharding, placed)
     batches, whole = batch_sharding(mesh), replicated(mesh)
     model = states.params if lora is None else states.base
-    return Steps(
+    return TrainProgram(
         init=jax.jit(init, out_shardings=states),
-        start=jax.jit(start, in_shardings=(model,), out_shardings=states, donate_argnums=0),
+        init_from=jax.jit(start, in_shardings=(model,), out_shardings=states, donate_argnums=0),
         update=jax.jit(update, in_shardings=(states, batches), out_shardings=(states, whole), donate_argnums=0),
         logprobs=jax.jit(logprobs, in_shardings=(None, batches), out_shardings=batches),  # with adapters or without
         abstract=placed,

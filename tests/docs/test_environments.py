@@ -12,11 +12,11 @@ import pytest
 from stgrpo import envs
 from stgrpo.cli import main, parse
 from stgrpo.config_checks import validate
-from stgrpo.envs.base import GENERAL, SPLITS, InvalidAction, instructions_of
 from stgrpo.errors import UserError
 from stgrpo.experts.planner_expert import PlannerExpert
+from stgrpo.protocol import GENERAL, SPLITS, InvalidAction, instructions_of
 from stgrpo.react.prompt import render_messages
-from stgrpo.stages.common import prompt_style
+from stgrpo.training.inputs import prompt_style
 
 PAGE = pathlib.Path(__file__).resolve().parents[2] / "docs" / "environments.md"
 SMALL = {
@@ -108,7 +108,7 @@ def test_without_words_of_its_own_there_are_general_ones(hanoi: ModuleType, monk
     monkeypatch.delattr(hanoi.HanoiEnvironment, "instructions")
     problem = envs.get("hanoi").make("three_disks", "start:0")
     reasoning = PlannerExpert(problem, problem).trajectory().steps[0].reasoning
-    assert reasoning == "Steps to the goal: 7. Next: Move disk 1 to peg C, then Move disk 2 to peg B."
+    assert reasoning == "TrainProgram to the goal: 7. Next: Move disk 1 to peg C, then Move disk 2 to peg B."
     assert instructions_of(envs.get("hanoi")) is GENERAL
 
 

@@ -5,10 +5,10 @@ import random
 import pytest
 
 from stgrpo import envs
-from stgrpo.envs.base import InvalidAction
 from stgrpo.envs.robotouille import load, make
 from stgrpo.envs.stochastic import WAIT, FlakyEnvironment, FlakyPlanner, FlakyProblem, FlakyState
 from stgrpo.errors import UserError
+from stgrpo.protocol import InvalidAction
 
 ROBOTOUILLE = envs.get("robotouille")
 COOK = {

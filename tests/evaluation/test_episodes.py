@@ -5,10 +5,11 @@ import dataclasses
 import pytest
 
 from stgrpo.errors import UserError
-from stgrpo.evaluation.episodes import EpisodeConfig, Progress, run_episodes
+from stgrpo.evaluation.episodes import EpisodeConfig, EpisodeProgress, run_episodes
 from stgrpo.evaluation.metrics import summarise
+from stgrpo.react.policy import SamplingParams
 from stgrpo.react.prompt import PromptStyle
-from stgrpo.rollout.base import Samples, SamplingParams
+from stgrpo.sampling.base import Samples
 
 GREEDY = SamplingParams(max_tokens=32, temperature=0.0)
 WARM = SamplingParams(max_tokens=32, temperature=1.0)
@@ -214,7 +215,12 @@ def test_an_episode_that_starts_at_the_goal_and_no_episode_at_all():
 def test_progress_is_told_after_every_turn():
     seen = []
     play(lambda text, seed: say("Right"), [Corridor(), Corridor(layout="d", start=2)], progress=seen.append)
-    assert seen == [Progress(0, 0, 2, 0), Progress(1, 1, 2, 1), Progress(1, 1, 2, 2), Progress(2, 2, 2, 3)]
+    assert seen == [
+        EpisodeProgress(0, 0, 2, 0),
+        EpisodeProgress(1, 1, 2, 1),
+        EpisodeProgress(1, 1, 2, 2),
+        EpisodeProgress(2, 2, 2, 3),
+    ]
 
 
 def test_config_refuses_nonsense():

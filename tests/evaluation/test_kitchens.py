@@ -4,13 +4,14 @@ import pytest
 
 from stgrpo import envs
 from stgrpo.data.tokenizer import Tokenizer, train_tokenizer
+from stgrpo.envs.robotouille.draw.observation import read_observation
 from stgrpo.evaluation.episodes import EpisodeConfig, run_episodes
 from stgrpo.evaluation.metrics import summarise
 from stgrpo.experts.planner_expert import PlannerExpert
+from stgrpo.react.policy import SamplingParams
 from stgrpo.react.prompt import PromptStyle
 from stgrpo.react.response import format_response
-from stgrpo.report.kitchen import parse_kitchen
-from stgrpo.rollout.base import Samples, SamplingParams
+from stgrpo.sampling.base import Samples
 
 ROBOTOUILLE = envs.get("robotouille")
 
@@ -62,7 +63,7 @@ def test_the_expert_solves_every_kitchen_in_the_fewest_steps(problems, tokenizer
     assert (summary["sr"], summary["excess_steps"], summary["exact_rate"], summary["optimal_rate"]) == (1, 0, 1, 1)
     assert [episode.steps for episode in episodes] == [episode.optimal_steps for episode in episodes]
     for episode in episodes:
-        stacks = [[thing.kind for thing in s.stack] for s in parse_kitchen(episode.last_observation).stations]
+        stacks = [[thing.kind for thing in s.stack] for s in read_observation(episode.last_observation).stations]
         assert ["bottombun", "patty", "topbun"] in [stack[:3] for stack in stacks]
 
 

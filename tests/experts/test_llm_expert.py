@@ -10,9 +10,8 @@ from stgrpo.errors import ServerError, UserError
 from stgrpo.evaluation.episodes import EpisodeConfig
 from stgrpo.evaluation.journal import Journal
 from stgrpo.experts.llm_expert import Budget, LlmExpert, as_told, summary, trajectory
+from stgrpo.react.policy import Response, SamplingParams
 from stgrpo.react.prompt import PromptStyle
-from stgrpo.rollout.base import SamplingParams
-from stgrpo.rollout.policy import Response
 
 CONFIG = EpisodeConfig(params=SamplingParams(64, 0.7), style=PromptStyle("full", "last_action"), seed=5)
 PATHS = {"Right": 1, "Left": -1}

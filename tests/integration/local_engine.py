@@ -11,12 +11,12 @@ import numpy as np
 
 from stgrpo.data.padding import pad_rows
 from stgrpo.errors import ServerError
-from stgrpo.models.huggingface_config import read_shape
+from stgrpo.models.huggingface.config import read_shape
 from stgrpo.models.transformer import Transformer
-from stgrpo.rollout.base import SamplingParams
-from stgrpo.rollout.jax_sampler import JaxSampler
-from stgrpo.rollout.vllm_local import LocalVllmSampler
-from stgrpo.rollout.vllm_server import ServerSettings
+from stgrpo.react.policy import SamplingParams
+from stgrpo.sampling.jax.sampler import JaxSampler
+from stgrpo.sampling.vllm.local import LocalVllmSampler
+from stgrpo.sampling.vllm.server import ServerSettings
 from stgrpo.training.logprobs import response_logprobs
 
 STOPS = (2, 0)

@@ -7,9 +7,9 @@ import pytest
 
 from stgrpo.cli import main
 from stgrpo.evaluation.files import Evaluation, read_evaluation
-from stgrpo.models.huggingface_config import read_shape
+from stgrpo.models.huggingface.config import read_shape
 from stgrpo.react.response import parse_response
-from stgrpo.rollout.vllm_server import SERVED_NAME, ServerSettings, VllmServer
+from stgrpo.sampling.vllm.server import SERVED_NAME, ServerSettings, VllmServer
 
 pytestmark = pytest.mark.slow
 CONFIG = f"--config={pathlib.Path(__file__).resolve().parents[2] / 'configs' / 'tiny.py'}:smoke"

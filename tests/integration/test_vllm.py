@@ -23,24 +23,24 @@ import pytest
 from configs.tiny import get_config
 from stgrpo.data.padding import pad_rows
 from stgrpo.errors import ServerError, UserError
-from stgrpo.models.huggingface import save_description
+from stgrpo.evaluation.checkpoints import evaluate_checkpoint
+from stgrpo.models.huggingface.weights import save_description
 from stgrpo.models.transformer import Transformer
+from stgrpo.react.policy import SamplingParams
 from stgrpo.react.reward import Reward
-from stgrpo.rollout import weight_sync
-from stgrpo.rollout.base import SamplingParams
-from stgrpo.rollout.http import HttpClient
-from stgrpo.rollout.jax_sampler import JaxSampler
-from stgrpo.rollout.vllm import VllmSampler, VllmSettings
-from stgrpo.rollout.vllm_server import ServerSettings, VllmServer
+from stgrpo.rl.group_batch import score
+from stgrpo.sampling.jax.sampler import JaxSampler
+from stgrpo.sampling.vllm import weight_sync
+from stgrpo.sampling.vllm.sampler import VllmSampler, VllmSettings
+from stgrpo.sampling.vllm.server import ServerSettings, VllmServer
+from stgrpo.serving.client import HttpClient
 from stgrpo.stages import rollouts
 from stgrpo.stages.collect import run_collect
-from stgrpo.stages.common import open_setting
-from stgrpo.stages.evaluate import evaluate_checkpoint
 from stgrpo.stages.grpo import run_grpo
 from stgrpo.stages.sft import run_sft
-from stgrpo.training.checkpointing import load_record, newest_record
+from stgrpo.training.checkpointing import load_metadata, newest_metadata
+from stgrpo.training.context import open_context
 from stgrpo.training.logprobs import response_logprobs
-from stgrpo.training.rollout import score
 from stgrpo.workdir import WorkDir
 
 pytestmark = pytest.mark.slow
@@ -81,12 +81,12 @@ def trained(tmp_path_factory) -> WorkDir:
 
 @pytest.fixture(scope="module")
 def shape(trained):
-    return newest_record(trained.checkpoints("sft")).shape
+    return newest_metadata(trained.checkpoints("sft")).shape
 
 
 @pytest.fixture(scope="module")
 def stop_ids(trained):
-    return open_setting(small(), trained).tokenizer.stop_ids
+    return open_context(small(), trained).tokenizer.stop_ids
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +96,7 @@ def start_server(python, trained, shape, tmp_path_factory):
 
         def start() -> VllmServer:
             folder = tmp_path_factory.mktemp("served")
-            save_description(shape, open_setting(small(), trained).tokenizer, folder, dtype="float32")
+            save_description(shape, open_context(small(), trained).tokenizer, folder, dtype="float32")
             settings = ServerSettings(folder, shape, "float32", LENGTH, python)
             server = stack.enter_context(VllmServer(settings, folder / "log"))
             server.start()
@@ -142,7 +142,7 @@ def copy_of(trained: WorkDir, path: pathlib.Path, config) -> WorkDir:
 
 def test_an_engine_in_the_trainers_process_draws_the_same(python, trained, shape, tmp_path):
     """Needs jax beside vLLM; weights are handed over by DLPack."""
-    save_description(shape, open_setting(small(), trained).tokenizer, tmp_path, dtype="float32")
+    save_description(shape, open_context(small(), trained).tokenizer, tmp_path, dtype="float32")
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "XLA_FLAGS": "", "HF_HUB_OFFLINE": "1"}
     script = REPOSITORY / "tests" / "integration" / "local_engine.py"
     command = [python, str(script), str(tmp_path)]
@@ -316,7 +316,7 @@ def test_a_run_trains_on_what_vllm_draws(trained, server, rewarded, tmp_path, mo
         assert row["mismatch_max"] < 1e-3 and row["mismatch_pearson"] > 0.999 and row["mismatch_alarm"] == 0
         assert row["ratio_first"] == 1 and row["staleness"] == 0
         assert row["correction_mean"] == pytest.approx(1, abs=1e-3)
-    record = load_record(workdir.checkpoints("grpo") / "4")
+    record = load_metadata(workdir.checkpoints("grpo") / "4")
     assert record.step == 4 and bool(record.lora) == bool(rank)
     assert not list(folder.iterdir())
 
@@ -356,7 +356,7 @@ def before_drawing(monkeypatch, version: int, act) -> None:
 
 
 def test_a_server_that_hangs_is_waited_for(trained, server, tmp_path, monkeypatch, capsys):
-    config = small(backend="vllm", servers=(server.address,), timeout=5.0, patience=120.0)
+    config = small(backend="vllm", servers=(server.address,), timeout=5.0, server_wait_s=120.0)
     config.grpo.steps = 2
     workdir = copy_of(trained, tmp_path / "w", config)
 
@@ -373,7 +373,7 @@ def test_a_server_that_hangs_is_waited_for(trained, server, tmp_path, monkeypatc
 
 def test_a_server_of_the_run_is_started_again_when_it_is_killed(trained, python, tmp_path, monkeypatch, capsys):
     """Killed in the middle of a rollout, and again in the middle of a load; the run is as if nothing had been."""
-    config = small(backend="vllm", python=python, patience=120.0)
+    config = small(backend="vllm", python=python, server_wait_s=120.0)
     workdir, kills = copy_of(trained, tmp_path / "w", config), []
 
     def kill(sampler):
@@ -439,13 +439,13 @@ def test_two_servers_share_a_run_and_one_is_killed(trained, server, start_server
     fewer servers than it was given by itself: it saves and ends with the reason, and goes on with those it is given.
     """
     other = start_server()
-    config = small(backend="vllm", servers=(server.address, other.address), patience=1.0, timeout=60.0)
+    config = small(backend="vllm", servers=(server.address, other.address), server_wait_s=1.0, timeout=60.0)
     workdir, seen = copy_of(trained, tmp_path / "w", config), watch_requests(monkeypatch)
     before_drawing(monkeypatch, 2, lambda _: os.killpg(server._process.pid, signal.SIGKILL))
     with pytest.raises(ServerError, match=f"{server.address}.*not back within 1 s"):
         run_grpo(config, workdir)
     assert "waiting up to 1 s for the server" in capsys.readouterr().out
-    assert load_record(workdir.checkpoints("grpo") / "2").step == 2 and len(metrics(workdir)) == 2
+    assert load_metadata(workdir.checkpoints("grpo") / "2").step == 2 and len(metrics(workdir)) == 2
     assert seen["loaded"] == {address: {"v0", "v1", "v2"} for address in config.rollout.servers}
     assert seen["drawn"][server.address] >= {"v0", "v1"} and seen["drawn"][other.address] == {"v0", "v1", "v2"}
     config.rollout.servers = (other.address,)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from stgrpo.models.attention import KeyValues, attend_causal
+from stgrpo.models.attention.xla import KeyValues, attend_causal
 from stgrpo.models.transformer import dense_hidden, group_hidden
 
 CASES = {

@@ -7,13 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from stgrpo.models.huggingface import named_arrays
+from stgrpo.models.huggingface.weights import named_arrays
 from stgrpo.models.lora import Adapters, Lora, adapted, frozen, merged, merged_layer, without
 from stgrpo.models.shapes import LINEAR, adapter_specs, layer_specs
 from stgrpo.models.sharding import make_mesh, tree_shardings
 from stgrpo.models.transformer import dense_hidden
-from stgrpo.rollout.base import SamplingParams
-from stgrpo.rollout.jax_sampler import JaxSampler
+from stgrpo.react.policy import SamplingParams
+from stgrpo.sampling.jax.sampler import JaxSampler
 
 LORA = Lora(rank=3, alpha=6.0)
 # Equations over layers: a weight from its pair, and back from the gradient of the weight to those of the pair.

@@ -5,8 +5,8 @@ import hashlib
 import pytest
 
 from stgrpo import envs
-from stgrpo.envs.base import GENERAL, Instructions, instructions_of
 from stgrpo.envs.stochastic import FlakyEnvironment
+from stgrpo.protocol import GENERAL, Instructions, instructions_of
 from stgrpo.react.prompt import PromptStyle, Turn, render_messages
 
 OBSERVATION = "Station table1:\ntable1 is a table\n\nValid Actions:\nDo nothing\n\nGoal: Prepare a hamburger on a table"

@@ -11,17 +11,17 @@ from stgrpo.errors import DamagedCheckpoint, UserError
 from stgrpo.models.shapes import ModelShape
 from stgrpo.models.sharding import make_mesh
 from stgrpo.training import checkpointing
-from stgrpo.training.checkpointing import Checkpoints, Record, load_newest, load_params, load_record
+from stgrpo.training.checkpointing import CheckpointMetadata, Checkpoints, load_metadata, load_newest, load_params
 from stgrpo.training.optimiser import OptimiserSettings, make_optimiser
-from stgrpo.training.step import build_steps
+from stgrpo.training.step import build_program
 
 SHAPE = ModelShape(vocab_size=64, width=16, depth=2, heads=2, kv_heads=1, head_dim=8, mlp_width=32)
-RECORD = Record("sft", 1, 9, SHAPE, {"seed": 0}, {"tokenizer.json": "{}"}, position=7)
+RECORD = CheckpointMetadata("sft", 1, 9, SHAPE, {"seed": 0}, {"tokenizer.json": "{}"}, position=7)
 
 
 def steps_on(*sizes: int):
     mesh = make_mesh(*sizes, devices=jax.devices()[: np.prod(sizes)])
-    return build_steps(SHAPE, mesh, make_optimiser(OptimiserSettings(1e-3, 0, 10)))
+    return build_program(SHAPE, mesh, make_optimiser(OptimiserSettings(1e-3, 0, 10)))
 
 
 def same(a, b) -> bool:
@@ -91,8 +91,8 @@ def test_a_damaged_record_is_named(saved, tmp_path):
     file = tmp_path / "sft" / "2" / "record" / "metadata"
     file.write_text(file.read_text()[:50])
     with pytest.raises(UserError, match="damaged"):
-        load_record(tmp_path / "sft" / "2")
-    assert checkpointing.newest_record(tmp_path / "sft").step == 1
+        load_metadata(tmp_path / "sft" / "2")
+    assert checkpointing.newest_metadata(tmp_path / "sft").step == 1
 
 
 def test_a_folder_without_checkpoints_says_what_to_run(tmp_path):

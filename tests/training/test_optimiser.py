@@ -11,9 +11,9 @@ from jax.sharding import PartitionSpec as P
 
 from stgrpo.models.shapes import ModelShape
 from stgrpo.models.sharding import make_mesh
-from stgrpo.training.checkpointing import Checkpoints, Record
+from stgrpo.training.checkpointing import CheckpointMetadata, Checkpoints
 from stgrpo.training.optimiser import OptimiserSettings, make_optimiser
-from stgrpo.training.step import build_steps
+from stgrpo.training.step import build_program
 
 PLAIN = OptimiserSettings(1e-2, 0, 10, schedule="constant", clip_norm=0.0)
 KINDS = {
@@ -102,7 +102,7 @@ def batch(make_groups):
 
 def steps_on(sizes, kind):
     mesh = make_mesh(*sizes, devices=jax.devices()[: int(np.prod(sizes))])
-    return build_steps(SHAPE, mesh, make_optimiser(KINDS[kind]))
+    return build_program(SHAPE, mesh, make_optimiser(KINDS[kind]))
 
 
 def updated(steps, state, batch, count):
@@ -116,7 +116,7 @@ def updated(steps, state, batch, count):
 
 
 def start(steps, make_model):
-    return steps.start(jax.device_put(make_model(SHAPE), jax.tree.map(lambda x: x.sharding, steps.abstract.params)))
+    return steps.init_from(jax.device_put(make_model(SHAPE), jax.tree.map(lambda x: x.sharding, steps.abstract.params)))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -125,7 +125,7 @@ def test_updates_on_eight_devices_equal_those_on_one_and_go_on_from_a_checkpoint
     _, expected = updated(one, start(one, make_model), batch, 4)
     state, metrics = updated(eight, start(eight, make_model), batch, 2)
     checkpoints = Checkpoints(tmp_path / "sft")
-    checkpoints.save(state, Record("sft", 2, 4, SHAPE, {}, {}))
+    checkpoints.save(state, CheckpointMetadata("sft", 2, 4, SHAPE, {}, {}))
     _, rest = updated(eight, state, batch, 2)
     np.testing.assert_allclose(metrics + rest, expected, rtol=1e-4)
     state, _ = checkpoints.restore(eight.abstract)

@@ -9,9 +9,10 @@ import optax
 import pytest
 
 from stgrpo.models.sharding import make_mesh
-from stgrpo.training.grpo import GrpoLoss, length_mask
+from stgrpo.training.loss import GrpoLoss
+from stgrpo.training.masked import length_mask
 from stgrpo.training.packing import fit_rows, pack, row_count
-from stgrpo.training.step import accumulate, batch_logprobs, build_steps, grpo_loss, sft_loss
+from stgrpo.training.step import accumulate, batch_logprobs, build_program, grpo_loss, sft_loss
 
 LOSS = GrpoLoss(kl_coef=0.1, clip_low=0.2, clip_high=0.2, temperature=0.7)
 
@@ -37,8 +38,8 @@ def test_a_row_by_hand(make_groups):
     packed = pack(batch, 16)
     (a, b), (p, q) = batch.prompt_BP, batch.response_BGR
     np.testing.assert_array_equal(packed.token_XS, [[*b[:3], q[0, 0], *q[1, :3], *a[:2], *p[0, :2], *[0] * 5]])
-    np.testing.assert_array_equal(packed.group_XS, [[1] * 7 + [2] * 4 + [0] * 5])
-    np.testing.assert_array_equal(packed.branch_XS, [[0, 0, 0, 1, 2, 2, 2, 0, 0, 1, 1, *[0] * 5]])
+    np.testing.assert_array_equal(packed.segment_ids_XS, [[1] * 7 + [2] * 4 + [0] * 5])
+    np.testing.assert_array_equal(packed.response_ids_XS, [[0, 0, 0, 1, 2, 2, 2, 0, 0, 1, 1, *[0] * 5]])
     np.testing.assert_array_equal(packed.position_XS, [[0, 1, 2, 3, 3, 4, 5, 0, 1, 2, 3, *[0] * 5]])
     np.testing.assert_array_equal(packed.source_XM, [[2, 2, 4, 5, 8, 9, *[0] * 10]])
     np.testing.assert_array_equal(packed.target_XM, [[q[0, 0], *q[1, :3], *p[0, :2], *[0] * 10]])
@@ -80,7 +81,7 @@ def test_loss_and_gradient_equal_those_of_unpacked_groups(tiny_shape, make_model
     short = jax.tree.map(lambda x: x[:, :responses] if x.ndim > 1 and x.shape[1] == 3 else x, ragged)
     batch, model = change(short), make_model(tiny_shape)
     packed = pack(batch, 64)
-    assert (packed.branch_XS is None) == (responses == 1)
+    assert (packed.response_ids_XS is None) == (responses == 1)
     assert packed.token_XS.size < batch.size
     (loss, sums), grads = jax.jit(jax.value_and_grad(loss_fn, has_aux=True))(model, batch)
     (mine, my_sums), my_grads = jax.jit(jax.value_and_grad(loss_fn, has_aux=True))(model, packed)
@@ -111,7 +112,7 @@ def test_updates_on_packed_rows_equal_those_on_groups(tiny_shape, make_model, ma
     mesh = make_mesh(*sizes, devices=jax.devices()[: int(np.prod(sizes))])
     results = []
     for layout, micro_batches in ((batch, 1), (pack(batch, 40, unit=8), 2)):
-        steps = build_steps(tiny_shape, mesh, optax.sgd(0.1), loss=LOSS, micro_batches=micro_batches)
+        steps = build_program(tiny_shape, mesh, optax.sgd(0.1), loss=LOSS, micro_batches=micro_batches)
         with jax.set_mesh(mesh):
             model = jax.device_put(make_model(tiny_shape), jax.tree.map(lambda x: x.sharding, steps.abstract.params))
             old = np.asarray(steps.logprobs(model, layout))
@@ -119,7 +120,7 @@ def test_updates_on_packed_rows_equal_those_on_groups(tiny_shape, make_model, ma
             layout = dataclasses.replace(
                 layout, **{name: dataclasses.replace(layout.terms, old_logp=old) if name == "terms" else old}
             )
-            state, metrics = steps.update(steps.start(model), layout)
+            state, metrics = steps.update(steps.init_from(model), layout)
             results.append((jax.device_get(metrics), jax.device_get(state.params)))
     (expected, params), (metrics, my_params) = results
     np.testing.assert_allclose(metrics["ratio"], 1.0, atol=1e-6)

@@ -11,10 +11,10 @@ import pytest
 
 from stgrpo.models.lora import Lora, without
 from stgrpo.models.sharding import make_mesh
-from stgrpo.training.checkpointing import Checkpoints, Record
-from stgrpo.training.grpo import GrpoLoss
+from stgrpo.training.checkpointing import CheckpointMetadata, Checkpoints
+from stgrpo.training.loss import GrpoLoss
 from stgrpo.training.optimiser import OptimiserSettings, make_optimiser
-from stgrpo.training.step import build_steps
+from stgrpo.training.step import build_program
 
 LOSS = GrpoLoss(kl_coef=0.1, clip_low=0.2, clip_high=0.2, temperature=0.7)
 LORA = Lora(rank=4, alpha=8.0)
@@ -30,11 +30,13 @@ def batch(make_groups):
 
 def steps_on(shape, sizes=ONE, *, settings=ADAMW, **options):
     mesh = make_mesh(*sizes, devices=jax.devices()[: int(np.prod(sizes))])
-    return build_steps(shape, mesh, make_optimiser(settings), loss=LOSS, **options)
+    return build_program(shape, mesh, make_optimiser(settings), loss=LOSS, **options)
 
 
 def start(steps, model):
-    return steps.start(jax.device_put(jax.tree.map(jnp.copy, model), jax.tree.map(lambda x: x.sharding, steps.model)))
+    return steps.init_from(
+        jax.device_put(jax.tree.map(jnp.copy, model), jax.tree.map(lambda x: x.sharding, steps.model))
+    )
 
 
 def updated(steps, state, batch, count):
@@ -86,7 +88,7 @@ def test_adapters_go_on_from_a_checkpoint_as_if_nothing_had_been(tiny_shape, mak
     steps = steps_on(tiny_shape, EIGHT, lora=LORA)
     state, _ = updated(steps, start(steps, make_model(tiny_shape)), batch, 1)
     checkpoints = Checkpoints(tmp_path / "grpo")
-    checkpoints.save(state, Record("grpo", 1, 2, tiny_shape, {}, {}, lora=LORA, base="1234abcd"))
+    checkpoints.save(state, CheckpointMetadata("grpo", 1, 2, tiny_shape, {}, {}, lora=LORA, base="1234abcd"))
     written = sum(f.stat().st_size for f in (tmp_path / "grpo" / "1" / "params").rglob("d/*"))
     assert written < 4 * sum(x.size for x in jax.tree.leaves(state.base))
     _, expected = updated(steps, state, batch, 1)

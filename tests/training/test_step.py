@@ -9,9 +9,9 @@ import optax
 import pytest
 
 from stgrpo.models.sharding import make_mesh
-from stgrpo.stages.grpo import minibatch
-from stgrpo.training.grpo import GrpoLoss
-from stgrpo.training.step import accumulate, build_steps, grpo_loss, sft_loss
+from stgrpo.rl.update import minibatch
+from stgrpo.training.loss import GrpoLoss
+from stgrpo.training.step import accumulate, build_program, grpo_loss, sft_loss
 
 LOSS = GrpoLoss(kl_coef=0.1, clip_low=0.2, clip_high=0.2, temperature=0.7)
 MESHES = [(1, 1, 1), (8, 1, 1), (2, 2, 2)]
@@ -57,9 +57,9 @@ def two_updates(tiny_shape, make_model, batch):
     for sizes in MESHES:
         mesh = mesh_of(sizes)
         # The gradient of one key's bias is 7e-7, a tenth of it rounding: a smaller eps would make a step of that.
-        steps = build_steps(tiny_shape, mesh, optax.adamw(1e-2, eps=1e-4), loss=LOSS)
+        steps = build_program(tiny_shape, mesh, optax.adamw(1e-2, eps=1e-4), loss=LOSS)
         with jax.set_mesh(mesh):
-            state, metrics = steps.start(place(make_model(tiny_shape), steps)), []
+            state, metrics = steps.init_from(place(make_model(tiny_shape), steps)), []
             for _ in range(2):
                 state, values = steps.update(state, batch)
                 metrics.append(jax.device_get(values))
@@ -97,12 +97,12 @@ def test_loss_falls_when_updates_are_repeated(two_updates):
 def test_first_update_after_a_rollout_has_ratio_one(tiny_shape, make_model, batch, sizes, micro_batches):
     """With old log-probabilities taken from the whole rollout, or from nowhere (one update a rollout)."""
     mesh = mesh_of(sizes)
-    steps = build_steps(tiny_shape, mesh, optax.sgd(1.0), loss=LOSS, micro_batches=micro_batches)
+    steps = build_program(tiny_shape, mesh, optax.sgd(1.0), loss=LOSS, micro_batches=micro_batches)
     with jax.set_mesh(mesh):
         old = np.asarray(steps.logprobs(place(make_model(tiny_shape), steps), batch))
         ratios = {}
         for name, old_logp in (("nowhere", None), ("rollout", old)):
-            state = steps.start(place(make_model(tiny_shape), steps))
+            state = steps.init_from(place(make_model(tiny_shape), steps))
             rollout = dataclasses.replace(batch, old_logp_BGR=old_logp)
             for part in range(2 if name == "rollout" else 1):
                 mine = minibatch(rollout, part, 2, aggregation="token_mean", limit=6)

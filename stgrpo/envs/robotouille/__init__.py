@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from stgrpo.envs.robotouille.engine import RobotouilleProblem, State
 from stgrpo.envs.robotouille.environment import Robotouille, make
-from stgrpo.envs.robotouille.kitchen_json import kitchen_from_json
+from stgrpo.envs.robotouille.kitchen.engine import RobotouilleProblem, State
+from stgrpo.envs.robotouille.kitchen.kitchen_json import kitchen_from_json
 
 __all__ = ["Robotouille", "RobotouilleProblem", "State", "load", "make"]
 

@@ -2,14 +2,14 @@
 
 from itertools import islice
 
-from stgrpo.envs.base import Instructions
-from stgrpo.envs.robotouille.engine import RobotouilleProblem
-from stgrpo.envs.robotouille.generator import FAMILIES
-from stgrpo.envs.robotouille.instructions import INSTRUCTIONS
-from stgrpo.envs.robotouille.layouts import enumerate_layouts, layout_cap, layout_kitchen
-from stgrpo.envs.robotouille.planner import RobotouillePlanner
-from stgrpo.envs.robotouille.tasks import TASKS, get_task
+from stgrpo.envs.robotouille.kitchen.engine import RobotouilleProblem
+from stgrpo.envs.robotouille.kitchen.instructions import INSTRUCTIONS
+from stgrpo.envs.robotouille.kitchen.tasks import TASKS, get_task
+from stgrpo.envs.robotouille.layouts.generator import FAMILIES
+from stgrpo.envs.robotouille.layouts.layouts import enumerate_layouts, layout_cap, layout_kitchen
+from stgrpo.envs.robotouille.planner.planner import RobotouillePlanner
 from stgrpo.errors import UserError
+from stgrpo.protocol import Instructions
 
 
 def make(task: str, layout: str) -> RobotouilleProblem:

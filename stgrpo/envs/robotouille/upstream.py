@@ -22,15 +22,15 @@ from functools import cache, cached_property, lru_cache
 from pathlib import Path
 from types import ModuleType
 
-from stgrpo.envs.base import InvalidAction, Planner
-from stgrpo.envs.robotouille.domain import ACTIONS, Special, parse_literals
-from stgrpo.envs.robotouille.effects import Pending
-from stgrpo.envs.robotouille.engine import RobotouilleProblem, State
 from stgrpo.envs.robotouille.environment import Robotouille
-from stgrpo.envs.robotouille.grounding import effect_name, write_atom
-from stgrpo.envs.robotouille.kitchen import Kitchen
-from stgrpo.envs.robotouille.kitchen_json import kitchen_to_json
+from stgrpo.envs.robotouille.kitchen.domain import ACTIONS, Special, parse_literals
+from stgrpo.envs.robotouille.kitchen.effects import Pending
+from stgrpo.envs.robotouille.kitchen.engine import RobotouilleProblem, State
+from stgrpo.envs.robotouille.kitchen.grounding import effect_name, write_atom
+from stgrpo.envs.robotouille.kitchen.kitchen import Kitchen
+from stgrpo.envs.robotouille.kitchen.kitchen_json import kitchen_to_json
 from stgrpo.errors import UserError
+from stgrpo.protocol import InvalidAction, Planner
 
 COMMIT = "c8236a2e3afa75354475ade9147dc38a7e589944"
 INSTALL = (
@@ -186,7 +186,7 @@ def goal_conjunctions(kitchen: Kitchen) -> int:
 
 
 class UpstreamProblem:
-    """One kitchen played by the package, behind the protocol `stgrpo.envs.base.Problem`.
+    """One kitchen played by the package, behind the protocol `stgrpo.protocol.Problem`.
 
     Args:
         kitchen: start and goal.

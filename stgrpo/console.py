@@ -1,0 +1,60 @@
+"""What a person sees: one clear line a step, a progress bar with the time left on a terminal, silence nowhere."""
+
+import math
+import sys
+import time
+from collections.abc import Iterable, Iterator, Mapping
+
+
+def say(text: str) -> None:
+    """One line on standard output, past any progress bar."""
+    if sys.stdout.isatty():
+        from tqdm import tqdm
+
+        tqdm.write(text)
+    else:
+        print(text, flush=True)
+
+
+class ProgressBar:
+    """Counts steps of a stage.
+
+    On a terminal it is a bar with the time left; elsewhere a line a step, or one every two seconds where steps are
+    faster, so that a log stays readable.
+    """
+
+    def __init__(self, stage: str, total: int, start: int = 0):
+        self._stage, self._total, self._start, self._begin = stage, total, start, time.monotonic()
+        self._bar, self._last = None, -math.inf
+        if sys.stdout.isatty():
+            from tqdm import tqdm
+
+            self._bar = tqdm(total=total, initial=start, desc=stage, dynamic_ncols=True)
+
+    def step(self, done: int, values: Mapping[str, float] | None = None) -> None:
+        """Says that `done` of the total are done, with figures to show."""
+        shown = "  ".join(f"{k} {v:.4g}" for k, v in (values or {}).items())
+        if self._bar is not None:
+            self._bar.set_postfix_str(shown, refresh=False)
+            self._bar.update(done - self._bar.n)
+            return
+        now = time.monotonic()
+        if done >= self._total or now - self._last >= 2.0:
+            rate = (now - self._begin) / max(1, done - self._start)
+            left = f"{rate * (self._total - done):.0f} s left" if done < self._total else f"{now - self._begin:.0f} s"
+            print(f"{self._stage} {done}/{self._total}  {shown}  ({left})", flush=True)
+            self._last = now
+
+    def close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+
+def table(rows: Iterable[tuple[str, ...]], header: tuple[str, ...]) -> Iterator[str]:
+    """Lines of a plain table, columns as wide as they need."""
+    rows = [header, *rows]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(header))]
+    for number, row in enumerate(rows):
+        yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        if number == 0:
+            yield "  ".join("-" * width for width in widths)

@@ -1,0 +1,83 @@
+"""Checkpoints play whole episodes in kitchens they have never seen."""
+
+import contextlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import jax
+from ml_collections import ConfigDict
+
+from stgrpo.console import say
+from stgrpo.data.tokenizer import Tokenizer
+from stgrpo.evaluation.files import Evaluation, list_evaluations, read_evaluation, write_evaluation
+from stgrpo.evaluation.suites import Suite, play_settings, play_suite, suites
+from stgrpo.models.sharding import make_mesh
+from stgrpo.sampling.base import Sampler
+from stgrpo.sampling.open import open_sampler
+from stgrpo.training.checkpointing import CheckpointMetadata, load_metadata
+from stgrpo.training.context import attention_core
+from stgrpo.training.policies import read_policy
+from stgrpo.training.start import abstract_model
+
+
+@contextlib.contextmanager
+def open_policy(
+    config: ConfigDict, folder: Path, record: CheckpointMetadata, place: Path
+) -> Iterator[tuple[Sampler, Tokenizer]]:
+    """A sampler for the policy in one step folder, and the tokenizer its record carries; the mesh is set.
+
+    Args:
+      config: of the evaluation.
+      folder: of the step.
+      record: what it says of itself.
+      place: folder for what a server writes.
+
+    Raises:
+      UserError: the policy or the sampler cannot be had, or the devices have no such attention as the config wants.
+    """
+    mesh = make_mesh(config.mesh.data, config.mesh.fsdp, config.mesh.tensor)
+    tokenizer = Tokenizer.from_files(record.tokenizer)
+    with jax.set_mesh(mesh):
+        core = attention_core(config, record.shape, mesh)
+        params = read_policy(folder, abstract_model(record.shape, mesh, core=core))
+        with open_sampler(config, params, tokenizer, mesh=mesh, place=place) as sampler:
+            sampler.update_weights(params, record.step)
+            yield sampler, tokenizer
+
+
+def evaluate_checkpoint(config: ConfigDict, folder: Path, directory: Path) -> list[Evaluation]:
+    """Plays every suite of the config with the policy of one step folder.
+
+    Results that are there already are kept if the same policy played the same kitchens in the same way.
+    """
+    record = load_metadata(folder)
+    wanted = {f"{record.stage}_{suite.name}": suite for suite in suites(config)}
+    there = list_evaluations(directory)
+    results = [read_evaluation(directory, name) for name in wanted if name in there]
+    results = [r for r in results if r.settings == _as_json(_settings(config, wanted[r.name], record))]
+    for result in results:
+        say(f"evaluate: {result.name} is complete, skipped")
+        del wanted[result.name]
+    if not wanted:
+        return results
+    with open_policy(config, folder, record, directory) as (sampler, tokenizer):
+        for name, suite in wanted.items():
+            episodes = play_suite(config, suite, sampler, tokenizer, f"evaluate {name}")
+            results.append(write_evaluation(directory, name, episodes, settings=_settings(config, suite, record)))
+    return results
+
+
+def _as_json(settings: dict[str, object]) -> object:
+    """Settings as they are read from a file: lists for tuples."""
+    return json.loads(json.dumps(settings))
+
+
+def _settings(config: ConfigDict, suite: Suite, record: CheckpointMetadata) -> dict[str, object]:
+    return {
+        "stage": record.stage,
+        "step": record.step,
+        "fingerprint": record.fingerprint,
+        "parameters": record.shape.parameter_count(),
+        **play_settings(config, suite),
+    }

@@ -1,0 +1,167 @@
+"""Served models: any OpenAI-compatible server plays the episodes of an evaluation, a baseline beside our policies."""
+
+import dataclasses
+import functools
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+from stgrpo.console import ProgressBar, say
+from stgrpo.errors import ServerError, UserError
+from stgrpo.evaluation.episodes import EpisodeConfig, play_episodes
+from stgrpo.evaluation.files import Evaluation, list_evaluations, read_evaluation, write_evaluation
+from stgrpo.evaluation.journal import Journal, usage
+from stgrpo.evaluation.records import STAGE_LABELS, Episode
+from stgrpo.evaluation.suites import Suite, play_settings, playing_environment, suite_problems, suites
+from stgrpo.protocol import Environment, Problem
+from stgrpo.react.policy import SamplingParams
+from stgrpo.serving.chat_policy import ChatPolicy, Constraint, server_addresses
+from stgrpo.serving.client import ClientSettings, HttpClient
+from stgrpo.serving.pool import parallel
+from stgrpo.training.inputs import prompt_style
+
+
+def policy_name(config: ConfigDict) -> str:
+    """The name of a served policy in files: letters, digits, dots and dashes, with "-constrained" where it is.
+
+    Raises:
+      UserError: it would be that of a policy of the work directory.
+    """
+    given = config.policy.name or config.policy.model.rstrip("/").rpartition("/")[2]
+    name = re.sub(r"[^A-Za-z0-9.]+", "-", given).strip("-.")
+    if not name or name.lower() in STAGE_LABELS:
+        raise UserError(f"policy.name={given!r} cannot name a served model's results: give another, such as qwen-7b")
+    return name + ("-constrained" if config.evaluation.constrain_action else "")
+
+
+def policy_episodes(config: ConfigDict) -> EpisodeConfig:
+    """How a served policy plays."""
+    p, e, style = config.policy, config.evaluation, prompt_style(config)
+    return EpisodeConfig(
+        params=SamplingParams(config.limits.response, e.temperature, e.top_p, e.top_k),
+        style=dataclasses.replace(
+            style, instructions=p.instructions or style.instructions, history=p.history or style.history
+        ),
+        on_invalid=e.on_invalid,
+        retries=e.retries,
+        seed=config.seed,
+    )
+
+
+def evaluate_served(config: ConfigDict, directory: Path) -> list[Evaluation]:
+    """Plays every suite of the config with the served policy.
+
+    Results that are there already are kept if the same model played the same kitchens in the same way, and episodes of
+    an evaluation that broke off are not played again.
+
+    Raises:
+      UserError: the server cannot be reached or refuses.
+      ServerError: it failed; the episodes that had ended are kept.
+    """
+    wanted = {f"{policy_name(config)}_{suite.name}": suite for suite in suites(config)}
+    settings = {name: _settings(config, suite) for name, suite in wanted.items()}
+    there = [name for name in wanted if name in list_evaluations(directory)]
+    results = [result for name in there if (result := read_evaluation(directory, name)).settings == settings[name]]
+    for result in results:
+        say(f"evaluate: {result.name} is complete, skipped")
+        del wanted[result.name]
+    if not wanted:
+        return results
+    constraint = Constraint(config.evaluation.reasoning_chars) if config.evaluation.constrain_action else None
+    with connected(config, config.policy.server) as client:
+        policy = ChatPolicy(client, config.policy.model, policy_episodes(config).params, constraint)
+        connect(policy, "policy.server")
+        for name, suite in wanted.items():
+            journal = Journal(directory / f"{name}.journal.jsonl", settings[name])
+            episodes = _play_suite(config, suite, policy, journal)
+            results.append(write_evaluation(directory, name, episodes, settings=settings[name]))
+            journal.delete()
+            say(f"evaluate {name}: {spent(config, episodes)}")
+    return results
+
+
+def _play_suite(config: ConfigDict, suite: Suite, policy: ChatPolicy, journal: Journal) -> list[Episode]:
+    """Every kitchen by itself, many at a time, so that none waits for the slowest answer of all."""
+    environment, how = playing_environment(config), policy_episodes(config)
+    problems = suite_problems(environment, suite)
+    jobs = (functools.partial(_play, environment, problem, policy, how, journal) for problem in problems)
+    bar = ProgressBar(f"evaluate {journal.path.name.partition('_')[0]} {suite.name}", len(problems))
+    done: list[Episode] = []
+    for episode in parallel(jobs, config.client.concurrency, on_error=policy.client.close):
+        done.append(episode)
+        bar.step(len(done), {"solved": sum(e.success for e in done), "requests": usage(done).requests})
+    bar.close()
+    return [journal.episodes[problem.task, problem.layout, 0] for problem in problems]
+
+
+def _play(
+    environment: Environment, problem: Problem, policy: ChatPolicy, how: EpisodeConfig, journal: Journal
+) -> Episode:
+    key = (problem.task, problem.layout, 0)
+    if key not in journal.episodes:
+        (episode,) = play_episodes([problem], [environment.planner(problem)], policy, config=how)
+        journal.add(key, episode)
+    return journal.episodes[key]
+
+
+def _settings(config: ConfigDict, suite: Suite) -> Mapping[str, object]:
+    how, e = policy_episodes(config), config.evaluation
+    settings = {
+        "policy": policy_name(config),
+        "model": config.policy.model,
+        **play_settings(config, suite),
+        "instructions": how.style.instructions,
+        "history": how.style.history,
+        "constrain_action": e.constrain_action,
+        "reasoning_chars": e.reasoning_chars if e.constrain_action else None,
+    }
+    return json.loads(json.dumps(settings))  # as they are read from a file: lists for tuples
+
+
+@contextmanager
+def connected(config: ConfigDict, server: str) -> Iterator[HttpClient]:
+    """A client of the servers that a config field names.
+
+    Raises:
+      UserError: the environment variable that should hold the key is not set.
+    """
+    c = config.client
+    key = os.environ.get(c.key_variable, "") if c.key_variable else ""
+    if c.key_variable and not key:
+        raise UserError(f"client.key_variable={c.key_variable!r} is not set in the environment: export it with the key")
+    settings = ClientSettings(
+        timeout=c.timeout,
+        retries=c.retries,
+        concurrency=c.concurrency,
+        requests_per_minute=c.requests_per_minute,
+    )
+    with HttpClient(server_addresses(server), settings, key=key) as client:
+        yield client
+
+
+def connect(policy: ChatPolicy, field: str) -> None:
+    """Asks the servers of a config field what they are.
+
+    Raises:
+      UserError: one cannot be reached, or cannot do what is asked of it.
+    """
+    try:
+        policy.connect()
+    except UserError:
+        raise
+    except ServerError as error:
+        raise UserError(f"{field}: {error}") from error
+
+
+def spent(config: ConfigDict, episodes: list[Episode]) -> str:
+    """What episodes cost, for a person."""
+    c, used = config.client, usage(episodes)
+    tokens = f"{used.prompt_tokens:,} prompt and {used.completion_tokens:,} completion tokens"
+    has_prices = c.prompt_price or c.completion_price
+    cost = f", {used.cost(c.prompt_price, c.completion_price):.2f} at the config's prices" if has_prices else ""
+    return f"{used.requests:,} requests, {tokens}{cost}"

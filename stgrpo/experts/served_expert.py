@@ -1,0 +1,144 @@
+"""The served expert of `collect`: a language model is sampled until it succeeds, and its shortest ways are kept."""
+
+import dataclasses
+import json
+from collections.abc import Iterator, Sequence
+
+from ml_collections import ConfigDict
+
+from stgrpo import envs
+from stgrpo.console import ProgressBar, say
+from stgrpo.data.examples import longest_parts
+from stgrpo.data.records import Trajectory
+from stgrpo.errors import UserError
+from stgrpo.evaluation.episodes import EpisodeConfig
+from stgrpo.evaluation.journal import Journal, usage
+from stgrpo.evaluation.records import Episode
+from stgrpo.evaluation.served import connect, connected, spent
+from stgrpo.experts.llm_expert import Budget, LayoutTries, LlmExpert, as_told, solved, summary, trajectory
+from stgrpo.files import write_atomically
+from stgrpo.protocol import Problem
+from stgrpo.react.policy import SamplingParams
+from stgrpo.react.prompt import render_messages
+from stgrpo.serving.chat_policy import ChatPolicy
+from stgrpo.training.inputs import given_tokenizer, prompt_style
+from stgrpo.workdir import WorkDir
+
+
+def expert_budget(config: ConfigDict, count: int) -> Budget:
+    """How much is tried for `count` trajectories.
+
+    A success counts only if the learner's limits have room for it: found out later, it had been paid for in vain. A
+    tokenizer that is yet to be trained on the data cannot say.
+    """
+    e, tokenizer = config.expert, given_tokenizer(config)
+
+    def fits(episode: Episode) -> bool:
+        if tokenizer is None:
+            return True
+        prompt, response = longest_parts([as_told(episode)], tokenizer, prompt_style(config))
+        return prompt <= config.limits.prompt and response <= config.limits.response
+
+    return Budget(count, e.tries, e.successes, e.max_excess if e.max_excess >= 0 else None, fits)
+
+
+def expert_kitchens(config: ConfigDict, count: int) -> int:
+    """Kitchens tried for `count` trajectories at most."""
+    return config.expert.kitchens or 2 * count
+
+
+def expert_episodes(config: ConfigDict) -> EpisodeConfig:
+    """How the expert plays: always with the instructions, whatever the learner sees; an unusable answer ends a try."""
+    e = config.expert
+    return EpisodeConfig(
+        params=SamplingParams(e.max_tokens, e.temperature, e.top_p),
+        style=dataclasses.replace(prompt_style(config), instructions="full", history=e.history),
+        on_invalid="end",
+        seed=config.seed,
+    )
+
+
+def sample_expert(config: ConfigDict, workdir: WorkDir, task: str, split: str, count: int) -> Iterator[Trajectory]:
+    """Yields at most `count` trajectories of the served expert, and writes every episode and a summary beside them.
+
+    Raises:
+      UserError: the server cannot be reached or refuses, or no kitchen was solved.
+      ServerError: it failed; the episodes that had ended are kept, and the same command goes on.
+    """
+    budget, path = expert_budget(config, count), workdir.expert(task, split)
+    journal = Journal(path, _settings(config))
+    with connected(config, config.expert.server) as client:
+        policy = ChatPolicy(client, config.expert.model, expert_episodes(config).params)
+        connect(policy, "expert.server")
+        kitchens = _sample(config, policy, journal, budget, (task, split))
+    facts = summary(kitchens) | _usage(config, journal)
+    write_atomically(path.with_suffix(".json"), json.dumps(facts, indent=2) + "\n")
+    journal.close()
+    _report(config, f"collect {task} {split}", facts, journal, count)
+    for kitchen in kitchens:
+        if kitchen.kept is not None:
+            yield trajectory(kitchen, kitchen.kept)
+
+
+def _sample(
+    config: ConfigDict, policy: ChatPolicy, journal: Journal, budget: Budget, of: tuple[str, str]
+) -> list[LayoutTries]:
+    (task, split), environment = of, envs.get(config.env.name)
+    wanted = expert_kitchens(config, budget.trajectories)
+    layouts = environment.layouts(task, config.env.family, split=split, count=wanted)
+    _check_prompts(config, [environment.make(task, layout) for layout in layouts])
+    expert = LlmExpert(environment, policy, config=expert_episodes(config), budget=budget, journal=journal)
+    bar = ProgressBar(f"collect {task} {split}", budget.trajectories)
+
+    def show(done: Sequence[LayoutTries]) -> None:
+        tries = sum(len(kitchen.episodes) for kitchen in done)
+        bar.step(solved(done), {"kitchens": len(done), "tries": tries})
+
+    kitchens = expert.collect(
+        task, layouts, workers=config.client.concurrency, on_error=policy.client.close, progress=show
+    )
+    bar.close()
+    return kitchens
+
+
+def _check_prompts(config: ConfigDict, problems: Sequence[Problem]) -> None:
+    """Raises a UserError if the learner has no room for the first state of a kitchen, before anybody is asked."""
+    tokenizer, limit = given_tokenizer(config), config.limits.prompt
+    if tokenizer is None:
+        return
+    for problem in problems:
+        shown = render_messages(problem.observation(problem.initial_state()), style=prompt_style(config))
+        length = len(tokenizer.encode_prompt(shown))
+        if length > limit:
+            where = f"{problem.task} {problem.layout}"
+            raise UserError(f"a prompt of {length} tokens ({where}) is longer than limits.prompt={limit}: raise it")
+
+
+def _settings(config: ConfigDict) -> dict[str, object]:
+    """What decides how an episode goes; the budget does not, so under another one the episodes still count."""
+    how = expert_episodes(config)
+    return {"model": config.expert.model, "family": config.env.family, **dataclasses.asdict(how)}
+
+
+def _usage(config: ConfigDict, journal: Journal) -> dict[str, object]:
+    """Of all episodes, also of kitchens that were not needed in the end."""
+    used = usage(journal.episodes.values())
+    cost = used.cost(config.client.prompt_price, config.client.completion_price)
+    return {"model": config.expert.model, "usage": dataclasses.asdict(used), "cost": cost or None}
+
+
+def _report(config: ConfigDict, label: str, facts: dict[str, object], journal: Journal, count: int) -> None:
+    say(
+        f"{label}: {facts['kept']} of {facts['kitchens']} kitchens solved in {facts['episodes']} tries, "
+        f"{spent(config, list(journal.episodes.values()))}"
+    )
+    if not facts["kept"]:
+        raise UserError(
+            f"{label}: nothing to learn from {config.expert.model} (failures {facts['failures']}, {facts['unfit']} "
+            f"successes are over expert.max_excess, limits or the planner): read what it said in {journal.path}, raise "
+            "expert.tries or expert.kitchens, or take another model"
+        )
+    say(f"{label}: {facts['mean_steps']:.1f} steps on average, {facts['mean_excess']:.1f} above the optimum")
+    if facts["kept"] < count:
+        fix = "for more, delete the file and raise expert.tries or expert.kitchens"
+        say(f"{label}: these are {facts['kept']} of {count} trajectories; {fix}")

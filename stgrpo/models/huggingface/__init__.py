@@ -1,0 +1,1 @@
+"""Hugging Face folders in and out: weights, config.json, tokenizer files."""

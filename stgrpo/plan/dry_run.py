@@ -1,0 +1,62 @@
+"""What a stage would do, without doing it: the resolved config, the sizes, the memory of the train state."""
+
+import jax
+from ml_collections import ConfigDict
+
+from stgrpo.config_checks import refuse_constraint
+from stgrpo.models.shapes import ModelShape
+from stgrpo.models.sharding import make_mesh
+from stgrpo.plan.requests import plan_expert, plan_policy
+from stgrpo.plan.sizes import size_text, state_parts
+from stgrpo.rl.update import grpo_program
+from stgrpo.training.sft import sft_program
+from stgrpo.training.start import starting_shape
+from stgrpo.training.step import TrainProgram
+
+
+def describe(stage: str, config: ConfigDict) -> str:
+    """Lines for a person: config, mesh, model, train state a device, tokens a step; requests to servers.
+
+    Raises:
+      UserError: the mesh does not fit the devices of this machine, or the config is not for this stage.
+    """
+    if stage in ("collect", "grpo", "run"):
+        refuse_constraint(config, stage)
+    lines = [str(config), f"stage    {stage}"]
+    if stage in ("evaluate", "run") and config.policy.kind == "server":
+        lines += plan_policy(config)
+    if stage in ("collect", "run") and config.expert.kind == "llm":
+        lines += plan_expert(config)
+    if stage != "evaluate" or config.policy.kind == "checkpoint":
+        lines[2:2] = _training(config)
+    return "\n".join(lines)
+
+
+def _training(config: ConfigDict) -> list[str]:
+    mesh = make_mesh(config.mesh.data, config.mesh.fsdp, config.mesh.tensor)
+    shape = starting_shape(config)
+    programs = {
+        "sft": sft_program(config, shape, mesh, updates=1),
+        "grpo": grpo_program(config, shape, mesh, updates=1),
+    }
+    P, R, g = config.limits.prompt, config.limits.response, config.grpo
+    return [
+        f"devices  {len(jax.devices())} x {jax.devices()[0].device_kind}, mesh {dict(mesh.shape)}",
+        f"model    {_count(shape)} parameters, {shape.depth} layers of width {shape.width}, "
+        f"attention by {programs['grpo'].model.core.name}",
+        *(_state(name, steps) for name, steps in programs.items()),
+        f"sft      {config.sft.batch} examples of at most {P + R} tokens an update",
+        f"grpo     {g.prompts} prompts x {g.group_size} responses: "
+        f"at most {g.prompts * (P + g.group_size * R):,} tokens a rollout "
+        f"(one row a response: {g.prompts * g.group_size * (P + R):,})",
+    ]
+
+
+def _state(stage: str, steps: TrainProgram) -> str:
+    parts = state_parts(steps, reference=stage == "grpo")
+    named = ", ".join(f"{name} {size_text(size)}" for name, size in parts.items())
+    return f"state    {stage}: {size_text(sum(parts.values()))} a device ({named})"
+
+
+def _count(shape: ModelShape) -> str:
+    return f"{shape.parameter_count():,}"

@@ -1,0 +1,127 @@
+"""What the embedded sampler holds on each device while it draws a rollout, from its programs compiled and not run."""
+
+import dataclasses
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from stgrpo.models.sharding import BATCH_AXES, batch_sharding, replicated
+from stgrpo.models.transformer import Transformer
+from stgrpo.plan.compiling import compile_for, peak_bytes
+from stgrpo.plan.sizes import bytes_a_device
+from stgrpo.plan.topologies import Target, target
+from stgrpo.react.policy import SamplingParams
+from stgrpo.sampling.jax.decode import (
+    DecodeShape,
+    NewPrompts,
+    Slots,
+    Weights,
+    decode,
+    decode_weights,
+    empty_slots,
+    refill,
+)
+from stgrpo.sampling.jax.slots import Filling, size_of, slot_schedule
+
+_FIX = "lower rollout.batch or limits.prompt, or raise mesh.fsdp"
+
+
+@dataclasses.dataclass(frozen=True)
+class SamplingMemory:
+    """Bytes a device of a rollout with every prompt and response at its limit, the policy's own arrays not counted.
+
+    Attributes:
+      responses: that are decoded at one time, by all devices.
+      weights: the copy for decoding, in the dtype of the computation.
+      slots: keys, values and tokens.
+      peak: both, and what the prefill or the decode loop needs besides, whichever is more.
+    """
+
+    responses: int
+    weights: int
+    slots: int
+    peak: int
+
+    @property
+    def temporary(self) -> int:
+        """Of the prefill or of the decode loop."""
+        return self.peak - self.weights - self.slots
+
+
+def sampling_memory(config: ConfigDict, policy: Transformer, mesh: Mesh, there: Target | None = None) -> SamplingMemory:
+    """Compiles what `JaxSampler` runs for the first prompts of a rollout, when it holds the most.
+
+    Args:
+      config: of the run.
+      policy: as shapes with shardings.
+      mesh: of the policy.
+      there: what the mesh is of; this machine if None.
+
+    Raises:
+      UserError: the prefill or the decode loop does not fit.
+    """
+    there = there or target("")
+    shards = int(np.prod([mesh.shape[a] for a in BATCH_AXES]))
+    prompts, G = [config.limits.prompt] * config.grpo.prompts, config.grpo.group_size
+    schedule = slot_schedule(prompts, G, batch=config.rollout.batch, shards=shards)
+    params = SamplingParams(config.limits.response, config.grpo.temperature)
+    shape = DecodeShape(G, size_of(max(prompts), 32), (0,), params, jnp.dtype(config.model.dtype), shards)
+    count, filling = len(schedule.prompt_S), next(schedule.fillings())
+    with jax.set_mesh(mesh):
+        slots, weights = _slots(policy, count, shape), _weights(policy, shape.dtype)
+        prefill = refill.lower(policy, slots, _new_prompts(filling, mesh), shape)
+        loop = decode.lower(weights, slots, jax.ShapeDtypeStruct((), np.int32, sharding=replicated(mesh)), shape)
+        filled = compile_for(prefill, there, what="the prefill of the sampler", fix=_FIX)
+        decoded = compile_for(loop, there, what="the decode loop of the sampler", fix=_FIX)
+    copied = _copied(weights, policy, mesh)
+    shared = bytes_a_device(weights) - copied  # a tied head counts twice there, as XLA counts it
+    peak = max(
+        peak_bytes(filled, mesh) - bytes_a_device(policy) + copied,
+        peak_bytes(decoded, mesh) - shared,
+    )
+    return SamplingMemory(count * G, copied, bytes_a_device(slots), peak)
+
+
+def _slots(policy: Transformer, count: int, shape: DecodeShape) -> Slots:
+    return _outputs(empty_slots, policy.shape, count, shape)
+
+
+def _weights(policy: Transformer, dtype: jnp.dtype) -> Weights:
+    """What `decode_weights` returns, compiled for one layer: all are alike."""
+    one = jax.tree.map(lambda x: x, policy)
+    one.shape = nnx.static(dataclasses.replace(policy.shape, depth=1))
+    one.layers = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct((1, *x.shape[1:]), x.dtype, sharding=x.sharding), one.layers
+    )
+    found = _outputs(jax.jit(decode_weights, static_argnums=1), one, dtype)
+    return dataclasses.replace(found, layers=found.layers * policy.shape.depth, shape=policy.shape)
+
+
+def _outputs(program: Callable, *arguments: object) -> object:
+    """What a jitted function returns, as shapes with the shardings that it is compiled to."""
+    traced = program.trace(*arguments)
+    shardings = traced.lower().compile().output_shardings
+    return jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), traced.out_info, shardings)
+
+
+def _copied(weights: Weights, policy: Transformer, mesh: Mesh) -> int:
+    """Bytes a device of the weights for decoding that are not the policy's own arrays."""
+    rest = [(weights.embedding_VD, policy.embedding.get_value()), (weights.final_norm_D, policy.final_norm.get_value())]
+    if not policy.shape.tie_embeddings:
+        rest.append((weights.head_VD, policy.head.get_value()))
+    gathered = mesh.shape["fsdp"] > 1
+    return bytes_a_device((weights.layers, [mine for mine, own in rest if gathered or mine.dtype != own.dtype]))
+
+
+def _new_prompts(filling: Filling, mesh: Mesh) -> NewPrompts:
+    split, B = batch_sharding(mesh), len(filling.prompts_B)
+
+    def array(*sizes: int, dtype: jnp.dtype = np.int32) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct(sizes, dtype, sharding=split)
+
+    return NewPrompts(array(B, filling.length), array(B), array(B, dtype=np.uint32), array(len(filling.source_S)))

@@ -1,0 +1,1 @@
+"""Reinforcement learning: losses, groups of scored responses, rollouts, and the updates they give."""

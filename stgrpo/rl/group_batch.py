@@ -1,0 +1,143 @@
+"""From sampled responses to a batch: rewards, advantages over each group, padding. NumPy in, NumPy out."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import jax.numpy as jnp
+import numpy as np
+
+from stgrpo.data.examples import Example
+from stgrpo.data.padding import bucket, pad_rows
+from stgrpo.react.response import parse_response
+from stgrpo.react.reward import Reward, RewardWeights, reward
+from stgrpo.sampling.base import Samples
+from stgrpo.training.batch import GroupBatch, loss_weights
+from stgrpo.training.loss import group_advantages
+
+
+@dataclasses.dataclass(frozen=True)
+class Group:
+    """One prompt with its responses and what they earned.
+
+    Attributes:
+      example: the prompt and the expert's answer.
+      tokens: sampled ids of each response.
+      texts: the same for the reward and for people.
+      finish: "stop" or "length" of each.
+      rewards: of each.
+      logprobs: of the ids of each, by the sampler.
+      version: of the weights that made them.
+    """
+
+    example: Example
+    tokens: tuple[tuple[int, ...], ...]
+    texts: tuple[str, ...]
+    finish: tuple[str, ...]
+    rewards: tuple[Reward, ...]
+    logprobs: tuple[tuple[float, ...], ...] = ()
+    version: int = 0
+
+    @property
+    def has_signal(self) -> bool:
+        """Whether rewards differ; a group of equal ones has advantage 0 throughout."""
+        totals = [r.total for r in self.rewards]
+        return max(totals) > min(totals)
+
+
+def score(
+    examples: Sequence[Example],
+    samples: Samples,
+    texts: Sequence[Sequence[str]],
+    *,
+    target: str,
+    weights: RewardWeights,
+) -> list[Group]:
+    """Rewards every response of a rollout."""
+    groups = []
+    rows = zip(examples, samples.tokens, samples.logprobs, samples.finish, texts, strict=True)
+    for example, tokens, logprobs, finish, group_texts in rows:
+        step = example.step
+        rewards = [
+            reward(
+                parse_response(text, step.valid_actions),
+                target=target,
+                expert_action=step.action,
+                optimal_actions=step.optimal_actions,
+                weights=weights,
+            )
+            for text in group_texts
+        ]
+        groups.append(
+            Group(
+                example,
+                tokens=tuple(map(tuple, tokens)),
+                texts=tuple(group_texts),
+                finish=tuple(finish),
+                rewards=tuple(rewards),
+                logprobs=tuple(map(tuple, logprobs)),
+                version=samples.version,
+            )
+        )
+    return groups
+
+
+def group_batch(groups: Sequence[Group], *, aggregation: str, scale_by_std: bool, limit: int) -> GroupBatch:
+    """The groups as padded arrays with advantages and loss weights; the reference's log-probabilities are still 0.
+
+    Args:
+      groups: all of the same size.
+      aggregation: see `loss_weights`.
+      scale_by_std: see `group_advantages`.
+      limit: the longest a response may be.
+    """
+    B, G = len(groups), len(groups[0].tokens)
+    prompt_BP, prompt_len_B = pad_rows([g.example.prompt_ids for g in groups], smallest=32)
+    rows = [tokens for g in groups for tokens in g.tokens]
+    R = min(bucket(max(map(len, rows)), smallest=32), limit)
+    response, length = pad_rows(rows, length=R)
+    length_BG = jnp.asarray(length.reshape(B, G))
+    weight_BGR = np.asarray(loss_weights(length_BG, R, aggregation, limit=limit))
+    reward_BG = np.array([[r.total for r in g.rewards] for g in groups], np.float32)
+    return GroupBatch(
+        prompt_BP=prompt_BP,
+        prompt_len_B=prompt_len_B,
+        response_BGR=response.reshape(B, G, R),
+        weight_BGR=weight_BGR,
+        mask_BGR=(weight_BGR > 0).astype(np.float32),
+        adv_BG=np.asarray(group_advantages(reward_BG, scale_by_std=scale_by_std)),
+        ref_logp_BGR=np.zeros((B, G, R), np.float32),
+    )
+
+
+def sampler_logprobs(groups: Sequence[Group], size: int) -> np.ndarray:
+    """The sampler's log-probabilities [B, G, R] float32, 0 for padding.
+
+    Args:
+      groups: as for `group_batch`.
+      size: R.
+    """
+    values_BGR = np.zeros((len(groups), len(groups[0].tokens), size), np.float32)
+    for b, group in enumerate(groups):
+        for g, logprobs in enumerate(group.logprobs):
+            values_BGR[b, g, : len(logprobs)] = logprobs
+    return values_BGR
+
+
+def rollout_metrics(groups: Sequence[Group], batch: GroupBatch) -> dict[str, float]:
+    """Rewards, kinds of groups, lengths, and the tokens that one row a response would take."""
+    rewards = [r for g in groups for r in g.rewards]
+    right = [[r.action > 0 for r in g.rewards] for g in groups]
+    lengths = [len(t) for g in groups for t in g.tokens]
+    (B, P), (_, G, R) = batch.prompt_BP.shape, batch.response_BGR.shape
+    return {
+        "reward": float(np.mean([r.total for r in rewards])),
+        "reward_format": float(np.mean([r.format for r in rewards])),
+        "reward_action": float(np.mean([r.action for r in rewards])),
+        "action_right": float(np.mean(right)),
+        "groups_all_right": float(np.mean([all(r) for r in right])),
+        "groups_all_wrong": float(np.mean([not any(r) for r in right])),
+        "groups_zero_variance": float(np.mean([not g.has_signal for g in groups])),
+        "response_length": float(np.mean(lengths)),
+        "truncated_fraction": float(np.mean([f == "length" for g in groups for f in g.finish])),
+        "tokens_dense": B * G * (P + R),
+    }

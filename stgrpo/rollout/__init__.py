@@ -1,1 +1,0 @@
-"""Where responses come from: the sampler protocol and the engines behind it."""

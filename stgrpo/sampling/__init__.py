@@ -1,0 +1,1 @@
+"""Engines that draw responses from the policy: embedded JAX, vLLM servers, vLLM in this process."""

@@ -1,0 +1,58 @@
+"""The sampler protocol: prompts in as token ids; token ids, log-probabilities and finish reasons out."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Protocol
+
+from stgrpo.models.transformer import Transformer
+from stgrpo.react.policy import SamplingParams
+
+
+@dataclasses.dataclass(frozen=True)
+class Samples:
+    """What a sampler returned, indexed by prompt, then by sample.
+
+    Attributes:
+      tokens: sampled ids, the stop token included where one was sampled.
+      logprobs: log-probability of each at the sampling temperature (at 1 for greedy), before top-p and top-k.
+      finish: "stop", or "length" where the limit cut the response.
+      version: of the weights that made them.
+    """
+
+    tokens: list[list[list[int]]]
+    logprobs: list[list[list[float]]]
+    finish: list[list[str]]
+    version: int
+
+
+class Sampler(Protocol):
+    """An engine that draws responses from the policy."""
+
+    def generate(
+        self, prompts: Sequence[Sequence[int]], group_size: int, params: SamplingParams, seeds: Sequence[int]
+    ) -> Samples:
+        """Draws `group_size` responses to each prompt.
+
+        Args:
+          prompts: token ids of each.
+          group_size: samples a prompt.
+          params: how to draw.
+          seeds: one a prompt, non-negative and below 2**32. A response depends on its prompt, its seed and its
+            number in the group only, not on the other prompts of the call.
+        """
+        ...
+
+    def update_weights(self, params: Transformer, version: int) -> None:
+        """Makes the next `generate` draw from these parameters."""
+        ...
+
+
+def mix_seed(*parts: int) -> int:
+    """A seed in [0, 2**31) from integers, the same on every machine and in every process (SplitMix64's finaliser)."""
+    mask, state = (1 << 64) - 1, 0
+    for part in parts:
+        state = (state + (part & mask) + 0x9E3779B97F4A7C15) & mask
+        state = ((state ^ (state >> 30)) * 0xBF58476D1CE4E5B9) & mask
+        state = ((state ^ (state >> 27)) * 0x94D049BB133111EB) & mask
+        state ^= state >> 31
+    return state >> 33

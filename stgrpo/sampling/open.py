@@ -1,0 +1,170 @@
+"""The engine that draws responses, by config: in the trainer, or vLLM servers that are there or are started."""
+
+import contextlib
+import functools
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TypeVar
+
+import jax.numpy as jnp
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from stgrpo.console import say
+from stgrpo.data.tokenizer import Tokenizer
+from stgrpo.errors import RequestRefused, ServerError, UserError
+from stgrpo.models.huggingface.weights import save_description
+from stgrpo.models.shapes import ModelShape
+from stgrpo.models.transformer import Transformer
+from stgrpo.sampling.base import Sampler
+from stgrpo.sampling.jax.sampler import JaxSampler
+from stgrpo.sampling.vllm.local import LocalVllmSampler
+from stgrpo.sampling.vllm.sampler import VllmSampler, VllmSettings
+from stgrpo.sampling.vllm.server import ServerSettings, VllmServer
+
+Result = TypeVar("Result")
+_FAILURES = 3  # in a row, after which it is no use
+_BETWEEN = 5.0  # seconds between two attempts to get a server back
+
+
+@contextlib.contextmanager
+def open_sampler(
+    config: ConfigDict, params: Transformer, tokenizer: Tokenizer, *, mesh: Mesh, place: Path
+) -> Iterator[Sampler]:
+    """The engine of the config. It may not hold the parameters before its first `update_weights`.
+
+    Args:
+      config: of the run.
+      params: of the policy.
+      tokenizer: its own.
+      mesh: of the parameters.
+      place: folder in which a server that is started leaves its log.
+
+    Raises:
+      UserError, ServerError: see `VllmServer` and `VllmSampler`.
+    """
+    if config.rollout.backend == "jax":
+        dtype = jnp.dtype(config.model.dtype)
+        yield JaxSampler(params, tokenizer.stop_ids, dtype=dtype, batch=config.rollout.batch, mesh=mesh, log=say)
+        return
+    if config.rollout.backend == "vllm_local":
+        settings = _engine_settings(config, params.shape, tokenizer, place)
+        yield LocalVllmSampler(settings, tokenizer.stop_ids, batch=config.rollout.batch)
+        return
+    with contextlib.ExitStack() as stack:
+        addresses, own = tuple(config.rollout.servers), None
+        if not addresses:
+            own = stack.enter_context(_own_server(config, params.shape, tokenizer, place))
+            addresses = (own.address,)
+        settings = VllmSettings(
+            addresses=addresses,
+            run=f"{socket.gethostname()}:{place}",
+            shape=params.shape,
+            dtype=served_dtype(config),
+            length=served_length(config),
+            batch=config.rollout.batch,
+            folder=Path(config.rollout.folder) if config.rollout.folder else None,
+            timeout=config.rollout.timeout,
+        )
+        start = functools.partial(VllmSampler, settings, tokenizer.stop_ids, own=own)
+        sampler = _patiently(start, 0.0 if own else config.rollout.server_wait_s)  # others may be starting still
+        stack.callback(sampler.close)
+        yield sampler
+
+
+def served_dtype(config: ConfigDict) -> str:
+    """Of the weights that servers hold."""
+    return config.rollout.dtype or config.model.dtype
+
+
+def served_length(config: ConfigDict) -> int:
+    """Tokens of the longest prompt with the longest response."""
+    return config.limits.prompt + config.limits.response
+
+
+def interpreter(config: ConfigDict) -> str:
+    """The Python that runs vLLM."""
+    return config.rollout.python or sys.executable
+
+
+@contextlib.contextmanager
+def _own_server(config: ConfigDict, shape: ModelShape, tokenizer: Tokenizer, place: Path) -> Iterator[VllmServer]:
+    settings = _engine_settings(config, shape, tokenizer, place)
+    with VllmServer(settings, place / "vllm.log") as server:
+        say(f"vllm: a server is started, its log is {place / 'vllm.log'}")
+        server.start()
+        yield server
+
+
+def _engine_settings(config: ConfigDict, shape: ModelShape, tokenizer: Tokenizer, place: Path) -> ServerSettings:
+    """Of an engine that gets its weights later."""
+    model = place / "served"
+    model.mkdir(parents=True, exist_ok=True)
+    save_description(shape, tokenizer, model, dtype=served_dtype(config))
+    return ServerSettings(
+        model=model,
+        shape=shape,
+        dtype=served_dtype(config),
+        length=served_length(config),
+        python=interpreter(config),
+        extra=tuple(config.rollout.flags),
+    )
+
+
+def retry_on_server_error(
+    work: Callable[[], Result], sampler: Sampler, *, server_wait_s: float, save: Callable[[], None]
+) -> Result:
+    """Does something with a sampler; where a server fails, saves, waits until it is back, and does it again.
+
+    Args:
+      work: what draws or brings new weights; it is repeated from its beginning.
+      sampler: that it does this with.
+      server_wait_s: seconds that a server may take to be back.
+      save: writes a checkpoint, before anything else.
+
+    Raises:
+      UserError: nothing that waiting would mend.
+      ServerError: the server is not back, or fails again and again; it has the server's own message.
+    """
+    for failures in range(1, _FAILURES + 1):
+        try:
+            return work()
+        except UserError:
+            save()
+            raise
+        except ServerError as error:
+            save()
+            if not isinstance(sampler, VllmSampler):
+                raise  # there is no server to wait for
+            if failures == _FAILURES:
+                raise ServerError(f"{error} (failed {failures} times in a row)") from error
+            say(f"{error}; waiting up to {server_wait_s:g} s for the server")
+            _recover(sampler, server_wait_s, error)
+            say("the server is back")
+    raise AssertionError("unreachable")
+
+
+def _recover(sampler: VllmSampler, server_wait_s: float, cause: ServerError) -> None:
+    try:
+        _patiently(sampler.recover, server_wait_s)
+    except RequestRefused:
+        raise
+    except ServerError as error:
+        raise ServerError(f"{cause}; not back within {server_wait_s:g} s ({error})") from error
+
+
+def _patiently(work: Callable[[], Result], server_wait_s: float) -> Result:
+    """Tries until no server fails any more, for some seconds."""
+    deadline = time.monotonic() + server_wait_s
+    while True:
+        try:
+            return work()
+        except RequestRefused:
+            raise
+        except ServerError:
+            if time.monotonic() + _BETWEEN > deadline:
+                raise
+            time.sleep(_BETWEEN)

@@ -1,0 +1,50 @@
+"""What plays an episode: chat messages in, text out. Behind it stand a sampler and its tokenizer, or a served model."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from stgrpo.react.policy import Question, Response, SamplingParams
+from stgrpo.sampling.base import Sampler
+
+if TYPE_CHECKING:
+    from stgrpo.data.tokenizer import Tokenizer
+
+
+class TokenPolicy:
+    """A sampler with its tokenizer. Greedy decoding answers a prompt once and remembers it.
+
+    Args:
+      sampler: the model.
+      tokenizer: the model's.
+      params: how to draw.
+      max_prompt_len: tokens; None for no limit.
+    """
+
+    def __init__(
+        self, sampler: Sampler, tokenizer: "Tokenizer", params: SamplingParams, max_prompt_len: int | None = None
+    ):
+        self._sampler, self._tokenizer, self._params, self._limit = sampler, tokenizer, params, max_prompt_len
+        self._known: dict[tuple[int, ...], Response] = {}
+
+    def answer(self, questions: Sequence[Question]) -> list[Response | None]:
+        """See `Policy`."""
+        prompts = [tuple(ids) for ids in self._tokenizer.encode_prompts([q.messages for q in questions])]
+        short = [self._limit is None or len(prompt) <= self._limit for prompt in prompts]
+        fitting = [(p, q.seed) for p, q, fits in zip(prompts, questions, short, strict=True) if fits]
+        responses = iter(self._greedy(fitting) if self._params.temperature == 0 else self._sample(fitting))
+        return [next(responses) if fits else None for fits in short]
+
+    def _greedy(self, asked: Sequence[tuple[tuple[int, ...], int]]) -> list[Response]:
+        fresh = {prompt: seed for prompt, seed in asked if prompt not in self._known}
+        self._known.update(zip(fresh, self._sample(list(fresh.items())), strict=True))
+        return [self._known[prompt] for prompt, _ in asked]
+
+    def _sample(self, asked: Sequence[tuple[tuple[int, ...], int]]) -> list[Response]:
+        if not asked:
+            return []
+        prompts, seeds = [prompt for prompt, _ in asked], [seed for _, seed in asked]
+        samples = self._sampler.generate(prompts, 1, self._params, seeds)
+        return [
+            Response(self._tokenizer.decode(ids), finish, len(prompt), len(ids))
+            for prompt, (ids,), (finish,) in zip(prompts, samples.tokens, samples.finish, strict=True)
+        ]

@@ -1,0 +1,118 @@
+"""What the training stages share: the mesh, the tokenizer, examples, and where a model starts."""
+
+import dataclasses
+import json
+
+import jax.numpy as jnp
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from stgrpo.data.tokenizer import Tokenizer
+from stgrpo.errors import UserError
+from stgrpo.models.attention.choose import choose_core
+from stgrpo.models.attention.xla import AttentionCore
+from stgrpo.models.lora import Lora
+from stgrpo.models.shapes import ModelShape
+from stgrpo.models.sharding import make_mesh
+from stgrpo.sampling.base import mix_seed
+from stgrpo.training.checkpointing import CheckpointMetadata
+from stgrpo.training.optimiser import OptimiserSettings
+from stgrpo.workdir import WorkDir
+
+
+@dataclasses.dataclass(frozen=True)
+class RunContext:
+    """What a training stage runs in."""
+
+    config: ConfigDict
+    workdir: WorkDir
+    tokenizer: Tokenizer
+    mesh: Mesh
+
+    @property
+    def dtype(self) -> jnp.dtype:
+        return jnp.dtype(self.config.model.dtype)
+
+
+def open_context(config: ConfigDict, workdir: WorkDir) -> RunContext:
+    """The tokenizer of the work directory and a mesh over all devices.
+
+    Raises:
+      UserError: nothing was collected yet, or the mesh does not fit the devices.
+    """
+    if not workdir.tokenizer.is_dir():
+        raise UserError(f"{workdir.tokenizer} does not exist: run `stgrpo collect` with this work directory first")
+    mesh = make_mesh(config.mesh.data, config.mesh.fsdp, config.mesh.tensor)
+    return RunContext(config, workdir, Tokenizer.load(workdir.tokenizer), mesh)
+
+
+def check_batch(mesh: Mesh, **sizes: int) -> None:
+    """Raises a UserError if a batch cannot be split over the devices."""
+    shards = mesh.shape["data"] * mesh.shape["fsdp"]
+    for name, size in sizes.items():
+        if size % shards:
+            fix = f"use {name}={-(-size // shards) * shards} or other mesh sizes"
+            raise UserError(f"{name}={size} is not a multiple of the mesh's data × fsdp = {shards}: {fix}")
+
+
+def optimiser_settings(section: ConfigDict, updates: int) -> OptimiserSettings:
+    """The optimiser of a stage that does `updates` updates."""
+    return OptimiserSettings(
+        learning_rate=section.learning_rate,
+        warmup_steps=round(section.warmup * updates),
+        total_steps=updates,
+        schedule=section.schedule,
+        weight_decay=section.weight_decay,
+        clip_norm=section.clip_norm,
+        name=section.optimiser,
+        moment_dtype=section.moment_dtype,
+    )
+
+
+def attention_core(config: ConfigDict, shape: ModelShape, mesh: Mesh) -> AttentionCore:
+    """The implementation of attention for the devices of a mesh.
+
+    Raises:
+      UserError: they cannot do what the config asks for.
+    """
+    return choose_core(
+        config.model.attention,
+        device=mesh.devices.flat[0],
+        dtype=jnp.dtype(config.model.dtype),
+        head_dim=shape.head_dim,
+    )
+
+
+def lora_settings(config: ConfigDict, stage: str) -> Lora | None:
+    """The adapters that a stage trains; None where it trains the whole model."""
+    c = config.lora
+    if not c.rank or stage not in c.stages:
+        return None
+    seed = mix_seed(config.seed, ("sft", "grpo").index(stage))
+    return Lora(c.rank, c.alpha, tuple(c.targets), c.base_dtype, seed)
+
+
+def new_metadata(
+    setting: RunContext, stage: str, shape: ModelShape, *, reference: str = "", base: str = ""
+) -> CheckpointMetadata:
+    """The record of a stage at its start; the loop moves step and position on.
+
+    Args:
+      setting: of the stage.
+      stage: its name.
+      shape: of the model.
+      reference: identity of the frozen reference.
+      base: identity of what the stage starts from; kept if it trains adapters.
+    """
+    lora = lora_settings(setting.config, stage)
+    return CheckpointMetadata(
+        stage=stage,
+        step=0,
+        total=0,
+        shape=shape,
+        config=json.loads(setting.config.to_json()),
+        tokenizer=setting.tokenizer.files(),
+        reference=reference,
+        lora=lora,
+        base=base if lora else "",
+    )

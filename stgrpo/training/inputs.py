@@ -1,0 +1,43 @@
+"""What a run learns from, by its config: the tokenizer, the form of its prompts, its examples."""
+
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+from stgrpo import envs
+from stgrpo.data.examples import Example, build_examples
+from stgrpo.data.records import read_trajectories
+from stgrpo.data.tokenizer import Tokenizer
+from stgrpo.protocol import instructions_of
+from stgrpo.react.prompt import PromptStyle
+from stgrpo.training.checkpointing import load_metadata
+from stgrpo.training.context import RunContext
+
+
+def given_tokenizer(config: ConfigDict) -> Tokenizer | None:
+    """The tokenizer that the config names or the model brings; None where one is to be trained on the data."""
+    given = config.tokenizer.path or config.init_from or config.model.path
+    if given and given == config.init_from:
+        return Tokenizer.from_files(load_metadata(Path(given)).tokenizer)
+    return Tokenizer.load(given) if given else None
+
+
+def prompt_style(config: ConfigDict) -> PromptStyle:
+    """How a state becomes a prompt in this run."""
+    about = instructions_of(envs.get(config.env.name))
+    return PromptStyle(instructions=config.prompt.instructions, history=config.prompt.history, about=about)
+
+
+def load_examples(setting: RunContext, split: str) -> list[Example]:
+    """All single-turn examples of one split, over all tasks of the config."""
+    config, examples = setting.config, []
+    for task in config.env.tasks:
+        trajectories = read_trajectories(setting.workdir.data(task, split))
+        examples += build_examples(
+            trajectories,
+            setting.tokenizer,
+            prompt_style(config),
+            max_prompt_len=config.limits.prompt,
+            max_response_len=config.limits.response,
+        )
+    return examples

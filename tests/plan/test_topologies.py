@@ -1,0 +1,50 @@
+"""Devices that are not there: their names, what a plan for them says, and what does not fit them."""
+
+import importlib.util
+import pathlib
+import re
+
+import pytest
+
+from stgrpo.cli import parse
+from stgrpo.errors import UserError
+from stgrpo.plan.topologies import GPUS, target
+from stgrpo.plan.update import plan
+
+SMOKE = f"--config={pathlib.Path(__file__).resolve().parents[2] / 'configs' / 'tiny.py'}:smoke"
+GPU = pytest.mark.skipif(importlib.util.find_spec("jax_cuda13_plugin") is None, reason="needs the compiler for GPUs")
+
+
+@pytest.mark.parametrize("name", ["h100", "h100:", "h100:0", "h100:8x", "h101:8", "v5e", "nothing:2x2", "h100:0x8"])
+def test_an_unknown_name_is_answered_with_good_ones(name, monkeypatch):
+    monkeypatch.setenv("TPU_SKIP_MDS_QUERY", "1")
+    with pytest.raises(UserError, match=re.escape(f"--topology={name} cannot be had")) as caught:
+        target(name)
+    assert "v5e:4x4" in str(caught.value) and "h100:8" in str(caught.value) and "\n" not in str(caught.value)
+
+
+@GPU
+@pytest.mark.slow
+@pytest.mark.compilers
+@pytest.mark.parametrize("name", GPUS)
+def test_gpus_are_described_as_they_are(name):
+    there = target(f"{name}:2x4")
+    assert len(there.devices) == 8 and {d.process_index for d in there.devices} == {0, 1}
+    device = there.devices[0]
+    assert (device.platform, device.device_kind, device.core_count) == ("gpu", GPUS[name].name, GPUS[name].cores)
+    assert device.compute_capability == f"{GPUS[name].major}.0"
+
+
+@GPU
+@pytest.mark.slow
+@pytest.mark.compilers
+def test_a_plan_for_gpus_counts_and_refuses():
+    options = ("--config.mesh.data=4", "--config.model.dtype=bfloat16")
+    text = plan(parse(["plan", SMOKE, *options]).config, "h100:4")
+    assert "topology   h100:4: 4 x NVIDIA H100 80GB HBM3" in text and "attention by cudnn" in text
+    assert re.search(r"^memory +a device: [\d.]+ MiB", text, re.MULTILINE)
+    large = ("--config.model.width=8192", "--config.model.mlp_width=65536", "--config.model.depth=64")
+    with pytest.raises(
+        UserError, match=r"the update does not fit h100:4 \(it needs [\d,.]+ GiB a device, which has 79"
+    ):
+        plan(parse(["plan", SMOKE, *options, *large]).config, "h100:4")

@@ -1,0 +1,374 @@
+"""The embedded sampler against the trainer's log-probabilities, dense forward passes, and its own promises."""
+
+import dataclasses
+import math
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch
+import transformers
+from jax.extend.core import jaxprs_in_params
+
+from stgrpo.data.padding import pad_rows
+from stgrpo.models.attention.xla import AttentionCore, KeyValues, attend_prefix
+from stgrpo.models.huggingface.config import read_shape
+from stgrpo.models.huggingface.weights import load_folder
+from stgrpo.models.lora import Adapters, Lora, adapted, merged
+from stgrpo.models.sharding import batch_sharding, make_mesh, tree_shardings
+from stgrpo.models.transformer import Transformer, dense_hidden
+from stgrpo.react.policy import SamplingParams
+from stgrpo.sampling.jax.categorical import draw
+from stgrpo.sampling.jax.decode import (
+    DecodeShape,
+    LayerCache,
+    NewPrompts,
+    attend_cached,
+    decode,
+    decode_weights,
+    empty_slots,
+    prefill,
+    refill,
+)
+from stgrpo.sampling.jax.sampler import JaxSampler
+from stgrpo.training.logprobs import response_logprobs
+
+PROMPTS = [[5, 9, 2], [7], [1, 2, 3, 4, 5, 6, 7, 8], [60, 61, 62, 63, 0]]
+SEEDS = [11, 12, 13, 2**32 - 1]
+STOPS = (3, 17, 20, 33, 41, 55)
+LIMIT = 6
+
+
+@pytest.fixture(scope="module")
+def model(tiny_shape, make_model):
+    return make_model(tiny_shape)
+
+
+@pytest.fixture(scope="module")
+def sampler(model):
+    return JaxSampler(model, STOPS)
+
+
+@pytest.fixture(scope="module")
+def samples(sampler):
+    """By temperature."""
+    return {t: sampler.generate(PROMPTS, 3, SamplingParams(LIMIT, t), SEEDS) for t in (1.0, 0.7, 0.0)}
+
+
+@jax.jit
+def dense_logits(model, row):
+    return dense_hidden(model, row[None])[0] @ model.head_VD.T
+
+
+def logits_after(model, prompt, response):
+    """[tokens of the response, V]: what a plain forward pass over one row predicts at each of them."""
+    row = np.zeros(16, np.int32)
+    row[: len(prompt) + len(response)] = [*prompt, *response]
+    return dense_logits(model, row)[len(prompt) - 1 : len(prompt) + len(response) - 1]
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.7])
+def test_log_probabilities_equal_the_trainers(model, samples, temperature):
+    got = samples[temperature]
+    prompt_BP, prompt_len_B = pad_rows(PROMPTS)
+    rows, lengths = pad_rows([ids for group in got.tokens for ids in group])
+    logp, _ = response_logprobs(
+        model, prompt_BP, prompt_len_B, rows.reshape(len(PROMPTS), 3, -1), temperature=temperature
+    )
+    mine = [x for group in got.logprobs for values in group for x in values]
+    trainers = np.asarray(logp).reshape(rows.shape)[np.arange(rows.shape[1]) < lengths[:, None]]
+    np.testing.assert_allclose(mine, trainers, atol=1e-5)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.7])
+def test_log_probabilities_equal_a_plain_forward_pass(model, samples, temperature):
+    got = samples[temperature]
+    for prompt, group, values in zip(PROMPTS, got.tokens, got.logprobs, strict=True):
+        logp = jax.nn.log_softmax(logits_after(model, prompt, group[0]) / temperature)
+        np.testing.assert_allclose(values[0], logp[np.arange(len(group[0])), group[0]], atol=1e-5)
+
+
+def test_greedy_takes_the_most_probable_token_each_step(model, samples):
+    got = samples[0.0]
+    for prompt, group, values in zip(PROMPTS, got.tokens, got.logprobs, strict=True):
+        assert group[0] == group[1] == group[2]
+        logits = logits_after(model, prompt, group[0])
+        assert group[0] == jnp.argmax(logits, axis=-1).tolist()
+        np.testing.assert_allclose(values[0], jnp.max(jax.nn.log_softmax(logits), axis=-1), atol=1e-5)
+
+
+def test_stop_tokens_end_a_response_and_the_limit_cuts_it(samples):
+    ends = set()
+    for got in samples.values():
+        for group, finishes, values in zip(got.tokens, got.finish, got.logprobs, strict=True):
+            for ids, finish, logp in zip(group, finishes, values, strict=True):
+                assert 1 <= len(ids) == len(logp) <= LIMIT
+                assert not set(ids[:-1]) & set(STOPS)
+                assert finish == ("stop" if ids[-1] in STOPS else "length")
+                assert finish == "stop" or len(ids) == LIMIT
+                ends.add(finish)
+    assert ends == {"stop", "length"}
+
+
+def test_a_response_depends_on_its_prompt_and_seed_alone(model, samples):
+    order = [2, 0, 3, 1]
+    small = JaxSampler(model, STOPS, batch=3)  # one prompt a loop
+    params = SamplingParams(LIMIT, 1.0)
+    again = small.generate([PROMPTS[i] for i in order], 3, params, [SEEDS[i] for i in order])
+    for at, i in enumerate(order):
+        assert again.tokens[at] == samples[1.0].tokens[i]
+        assert again.finish[at] == samples[1.0].finish[i]
+        for mine, other in zip(again.logprobs[at], samples[1.0].logprobs[i], strict=True):
+            np.testing.assert_allclose(mine, other, atol=1e-5)
+    wider = JaxSampler(model, STOPS).generate(PROMPTS[:1], 5, params, SEEDS[:1])
+    assert wider.tokens[0][:3] == samples[1.0].tokens[0]
+
+
+def test_other_seeds_and_samples_of_a_group_differ(sampler, samples):
+    tokens = samples[1.0].tokens
+    assert len({tuple(ids) for ids in tokens[0]}) == 3
+    other = sampler.generate(PROMPTS, 3, SamplingParams(LIMIT, 1.0), [s - 1 for s in SEEDS])
+    assert all(a != b for a, b in zip(other.tokens, tokens, strict=True))
+
+
+def test_new_weights_are_used_and_their_version_reported(tiny_shape, make_model, model, samples):
+    sampler = JaxSampler(make_model(tiny_shape, 7), STOPS)
+    params = SamplingParams(LIMIT, 1.0)
+    before = sampler.generate(PROMPTS, 3, params, SEEDS)
+    assert before.version == 0 and before.tokens != samples[1.0].tokens
+    sampler.update_weights(model, 5)
+    after = sampler.generate(PROMPTS, 3, params, SEEDS)
+    assert after.version == 5 and after.tokens == samples[1.0].tokens
+
+
+def chi_square(counts, probabilities):
+    """Pearson's statistic less its mean, in standard deviations; places expected under 5 times are one."""
+    expected = probabilities * counts.sum()
+    rare = expected < 5
+    counts = np.append(counts[~rare], counts[rare].sum())
+    expected = np.append(expected[~rare], expected[rare].sum())
+    degrees = len(counts) - 1
+    return (np.sum((counts - expected) ** 2 / np.maximum(expected, 1e-9)) - degrees) / np.sqrt(2 * degrees)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.7])
+def test_first_tokens_follow_the_softmax(model, temperature):
+    got = JaxSampler(model, STOPS, batch=4096).generate(PROMPTS[:1], 4096, SamplingParams(1, temperature), [0])
+    counts = np.bincount([ids[0] for ids in got.tokens[0]], minlength=64)
+    logits = logits_after(model, PROMPTS[0], [0])[0]
+    assert abs(chi_square(counts, np.asarray(jax.nn.softmax(logits / temperature)))) < 4
+    assert chi_square(counts, np.asarray(jax.nn.softmax(logits / temperature / 1.3))) > 4  # it would be seen
+
+
+LOGITS = np.log(np.array([0.4, 0.02, 0.25, 0.15, 0.08, 0.06, 0.04]))
+# temperature, top_p, top_k -> the tokens that stay
+TRUNCATIONS = [
+    (1.0, 1.0, 0, {0, 1, 2, 3, 4, 5, 6}),
+    (1.0, 1.0, 3, {0, 2, 3}),
+    (1.0, 1.0, 1, {0}),
+    (1.0, 0.39, 0, {0}),
+    (1.0, 0.5, 0, {0, 2}),
+    (1.0, 0.7, 0, {0, 2, 3}),
+    (1.0, 0.7, 2, {0, 2}),
+    (1.0, 0.6, 2, {0}),  # of the two that top-k leaves, the first has 0.4 / 0.65 = 0.615
+    (0.5, 0.9, 0, {0, 2, 3}),  # squares 0.16, 0.0625, 0.0225, ... of 0.2576: 0.621, 0.864, 0.951
+]
+
+
+@pytest.mark.parametrize(("temperature", "top_p", "top_k", "kept"), TRUNCATIONS)
+def test_top_k_and_top_p_keep_the_right_tokens(temperature, top_p, top_k, kept):
+    keys = jax.random.split(jax.random.key(0), 2000)[None]
+    logits = jnp.broadcast_to(jnp.asarray(LOGITS, jnp.float32), (1, 2000, 7))
+    tokens, logp = jax.jit(draw, static_argnums=2)(logits, keys, SamplingParams(1, temperature, top_p, top_k))
+    counts = np.bincount(tokens[0], minlength=7)
+    assert set(np.flatnonzero(counts)) == kept
+    expected = np.exp(LOGITS / temperature) * np.isin(np.arange(7), list(kept))
+    assert len(kept) == 1 or abs(chi_square(counts, expected / expected.sum())) < 4
+    whole = np.asarray(jax.nn.log_softmax(LOGITS / temperature))
+    np.testing.assert_allclose(logp[0], whole[tokens[0]], rtol=1e-5)
+
+
+def array_shapes(jaxpr):
+    """Shapes of all intermediate arrays, those of inner programs included."""
+    for equation in jaxpr.eqns:
+        yield from (v.aval.shape for v in equation.outvars)
+        for inner in jaxprs_in_params(equation.params):
+            yield from array_shapes(inner)
+
+
+def test_a_prompt_is_prefilled_once_and_not_once_a_sample(model):
+    S, P, G = 2, 32, 16
+    K, H, F = model.shape.kv_heads, model.shape.head_dim, model.shape.mlp_width
+    shape = DecodeShape(G, P, STOPS, SamplingParams(4), jnp.dtype("float32"))
+    slots = empty_slots(model.shape, S, shape)
+    new = NewPrompts(np.zeros((S, P), np.int32), np.ones(S, np.int32), np.zeros(S, np.uint32), np.arange(S))
+    filled = set(array_shapes(jax.make_jaxpr(refill, static_argnums=3)(model, slots, new, shape).jaxpr))
+    weights = decode_weights(model, shape.dtype)
+    decoded = set(array_shapes(jax.make_jaxpr(decode, static_argnums=3)(weights, slots, 1, shape).jaxpr))
+    assert (S, P, F) in filled and (S, G, F) not in filled  # the MLP over prompts
+    assert (S, G, F) in decoded and (S, P, F) not in decoded  # and over one new token a sample
+    assert max(map(np.prod, filled | decoded)) < S * G * P * K * H  # no copy of a prompt's keys a sample, in no layer
+
+
+def test_weights_for_decoding_copy_no_embedding_that_has_the_dtype(model):
+    weights, lower = decode_weights(model, jnp.dtype("float32")), decode_weights(model, jnp.dtype("bfloat16"))
+    assert weights.embedding_VD.unsafe_buffer_pointer() == model.embedding[...].unsafe_buffer_pointer()
+    assert weights.head_VD is weights.embedding_VD and lower.head_VD is lower.embedding_VD  # a tied head
+    kinds = {x.dtype for x in jax.tree.leaves(lower) if x.ndim > 1}
+    assert kinds == {jnp.dtype("bfloat16")} and lower.layers[1].mlp_norm[...].dtype == jnp.float32
+    for at, layer in enumerate(weights.layers):
+        np.testing.assert_array_equal(layer.gate_up[...][:, 0], model.layers.gate[...][at])
+
+
+def test_free_slots_get_the_next_prompts(model):
+    rng = np.random.default_rng(0)
+    prompts = [rng.integers(0, 64, n).tolist() for n in rng.integers(1, 40, 11)]
+    params, seeds = SamplingParams(20), list(range(11))
+    small = JaxSampler(model, STOPS, batch=8)  # four slots of two
+    got = small.generate(prompts, 2, params, seeds)
+    single = JaxSampler(model, STOPS)
+    alone = [single.generate([p], 2, params, [s]) for p, s in zip(prompts, seeds, strict=True)]
+    assert got.tokens == [one.tokens[0] for one in alone]
+    assert got.finish == [one.finish[0] for one in alone]
+    for values, one in zip(got.logprobs, alone, strict=True):
+        for mine, other in zip(values, one.logprobs[0], strict=True):
+            np.testing.assert_allclose(mine, other, atol=1e-5)
+    assert sum("decode 4 x 2" in name for name in small.programs) == 1
+
+
+def test_programs_are_few_and_named(model):
+    names = []
+    sampler = JaxSampler(model, STOPS, batch=32, log=names.append)
+    rng, before = np.random.default_rng(1), (refill._cache_size(), decode._cache_size())
+    for count in [1, 5, 8, 7, 8, 6, 5]:
+        prompts = [rng.integers(0, 64, n).tolist() for n in rng.integers(33, 49, count)]
+        sampler.generate(prompts, 4, SamplingParams(3, 0.9), list(range(count)))
+    compiled = refill._cache_size() - before[0] + decode._cache_size() - before[1]
+    decodes = [name for name in sampler.programs if name.startswith("decode")]
+    assert len(names) == len(sampler.programs) == len(set(sampler.programs)) >= compiled > 0
+    assert len(decodes) == 3  # slots 1, 6, 8; the longest prompt is put at 48
+    assert names[0].startswith("sampler: program 1, ") and "temperature 0.9" in names[0]
+
+
+def test_adapters_draw_what_the_merged_model_draws(tiny_shape, model):
+    adapters = jax.tree.map(lambda x: x + 0.1, Adapters(tiny_shape, Lora(2, 4.0)))  # B starts at zero
+    both = adapted(model, adapters), merged(adapted(model, adapters))
+    first, second = (JaxSampler(m, STOPS).generate(PROMPTS, 3, SamplingParams(LIMIT), SEEDS) for m in both)
+    assert first.tokens == second.tokens
+    assert first.tokens != JaxSampler(model, STOPS).generate(PROMPTS, 3, SamplingParams(LIMIT), SEEDS).tokens
+
+
+def with_core(model, name, emulated=True):
+    """The same parameters, their attention by another implementation."""
+    other = lambda: Transformer(model.shape, jax.random.key(0), core=AttentionCore(name, emulated))  # noqa: E731
+    return jax.tree.unflatten(jax.tree.structure(jax.eval_shape(other)), jax.tree.leaves(model))
+
+
+@pytest.mark.parametrize("sizes", [(1, 1, 1), (2, 2, 2)])
+@pytest.mark.parametrize("name", ["splash", "cudnn"])
+def test_prompts_are_read_by_the_models_attention_and_the_same_is_drawn(model, tiny_shape, samples, name, sizes):
+    mesh, other = make_mesh(*sizes, devices=jax.devices()[: math.prod(sizes)]), with_core(model, name)
+    sampler = JaxSampler(jax.device_put(other, tree_shardings(other, tiny_shape, mesh)), STOPS, mesh=mesh)
+    got = sampler.generate(PROMPTS, 3, SamplingParams(LIMIT, 1.0), SEEDS)
+    assert dataclasses.replace(got, logprobs=[]) == dataclasses.replace(samples[1.0], logprobs=[])
+    for mine, theirs in zip(got.logprobs, samples[1.0].logprobs, strict=True):
+        np.testing.assert_allclose(np.concatenate(mine), np.concatenate(theirs), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "platform", "call"), [("splash", "tpu", "tpu_custom_call"), ("cudnn", "cuda", "fmha")]
+)
+def test_a_prefill_asks_for_the_kernel_of_its_platform(model, name, platform, call, monkeypatch):
+    """Lowered for a device that is not there; the version of cuDNN is all that must be made up."""
+    monkeypatch.setattr("jax._src.cudnn.fused_attention_stablehlo.check_cudnn_version", lambda: 91_000)
+    prompts = jnp.zeros((2, 128), jnp.int32), jnp.full(2, 100)
+    traced = jax.jit(prefill, static_argnums=3).trace(with_core(model, name, emulated=False), *prompts, jnp.bfloat16)
+    assert call in traced.lower(lowering_platforms=(platform,)).as_text()
+
+
+def test_no_prompts_are_no_work(model):
+    assert JaxSampler(model, STOPS).generate([], 4, SamplingParams(3), []).tokens == []
+
+
+def test_cached_attention_equals_the_trainers(tiny_shape):
+    """Random caches, one slot young, one past its end, against the one attention core over gathered columns."""
+    S, G, P, R, c, clock = 3, 2, 5, 6, tiny_shape, 16
+    K, H, N = c.kv_heads, c.head_dim, c.heads
+    keys = jax.random.split(jax.random.key(0), 5)
+    sizes = [(S, G, N, H), (S, K, P, H), (S, K, P, H), (S, G, K, H, R), (S, G, K, R, H)]
+    q, *caches = (jax.random.normal(k, size) for k, size in zip(keys, sizes, strict=True))
+    cache, prompt_len_S, at_S = LayerCache(*caches), np.array([5, 1, 3]), np.array([0, 3, 5])
+    seen_SR = (clock % R - np.arange(R)) % R <= at_S[:, None]
+    got = attend_cached(q, cache, prompt_len_S, seen_SR)
+    for s in range(S):
+        columns = [(clock - back) % R for back in range(at_S[s], -1, -1)]
+        own = KeyValues(
+            jnp.moveaxis(cache.own_k_SGKHR[s : s + 1][..., columns], -1, 2),
+            jnp.moveaxis(cache.own_v_SGKRH[s : s + 1, :, :, columns], 3, 2),
+        )
+        prefix = KeyValues(*(x[s : s + 1].swapaxes(1, 2) for x in (cache.prefix_k_SKPH, cache.prefix_v_SKPH)))
+        mask = jnp.ones((1, len(columns)), bool)
+        want = attend_prefix(q[s : s + 1, :, None], own, mask, prefix, prompt_len_S[s : s + 1])
+        np.testing.assert_allclose(got[s], want[0, :, 0], atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["Qwen2", "Qwen3"])
+def test_greedy_is_what_transformers_generates(kind, tmp_path):
+    sizes = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
+    sizes |= {"num_key_value_heads": 2, "vocab_size": 64, "max_position_embeddings": 64, "head_dim": 8}
+    torch.manual_seed(0)
+    config = getattr(transformers, f"{kind}Config")(**sizes)
+    theirs = getattr(transformers, f"{kind}ForCausalLM")(config).float().eval()
+    with torch.no_grad():
+        for parameter in theirs.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    theirs.save_pretrained(tmp_path)
+    abstract = jax.eval_shape(lambda: Transformer(read_shape(tmp_path), jax.random.key(0)))
+    mesh = make_mesh(1, devices=jax.devices()[:1])
+    places = tree_shardings(abstract, read_shape(tmp_path), mesh)
+    place = lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s)  # noqa: E731
+    mine = load_folder(tmp_path, jax.tree.map(place, abstract, places))
+    got = JaxSampler(mine, STOPS, batch=2).generate(PROMPTS, 1, SamplingParams(12, 0.0), SEEDS)
+    options = {"do_sample": False, "max_new_tokens": 12, "eos_token_id": list(STOPS), "pad_token_id": 0}
+    for prompt, (ids,) in zip(PROMPTS, got.tokens, strict=True):
+        rows = torch.tensor([prompt])
+        assert ids == theirs.generate(rows, attention_mask=torch.ones_like(rows), **options)[0, len(prompt) :].tolist()
+
+
+@pytest.mark.parametrize("sizes", [(1, 1, 1), (8, 1, 1), (2, 2, 2)])
+def test_every_mesh_draws_the_same(tiny_shape, model, samples, sizes):
+    mesh = make_mesh(*sizes, devices=jax.devices()[: math.prod(sizes)])
+    split = jax.device_put(model, tree_shardings(model, tiny_shape, mesh))
+    sampler = JaxSampler(split, STOPS, batch=6, mesh=mesh)  # fewer slots than prompts on some meshes
+    got = sampler.generate(PROMPTS, 3, SamplingParams(LIMIT, 1.0), SEEDS)
+    assert dataclasses.replace(got, logprobs=[]) == dataclasses.replace(samples[1.0], logprobs=[])
+
+
+def test_slots_and_weights_lie_split_over_the_mesh(tiny_shape, model):
+    mesh, shape = make_mesh(2, 2, 2), DecodeShape(3, 32, STOPS, SamplingParams(4), jnp.dtype("float32"), 4)
+    with jax.set_mesh(mesh):
+        split = jax.device_put(model, tree_shardings(model, tiny_shape, mesh))
+        slots, weights = empty_slots(tiny_shape, 8, shape), decode_weights(split, shape.dtype)
+        prompts = NewPrompts(np.ones((8, 32), np.int32), np.full(8, 9), np.zeros(8, np.uint32), np.tile([0, 1], 4))
+        slots = refill(split, slots, jax.device_put(prompts, batch_sharding(mesh)), shape)
+        slots = decode(weights, slots, 8, shape)
+    cache = slots.layers[0]
+    for x in (cache.prefix_k_SKPH, cache.prefix_v_SKPH, cache.own_k_SGKHR, cache.own_v_SGKRH):
+        assert x.sharding.shard_shape(x.shape)[0] == 2  # of 8 slots over data x fsdp
+    for x, axis in ((cache.prefix_k_SKPH, 1), (cache.own_k_SGKHR, 2), (cache.own_v_SGKRH, 2)):
+        assert x.sharding.shard_shape(x.shape)[axis] == 1  # of 2 heads over tensor
+    gate = weights.layers[0].gate_up[...]
+    assert gate.sharding.shard_shape(gate.shape) == (gate.shape[0], 2, gate.shape[2] // 2)  # whole along fsdp
+
+
+@pytest.mark.parametrize("sizes", [(1, 8, 1), (2, 4, 1)])
+def test_devices_decode_by_themselves(tiny_shape, model, sizes):
+    mesh, shape = make_mesh(*sizes), DecodeShape(3, 32, STOPS, SamplingParams(4), jnp.dtype("float32"), 8)
+    with jax.set_mesh(mesh):
+        split = jax.device_put(model, tree_shardings(model, tiny_shape, mesh))
+        slots, weights = empty_slots(tiny_shape, 8, shape), decode_weights(split, shape.dtype)
+        text = decode.lower(weights, slots, 8, shape).compile().as_text()
+    sent = re.findall(r"= (\S+) (?:all-gather|all-reduce|all-to-all|reduce-scatter|collective-permute)\(", text)
+    assert sent == ["s32[]"]  # how many slots are free: no weights, no tokens

@@ -1,0 +1,96 @@
+"""The rooms of the package and their floors: nothing imports what stands above it, and no two folders each other."""
+
+import ast
+import graphlib
+import pathlib
+from collections.abc import Iterator
+
+PACKAGE = pathlib.Path(__file__).resolve().parents[1] / "stgrpo"
+FLOORS = (
+    ("errors", "files", "console", "protocol"),
+    ("envs",),
+    ("react",),
+    ("data",),
+    ("models",),
+    ("serving",),
+    ("sampling",),
+    ("config",),
+    ("workdir",),
+    ("training",),
+    ("rl",),
+    ("evaluation",),
+    ("monitors", "report"),
+    ("experts",),
+    ("config_checks",),
+    ("plan",),
+    ("stages",),
+    ("cli",),
+    ("__main__",),
+)
+"""From the ground up, as docs/architecture.md draws them; on one floor only the ground's rooms know each other."""
+FLOOR_OF = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
+
+
+def modules() -> Iterator[tuple[str, pathlib.Path]]:
+    for path in sorted(PACKAGE.rglob("*.py")):
+        name = ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts)
+        yield name.removesuffix(".__init__"), path
+
+
+def imported(path: pathlib.Path, known: set[str]) -> set[str]:
+    """Modules of ours that a file imports, wherever in it."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            assert not node.level, f"{path}: relative import"
+            inner = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= (inner & known) or {node.module}
+    return found & known
+
+
+def edges() -> dict[str, set[str]]:
+    files = dict(modules())
+    return {name: imported(path, set(files)) for name, path in files.items()}
+
+
+def room(module: str) -> str:
+    return module.split(".")[1] if "." in module else ""
+
+
+def test_every_room_has_a_floor():
+    rooms = {room(name) for name, _ in modules()} - {""}
+    assert rooms <= set(FLOOR_OF), f"put it on a floor: {sorted(rooms - set(FLOOR_OF))}"
+
+
+def test_nothing_imports_what_stands_above_it():
+    up = [
+        f"{name} imports {other}"
+        for name, others in edges().items()
+        for other in sorted(others)
+        if room(name) and room(other) and room(name) != room(other) and FLOOR_OF[room(other)] >= FLOOR_OF[room(name)]
+        if FLOOR_OF[room(name)] > 0 or FLOOR_OF[room(other)] > 0
+    ]
+    assert up == []
+
+
+def test_no_circle_between_modules():
+    tuple(graphlib.TopologicalSorter(edges()).static_order())
+
+
+def test_no_circle_between_folders():
+    """At every level: of the folders and files of one folder, none imports another that imports it."""
+    graphs: dict[str, dict[str, set[str]]] = {}
+    for name, others in edges().items():
+        for other in others:
+            mine, its = name.split("."), other.split(".")
+            common = next((i for i, (a, b) in enumerate(zip(mine, its, strict=False)) if a != b), None)
+            if common is not None:
+                parent = ".".join(mine[:common])
+                graphs.setdefault(parent, {}).setdefault(mine[common], set()).add(its[common])
+    for parent, graph in graphs.items():
+        try:
+            tuple(graphlib.TopologicalSorter(graph).static_order())
+        except graphlib.CycleError as error:
+            raise AssertionError(f"{parent}: {' imports '.join(reversed(error.args[1]))}") from error
