@@ -28,13 +28,13 @@ from stgrpo.models.huggingface.weights import save_description
 from stgrpo.models.transformer import Transformer
 from stgrpo.react.policy import SamplingParams
 from stgrpo.react.reward import Reward
+from stgrpo.rl import rollouts
 from stgrpo.rl.group_batch import score
 from stgrpo.sampling.jax.sampler import JaxSampler
 from stgrpo.sampling.vllm import weight_sync
 from stgrpo.sampling.vllm.sampler import VllmSampler, VllmSettings
 from stgrpo.sampling.vllm.server import ServerSettings, VllmServer
 from stgrpo.serving.client import HttpClient
-from stgrpo.stages import rollouts
 from stgrpo.stages.collect import run_collect
 from stgrpo.stages.grpo import run_grpo
 from stgrpo.stages.sft import run_sft
