@@ -31,7 +31,7 @@ from stgrpo.plan.compiling import peak_bytes
 from stgrpo.plan.sampling import sampling_memory
 from stgrpo.plan.update import abstract_batch
 from stgrpo.react.policy import SamplingParams
-from stgrpo.rl.update import grpo_program
+from stgrpo.rl.programs import train_program
 from stgrpo.sampling.jax.sampler import JaxSampler
 from stgrpo.training.context import attention_core
 from stgrpo.training.start import abstract_model, starting_shape
@@ -71,7 +71,8 @@ def say(figure: str, predicted: int, measured: int, **values: int) -> None:
 def update_figure(config: ConfigDict) -> None:
     """Prints the update's."""
     mesh = make_mesh(1, devices=jax.devices()[:1])
-    steps, batch = grpo_program(config, starting_shape(config), mesh, updates=100), abstract_batch(config, mesh)
+    steps = train_program(config, "grpo", starting_shape(config), mesh, updates=100)
+    batch = abstract_batch(config, mesh)
     with jax.set_mesh(mesh):
         compiled = steps.update.lower(steps.abstract, batch).compile()
         memory = compiled.memory_analysis()

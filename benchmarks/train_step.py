@@ -25,19 +25,20 @@ from peer import SHAPE, B, G, P, Peer, R, Scratch, compare, in_turns, parse, say
 
 from stgrpo.models.shapes import ModelShape
 from stgrpo.models.sharding import make_mesh
+from stgrpo.rl.losses import Coefficients, make_loss
 from stgrpo.training.batch import GroupBatch
-from stgrpo.training.loss import GrpoLoss
+from stgrpo.training.loss import Loss
 from stgrpo.training.step import TrainProgram, TrainState, build_program
 
 REMAT = {True: "DECODER", False: "NONE"}
-LOSS = GrpoLoss(kl_coef=0.001, clip_low=0.2, clip_high=0.2)
+SFT, GRPO = make_loss("sft"), make_loss("grpo", Coefficients(kl_coef=0.001, clip_low=0.2, clip_high=0.2))
 LARGE = 151_936
 
 
 class Job:
     """A compiled update of ours and its state."""
 
-    def __init__(self, shape: ModelShape, batch: GroupBatch, *, loss: GrpoLoss | None, remat: bool):
+    def __init__(self, shape: ModelShape, batch: GroupBatch, *, loss: Loss, remat: bool):
         self.steps = make_steps(shape, loss, remat)
         self.batch = jax.device_put(batch)
         self.losses: list[float] = []
@@ -55,7 +56,7 @@ class Job:
         self.losses.append(float(metrics["loss"]))
 
 
-def make_steps(shape: ModelShape, loss: GrpoLoss | None, remat: bool) -> TrainProgram:
+def make_steps(shape: ModelShape, loss: Loss, remat: bool) -> TrainProgram:
     return build_program(shape, make_mesh(1, devices=jax.devices()[:1]), optax.adam(1e-5), loss=loss, remat=remat)
 
 
@@ -132,7 +133,7 @@ def step_figures(name: str, peer: Peer | None, repeats: int) -> None:
     place = scratch()
     for remat in (True, False):
         batch = grpo_batch(SHAPE) if name == "grpo" else sft_batch(SHAPE, P + R)[0]
-        job = Job(SHAPE, batch, loss=LOSS if name == "grpo" else None, remat=remat)
+        job = Job(SHAPE, batch, loss=GRPO if name == "grpo" else SFT, remat=remat)
         if peer:
             weights = place.weights(job.steps.init(jax.random.key(0)).params)
             if name == "grpo":
@@ -146,7 +147,7 @@ def vocabulary_figures(peer: Peer | None) -> None:
     """Prints the memory of an SFT step with Qwen2.5's vocabulary, compiled but not run."""
     shape, place = dataclasses.replace(SHAPE, vocab_size=LARGE), scratch()
     for remat in (True, False):
-        line = {"ours_temporary_mb": Job(shape, sft_batch(shape, 896)[0], loss=None, remat=remat).memory / 1e6}
+        line = {"ours_temporary_mb": Job(shape, sft_batch(shape, 896)[0], loss=SFT, remat=remat).memory / 1e6}
         if peer:
             ask_sft(peer, place, shape, 896, "", remat)
             line["peer_temporary_mb"] = peer.ask("compile")["temporary_bytes"] / 1e6
@@ -161,7 +162,7 @@ def depth_figure(repeats: int) -> None:
     for _ in range(repeats):
         for depth, times in seconds.items():
             jax.clear_caches()
-            job = Job(dataclasses.replace(SHAPE, depth=depth), grpo_batch(SHAPE), loss=LOSS, remat=True)
+            job = Job(dataclasses.replace(SHAPE, depth=depth), grpo_batch(SHAPE), loss=GRPO, remat=True)
             times.append(job.compile_cpu_s)
     least = {depth: min(times) for depth, times in seconds.items()}
     say("depth", layers_4_cpu_s=least[4], layers_28_cpu_s=least[28], ratio=least[28] / least[4])

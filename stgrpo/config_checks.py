@@ -12,9 +12,9 @@ from stgrpo.models.attention.choose import CHOICES
 from stgrpo.models.shapes import LINEAR, named_shapes
 from stgrpo.react.prompt import HISTORY_POLICIES, INSTRUCTION_STYLES
 from stgrpo.react.reward import TARGETS
+from stgrpo.rl.losses import KL_ESTIMATORS
 from stgrpo.rl.mismatch import CORRECTIONS
 from stgrpo.training.batch import AGGREGATIONS
-from stgrpo.training.loss import KL_ESTIMATORS
 from stgrpo.training.optimiser import OPTIMISERS
 
 DTYPES = ("float32", "bfloat16")

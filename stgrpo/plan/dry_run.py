@@ -8,8 +8,7 @@ from stgrpo.models.shapes import ModelShape
 from stgrpo.models.sharding import make_mesh
 from stgrpo.plan.requests import plan_expert, plan_policy
 from stgrpo.plan.sizes import size_text, state_parts
-from stgrpo.rl.update import grpo_program
-from stgrpo.training.sft import sft_program
+from stgrpo.rl.programs import train_program
 from stgrpo.training.start import starting_shape
 from stgrpo.training.step import TrainProgram
 
@@ -35,10 +34,7 @@ def describe(stage: str, config: ConfigDict) -> str:
 def _training(config: ConfigDict) -> list[str]:
     mesh = make_mesh(config.mesh.data, config.mesh.fsdp, config.mesh.tensor)
     shape = starting_shape(config)
-    programs = {
-        "sft": sft_program(config, shape, mesh, updates=1),
-        "grpo": grpo_program(config, shape, mesh, updates=1),
-    }
+    programs = {stage: train_program(config, stage, shape, mesh, updates=1) for stage in ("sft", "grpo")}
     P, R, g = config.limits.prompt, config.limits.response, config.grpo
     return [
         f"devices  {len(jax.devices())} x {jax.devices()[0].device_kind}, mesh {dict(mesh.shape)}",

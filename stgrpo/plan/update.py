@@ -17,7 +17,8 @@ from stgrpo.plan.compiling import compile_for, peak_bytes
 from stgrpo.plan.sampling import sampling_memory
 from stgrpo.plan.sizes import size_text, state_parts
 from stgrpo.plan.topologies import Target, target
-from stgrpo.rl.update import check_prompts, grpo_program
+from stgrpo.rl.programs import train_program
+from stgrpo.rl.update import check_prompts, has_several_updates
 from stgrpo.training.batch import GroupBatch, LossTerms
 from stgrpo.training.context import lora_settings
 from stgrpo.training.packing import Batch, PackedBatch, row_count, target_count
@@ -61,7 +62,7 @@ def compile_update(config: ConfigDict, topology: str = "") -> Compiled:
     mesh = make_mesh(config.mesh.data, config.mesh.fsdp, config.mesh.tensor, there.devices)
     check_prompts(config, mesh)
     shape = starting_shape(config)
-    steps = grpo_program(config, shape, mesh, updates=100)  # of the schedule, which costs nothing
+    steps = train_program(config, "grpo", shape, mesh, updates=100)  # of the schedule, which costs nothing
     batch = abstract_batch(config, mesh)
     start = time.perf_counter()
     with jax.set_mesh(mesh):
@@ -134,7 +135,7 @@ def abstract_batch(config: ConfigDict, mesh: Mesh) -> Batch:
     """The largest minibatch of a config, every prompt and response as long as its limit, as shapes with shardings."""
     B, G = config.grpo.prompts // config.grpo.minibatches, config.grpo.group_size
     P, R = config.limits.prompt, config.limits.response
-    split, several = batch_sharding(mesh), config.grpo.minibatches * config.grpo.passes > 1
+    split, several = batch_sharding(mesh), has_several_updates(config)
 
     def array(*sizes: int, dtype: jnp.dtype = jnp.float32) -> jax.ShapeDtypeStruct:
         return jax.ShapeDtypeStruct(sizes, dtype, sharding=split)
@@ -144,7 +145,14 @@ def abstract_batch(config: ConfigDict, mesh: Mesh) -> Batch:
         a_row = max(1, config.grpo.row_tokens // (P + G * R))
         rows = row_count(-(-B // a_row), unit), bucket(P + G * R, smallest=config.grpo.row_tokens)
         targets = rows[0], target_count(a_row * G * R, rows[1])
-        terms = LossTerms(*(array(*targets),) * 4, array(*targets) if several else None)
+        terms = LossTerms(
+            *(array(*targets),) * 4,
+            response_id=array(*targets, dtype=jnp.int32),
+            length=array(*targets),
+            finished=array(*targets),
+            old_logp=array(*targets) if several else None,
+            sampler_logp=array(*targets),
+        )
         return PackedBatch(*(array(*rows, dtype=jnp.int32),) * 4, *(array(*targets, dtype=jnp.int32),) * 2, terms=terms)
     return GroupBatch(
         prompt_BP=array(B, P, dtype=jnp.int32),
@@ -155,4 +163,6 @@ def abstract_batch(config: ConfigDict, mesh: Mesh) -> Batch:
         adv_BG=array(B, G),
         ref_logp_BGR=array(B, G, R),
         old_logp_BGR=array(B, G, R) if several else None,
+        sampler_logp_BGR=array(B, G, R),
+        finished_BG=array(B, G),
     )

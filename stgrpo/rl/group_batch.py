@@ -10,9 +10,9 @@ from stgrpo.data.examples import Example
 from stgrpo.data.padding import bucket, pad_rows
 from stgrpo.react.response import parse_response
 from stgrpo.react.reward import Reward, RewardWeights, reward
+from stgrpo.rl.losses import group_advantages
 from stgrpo.sampling.base import Samples
 from stgrpo.training.batch import GroupBatch, loss_weights
-from stgrpo.training.loss import group_advantages
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,7 +82,7 @@ def score(
 
 
 def group_batch(groups: Sequence[Group], *, aggregation: str, scale_by_std: bool, limit: int) -> GroupBatch:
-    """The groups as padded arrays with advantages and loss weights; the reference's log-probabilities are still 0.
+    """The groups as padded arrays with all that a loss takes but the reference's log-probabilities, which are still 0.
 
     Args:
       groups: all of the same size.
@@ -106,16 +106,20 @@ def group_batch(groups: Sequence[Group], *, aggregation: str, scale_by_std: bool
         mask_BGR=(weight_BGR > 0).astype(np.float32),
         adv_BG=np.asarray(group_advantages(reward_BG, scale_by_std=scale_by_std)),
         ref_logp_BGR=np.zeros((B, G, R), np.float32),
+        sampler_logp_BGR=sampler_logprobs(groups, R),
+        finished_BG=np.array([[f != "length" for f in g.finish] for g in groups], np.float32),
     )
 
 
-def sampler_logprobs(groups: Sequence[Group], size: int) -> np.ndarray:
-    """The sampler's log-probabilities [B, G, R] float32, 0 for padding.
+def sampler_logprobs(groups: Sequence[Group], size: int) -> np.ndarray | None:
+    """The sampler's log-probabilities [B, G, R] float32, 0 for padding; None where groups come without.
 
     Args:
       groups: as for `group_batch`.
       size: R.
     """
+    if not all(group.logprobs for group in groups):
+        return None
     values_BGR = np.zeros((len(groups), len(groups[0].tokens), size), np.float32)
     for b, group in enumerate(groups):
         for g, logprobs in enumerate(group.logprobs):

@@ -1,63 +1,110 @@
 """How far the sampler's probabilities are from the trainer's, and truncated importance sampling against it.
 
-An engine of its own computes with other kernels and dtypes, and with max_staleness its weights are older: its responses
-come from a distribution mu that is not quite the policy pi_old from which an update starts. Truncated importance
-sampling (Ionides 2008) multiplies the policy gradient by min(pi_old / mu, cap), of each token or of each response.
-
-NumPy in, NumPy out. Arrays hold one number a sampled token, in any layout; the mask tells which are real.
+An engine computes with other kernels, other shapes and perhaps other dtypes than the trainer, and with max_staleness
+its weights are older: its responses come from a distribution mu that is not quite the policy pi_old from which an
+update starts. This holds for the embedded sampler as for any other: the same code measures all of them, within the
+update. Truncated importance sampling (Ionides 2008) multiplies the policy gradient by min(pi_old / mu, cap), of each
+token or of each response.
 """
 
+import dataclasses
+from collections.abc import Callable, Mapping
+
+import jax
+import jax.numpy as jnp
 import numpy as np
 
+from stgrpo.training.loss import LossInputs, Sums, token_sums
+from stgrpo.training.masked import response_sum
+
 CORRECTIONS = ("none", "token", "sequence")
+DENOMINATORS = ("trainer", "sampler")
 _LOG_LIMIT = 20.0  # exp(20) is finite in float32
+_MOMENTS = ("x", "y", "xx", "yy", "xy")
+_ROUNDING = 1e-6  # of a second moment in float32
+
+LossOfInputs = Callable[[LossInputs], tuple[jax.Array, Sums]]
 
 
-def mismatch_metrics(old_logp: np.ndarray, sampler_logp: np.ndarray, mask: np.ndarray) -> dict[str, float]:
-    """Mean and largest |difference| of log-probabilities, KL(mu || pi_old) and Pearson's r, over sampled tokens.
+@dataclasses.dataclass(frozen=True)
+class Mismatch:
+    """What is done about it.
+
+    Attributes:
+      correction: "none", or truncated importance sampling by "token" or "sequence".
+      cap: its largest weight.
+      denominator: of the ratio in the loss: pi_old by the "trainer", or mu by the "sampler".
+    """
+
+    correction: str = "none"
+    cap: float = 2.0
+    denominator: str = "trainer"
+
+
+def measured(loss: LossOfInputs, mismatch: Mismatch) -> LossOfInputs:
+    """A loss that also measures the mismatch of a batch with a sampler's log-probabilities, and corrects for it."""
+
+    def loss_and_mismatch(inputs: LossInputs) -> tuple[jax.Array, Sums]:
+        if inputs.sampler_logp is None:
+            return loss(inputs)
+        old_logp = jax.lax.stop_gradient(inputs.logp) if inputs.old_logp is None else inputs.old_logp
+        log_ratio, figures = old_logp - inputs.sampler_logp, mismatch_sums(inputs, old_logp)
+        if mismatch.correction != "none":
+            weights = importance_weights(log_ratio, inputs, kind=mismatch.correction, cap=mismatch.cap)
+            inputs = dataclasses.replace(inputs, correction=weights)
+            capped = (weights >= mismatch.cap).astype(jnp.float32)
+            figures |= token_sums(inputs, correction_mean=weights, correction_capped=capped)
+        if mismatch.denominator == "sampler":
+            inputs = dataclasses.replace(inputs, old_logp=inputs.sampler_logp)
+        total, sums = loss(inputs)
+        return total, figures | sums
+
+    return loss_and_mismatch
+
+
+def mismatch_sums(inputs: LossInputs, old_logp: jax.Array) -> Sums:
+    """Sums over real tokens of |difference| and KL(mu || pi_old), the largest difference, moments for Pearson's r.
 
     Args:
+      inputs: with the sampler's log-probabilities.
       old_logp: by the trainer, under the policy that the update starts from.
-      sampler_logp: by the sampler.
-      mask: 1 for real tokens.
     """
-    old, sampler = (x[mask > 0].astype(np.float64) for x in (old_logp, sampler_logp))
-    log_ratio = np.clip(old - sampler, -_LOG_LIMIT, _LOG_LIMIT)
-    spread = old.std() * sampler.std()
-    covariance = np.mean((old - old.mean()) * (sampler - sampler.mean()))
-    return {
-        "mismatch_mean": float(np.mean(np.abs(old - sampler))),
-        "mismatch_max": float(np.max(np.abs(old - sampler))),
-        "mismatch_kl": float(np.mean(np.expm1(log_ratio) - log_ratio)),
-        "mismatch_pearson": float(covariance / spread) if spread > 0 else float(np.array_equal(old, sampler)),
-    }
+    x, y = old_logp, inputs.sampler_logp
+    log_ratio = jnp.clip(x - y, -_LOG_LIMIT, _LOG_LIMIT)
+    moments = dict(zip(_MOMENTS, (x, y, x * x, y * y, x * y), strict=True))
+    largest = jnp.max(jnp.where(inputs.mask > 0, jnp.abs(x - y), 0.0))
+    return token_sums(
+        inputs,
+        mismatch_mean=jnp.abs(x - y),
+        mismatch_kl=jnp.expm1(log_ratio) - log_ratio,
+        **{f"mismatch_{name}": moment for name, moment in moments.items()},
+    ) | {"mismatch_max": jax.lax.stop_gradient(largest)}
 
 
-def importance_weights(
-    log_ratio: np.ndarray, mask: np.ndarray, responses: np.ndarray, *, kind: str, cap: float
-) -> np.ndarray:
-    """min(pi_old / mu, cap) of each token ("token"), or of the response that it is in ("sequence"); float32.
+def mismatch_metrics(means: Mapping[str, float]) -> dict[str, float]:
+    """What is logged: the moments among means over tokens become Pearson's r of the two log-probabilities."""
+    kept = {name: value for name, value in means.items() if name not in {f"mismatch_{m}" for m in _MOMENTS}}
+    if len(kept) == len(means):
+        return kept
+    x, y, xx, yy, xy = (means[f"mismatch_{name}"] for name in _MOMENTS)
+    spread = np.sqrt(max(xx - x * x, 0.0) * max(yy - y * y, 0.0))
+    if spread > _ROUNDING * max(xx, yy):
+        return kept | {"mismatch_pearson": float((xy - x * y) / spread)}
+    return kept | {"mismatch_pearson": float(means["mismatch_max"] == 0.0)}
+
+
+def importance_weights(log_ratio: jax.Array, inputs: LossInputs, *, kind: str, cap: float) -> jax.Array:
+    """min(pi_old / mu, cap) of each token ("token"), or of the response that it is in ("sequence"); 0 for padding.
 
     Args:
       log_ratio: log(pi_old / mu) of each token.
-      mask: 1 for real tokens; others have weight 0.
-      responses: the number of the response of each token, from 0.
+      inputs: tell real tokens and their responses.
       kind: "token" or "sequence".
       cap: the largest weight.
     """
-    real = mask > 0
     if kind == "sequence":
-        log_ratio = np.bincount(responses[real], weights=log_ratio[real], minlength=responses.max() + 1)[responses]
+        log_ratio = response_sum(log_ratio, inputs.mask, inputs.response_id)
     elif kind != "token":
         raise ValueError(f"correction {kind!r} is none of {CORRECTIONS}")
-    weights = np.minimum(np.exp(np.clip(log_ratio, -_LOG_LIMIT, _LOG_LIMIT)), cap)
-    return np.where(real, weights, 0.0).astype(np.float32)
-
-
-def correction_metrics(weights: np.ndarray, mask: np.ndarray, *, cap: float) -> dict[str, float]:
-    """The mean weight, and the share of tokens at the cap."""
-    weights = weights[mask > 0]
-    return {
-        "correction_mean": float(np.mean(weights)),
-        "correction_capped": float(np.mean(weights >= np.float32(cap))),
-    }
+    weights = jnp.minimum(jnp.exp(jnp.clip(log_ratio, -_LOG_LIMIT, _LOG_LIMIT)), cap)
+    return jax.lax.stop_gradient(jnp.where(inputs.mask > 0, weights, 0.0))

@@ -1,4 +1,4 @@
-"""The updates that one rollout gives, and the programs they run."""
+"""The updates that one rollout gives: minibatches, their log-probabilities, and the loss of each."""
 
 import dataclasses
 import logging
@@ -11,22 +11,14 @@ import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from stgrpo.models.shapes import ModelShape
 from stgrpo.models.transformer import Transformer
-from stgrpo.rl.mismatch import correction_metrics, importance_weights, mismatch_metrics
+from stgrpo.rl.mismatch import mismatch_metrics
 from stgrpo.training.batch import GroupBatch, loss_weights
 from stgrpo.training.batch_packer import padding
 from stgrpo.training.checkpointing import host_scalars
-from stgrpo.training.context import (
-    attention_core,
-    check_batch,
-    lora_settings,
-    optimiser_settings,
-)
-from stgrpo.training.loss import GrpoLoss
-from stgrpo.training.optimiser import make_optimiser
+from stgrpo.training.context import check_batch
 from stgrpo.training.packing import Batch
-from stgrpo.training.step import TrainProgram, TrainState, build_program
+from stgrpo.training.step import TrainProgram, TrainState
 from stgrpo.training.timer import Timer
 
 log = logging.getLogger(__name__)
@@ -37,17 +29,6 @@ def grpo_steps(config: ConfigDict, examples: int) -> int:
     return config.grpo.steps or math.ceil(config.grpo.epochs * examples / config.grpo.prompts)
 
 
-def grpo_loss(config: ConfigDict) -> GrpoLoss:
-    """The coefficients of the loss; a clip of 0 is none."""
-    return GrpoLoss(
-        kl_coef=config.grpo.kl_coef,
-        kl_estimator=config.grpo.kl_estimator,
-        clip_low=config.grpo.clip_low or None,
-        clip_high=config.grpo.clip_high or None,
-        temperature=config.grpo.temperature,
-    )
-
-
 def check_prompts(config: ConfigDict, mesh: Mesh) -> None:
     """Raises a UserError if the smallest part of a rollout cannot be split over the devices; packed rows always can."""
     if config.grpo.row_tokens:
@@ -56,24 +37,14 @@ def check_prompts(config: ConfigDict, mesh: Mesh) -> None:
     check_batch(mesh, **{"grpo.prompts": config.grpo.prompts // parts})
 
 
-def grpo_program(config: ConfigDict, shape: ModelShape, mesh: Mesh, *, updates: int) -> TrainProgram:
-    """The jitted functions of GRPO; `stgrpo plan` compiles the same ones."""
-    return build_program(
-        shape,
-        mesh,
-        make_optimiser(optimiser_settings(config.grpo, updates)),
-        loss=grpo_loss(config),
-        micro_batches=config.grpo.micro_batches,
-        dtype=jnp.dtype(config.model.dtype),
-        remat=config.model.remat,
-        lora=lora_settings(config, "grpo"),
-        core=attention_core(config, shape, mesh),
-    )
+def has_several_updates(config: ConfigDict) -> bool:
+    """Whether a rollout gives more than one update, so that the policy moves away from the one that drew it."""
+    return config.grpo.minibatches * config.grpo.passes > 1
 
 
 def update(
     config: ConfigDict,
-    steps: TrainProgram,
+    program: TrainProgram,
     state: TrainState,
     reference: Transformer | None,
     batches: Sequence[Batch],
@@ -81,73 +52,56 @@ def update(
 ) -> tuple[TrainState, dict[str, float]]:
     """All updates of one rollout, and their mean metrics. Old log-probabilities are taken before the first.
 
-    Without a reference it is the base of the adapters.
+    Args:
+      config: of the run.
+      program: its jitted functions.
+      state: before the updates; it is donated.
+      reference: the frozen policy; None where it is the base of the adapters.
+      batches: the minibatches, in the layout of the config.
+      timer: counts the parts.
     """
     frozen = state.base if reference is None else reference
     with timer.part("reference"):
-        batches, compared = with_logprobs(config, steps, state.policy, frozen, batches)
+        several = has_several_updates(config)
+        batches = [with_logprobs(program, state.policy, frozen, batch, several=several) for batch in batches]
+        jax.block_until_ready(batches)  # for the timer: the numbers stay where they are
     metrics: list[dict[str, float]] = []
     with timer.part("update"):
         for batch in [*batches] * config.grpo.passes:
-            state, values = steps.update(state, batch)
+            state, values = program.update(state, batch)
             metrics.append(host_scalars(values))
-    means = {name: float(np.mean([m[name] for m in metrics])) for name in metrics[0]}
-    return state, means | compared | padding(batches) | {"ratio_first": metrics[0]["ratio"]}
+    means = {name: (max if name.endswith("_max") else np.mean)([m[name] for m in metrics]) for name in metrics[0]}
+    values = mismatch_metrics({name: float(value) for name, value in means.items()})
+    return state, values | alarm(config, values) | padding(batches) | _first(metrics[0])
+
+
+def _first(metrics: dict[str, float]) -> dict[str, float]:
+    """The ratio of the first update, where the loss has one: 1, if old log-probabilities are the policy's."""
+    return {"ratio_first": metrics["ratio"]} if "ratio" in metrics else {}
 
 
 def with_logprobs(
-    config: ConfigDict, steps: TrainProgram, params: Transformer, reference: Transformer, batches: Sequence[Batch]
-) -> tuple[list[Batch], dict[str, float]]:
-    """The batches with all that an update needs, and how far the sampler was from the trainer.
+    program: TrainProgram, policy: Transformer, reference: Transformer, batch: Batch, *, several: bool
+) -> Batch:
+    """A minibatch with the log-probabilities of the reference, and of the policy if there are `several` updates.
 
-    Args:
-      config: of the run.
-      steps: its programs.
-      params: the policy before the updates.
-      reference: the frozen one.
-      batches: with the sampler's log-probabilities as old ones, or without any where the sampler is the trainer itself.
+    With one update the policy's own are taken inside it, so that the ratio is 1 to the last bit. The numbers stay on
+    the devices, split like the batch.
     """
-    r, several = config.rollout, len(batches) * config.grpo.passes > 1
-    done, seen = [], []
-    for batch in batches:
-        mask, sampler_logp = batch.terms.mask, batch.terms.old_logp
-        bare = batch.with_terms(batch.terms.ref_logp, None)
-        ref_logp, old_logp, correction = np.asarray(steps.logprobs(reference, bare)), None, None
-        if several or sampler_logp is not None:
-            old_logp = np.asarray(steps.logprobs(params, bare))
-        if sampler_logp is not None:
-            log_ratio = old_logp - sampler_logp
-            if r.correction != "none":
-                correction = importance_weights(
-                    log_ratio, mask, bare.responses, kind=r.correction, cap=r.correction_cap
-                )
-            seen.append((old_logp, sampler_logp, mask, mask if correction is None else correction))
-        if r.old_logprobs == "sampler" and sampler_logp is not None:
-            old_logp = sampler_logp
-        elif not several:
-            old_logp = None  # the policy itself: taken in the update, so that the ratio is 1 to the last bit
-        done.append(batch.with_terms(ref_logp, old_logp, correction))
-    return done, compare(config, seen)
+    old_logp = program.logprobs(policy, batch) if several else None
+    return batch.with_logprobs(program.logprobs(reference, batch), old_logp)
 
 
-def compare(config: ConfigDict, seen: Sequence[tuple[np.ndarray, ...]]) -> dict[str, float]:
-    """Mismatch over minibatches, of each the trainer's and the sampler's log-probabilities, mask and correction."""
-    if not seen:
+def alarm(config: ConfigDict, values: dict[str, float]) -> dict[str, float]:
+    """Warns, and says in a metric, where sampler and trainer differ by more than the config allows."""
+    if "mismatch_mean" not in values:
         return {}
-    old_logp, sampler_logp, mask, correction = (
-        np.concatenate([x.reshape(-1) for x in part]) for part in zip(*seen, strict=True)
-    )
-    values, r = mismatch_metrics(old_logp, sampler_logp, mask), config.rollout
-    if r.correction != "none":
-        values |= correction_metrics(correction, mask, cap=r.correction_cap)
-    alarm = bool(r.mismatch_alarm) and values["mismatch_mean"] > r.mismatch_alarm
-    if alarm:
-        log.warning(
-            "log-probabilities of sampler and trainer differ by %.3g on average, rollout.mismatch_alarm is %g",
-            values["mismatch_mean"],
-            r.mismatch_alarm,
-        )
-    return values | {"mismatch_alarm": float(alarm)}
+    limit, mean = config.rollout.mismatch_alarm, values["mismatch_mean"]
+    ringing = bool(limit) and mean > limit
+    if ringing:
+        said = "log-probabilities of sampler and trainer differ by %.3g on average, rollout.mismatch_alarm is %g"
+        log.warning(said, mean, limit)
+    return {"mismatch_alarm": float(ringing)}
 
 
 def minibatches(config: ConfigDict, batch: GroupBatch) -> Iterator[GroupBatch]:

@@ -16,9 +16,10 @@ from stgrpo.evaluation.metrics import summarise
 from stgrpo.evaluation.suites import Suite, play_suite
 from stgrpo.files import LineLog
 from stgrpo.models.transformer import Transformer
-from stgrpo.rl.group_batch import Group, group_batch, rollout_metrics, sampler_logprobs
+from stgrpo.rl.group_batch import Group, group_batch, rollout_metrics
+from stgrpo.rl.programs import train_program
 from stgrpo.rl.rollouts import PipelinedRollouts, Rollout, Rollouts, RolloutSchedule, SyncRollouts
-from stgrpo.rl.update import check_prompts, grpo_program, grpo_steps, minibatches, update
+from stgrpo.rl.update import check_prompts, grpo_steps, minibatches, update
 from stgrpo.sampling.base import Sampler
 from stgrpo.sampling.open import open_sampler, retry_on_server_error
 from stgrpo.training.batch import GroupBatch
@@ -49,7 +50,7 @@ def run_grpo(config: ConfigDict, workdir: WorkDir) -> None:
         return
     folder = reference_folder(config, workdir)
     updates = total * config.grpo.minibatches * config.grpo.passes
-    steps = grpo_program(config, newest_metadata(folder).shape, setting.mesh, updates=updates)
+    steps = train_program(config, "grpo", newest_metadata(folder).shape, setting.mesh, updates=updates)
     with jax.set_mesh(setting.mesh):
         given = newest(folder, lambda step: read_merged(step, steps.model))
         state, record = _start(setting, steps, given, checkpoints)
@@ -169,16 +170,12 @@ class _Training:
         return values
 
     def _batch(self, rollout: Rollout) -> GroupBatch:
-        batch = group_batch(
+        return group_batch(
             rollout.groups,
             aggregation=self._config.grpo.aggregation,
             scale_by_std=self._config.grpo.scale_by_std,
             limit=self._config.limits.response,
         )
-        if self._config.rollout.backend == "jax":
-            return batch
-        logp_BGR = sampler_logprobs(rollout.groups, batch.response_BGR.shape[-1])
-        return dataclasses.replace(batch, old_logp_BGR=logp_BGR)
 
     def _check_age(self, rollout: Rollout, step: int) -> None:
         oldest, limit = min(g.version for g in rollout.groups), self._config.rollout.max_staleness

@@ -11,6 +11,7 @@ from stgrpo.console import ProgressBar, say
 from stgrpo.data.examples import Example, batch_indices, length_grouped_indices
 from stgrpo.files import LineLog
 from stgrpo.models.shapes import ModelShape
+from stgrpo.rl.programs import train_program
 from stgrpo.training.batch_packer import BatchPacker, padding
 from stgrpo.training.checkpointing import CheckpointMetadata, Checkpoints, host_scalars, newest_metadata
 from stgrpo.training.context import (
@@ -23,7 +24,7 @@ from stgrpo.training.context import (
 from stgrpo.training.inputs import load_examples
 from stgrpo.training.optimiser import learning_rate
 from stgrpo.training.policies import check_base
-from stgrpo.training.sft import sft_batch, sft_program, sft_steps
+from stgrpo.training.sft import sft_batch, sft_steps
 from stgrpo.training.start import starting_params, starting_shape
 from stgrpo.training.step import TrainProgram, TrainState
 from stgrpo.training.timer import Timer
@@ -45,7 +46,7 @@ def run_sft(config: ConfigDict, workdir: WorkDir) -> None:
         shape = newest_metadata(checkpoints.folder).shape
     else:
         shape = starting_shape(config, setting.tokenizer.vocab_size)
-    steps = sft_program(config, shape, setting.mesh, updates=total)
+    steps = train_program(config, "sft", shape, setting.mesh, updates=total)
     with jax.set_mesh(setting.mesh):
         state, record = _start(setting, steps, shape, checkpoints)
         say(

@@ -13,25 +13,30 @@ AGGREGATIONS = ("token_mean", "sequence_mean", "dr_grpo")
 
 @dataclasses.dataclass(frozen=True)
 class LossTerms:
-    """What the loss takes for each response token beside the policy itself, all of one shape whatever the layout.
+    """What a batch says of each of its response tokens, all of one shape whatever the layout: [B, G, R] or rows [X, M].
 
     Attributes:
       weight: share in the loss, 0 for padding; see `loss_weights`.
       mask: 1 for a real response token.
       adv: advantage of its response.
       ref_logp: log-probability under the frozen reference.
-      old_logp: under the policy that drew the responses; None where that is the current one, as it is when there is
-        one update a rollout.
-      correction: factors of the policy gradient that make up for a sampler that is not quite the old policy, see
-        `training.mismatch`; None for none.
+      response_id: number of its response in the group or row (the first axis), from 0; see `masked.response_sum`.
+      length: tokens of its response.
+      finished: 1 where its response ended by itself, 0 where the limit cut it.
+      old_logp: log-probability by the trainer, under the policy before the first update of the rollout; None where that
+        is the current one, as it is when there is one update a rollout.
+      sampler_logp: by the engine that drew the response, when it drew it; None where nothing was drawn.
     """
 
     weight: jax.Array
     mask: jax.Array
     adv: jax.Array
     ref_logp: jax.Array
+    response_id: jax.Array
+    length: jax.Array
+    finished: jax.Array
     old_logp: jax.Array | None = None
-    correction: jax.Array | None = None
+    sampler_logp: jax.Array | None = None
 
 
 jax.tree_util.register_dataclass(LossTerms, [f.name for f in dataclasses.fields(LossTerms)], [])
@@ -49,9 +54,9 @@ class GroupBatch:
       mask_BGR: 1 for each real response token.
       adv_BG: advantages.
       ref_logp_BGR: log-probabilities under the frozen reference.
-      old_logp_BGR: log-probabilities under the policy that drew the responses, or None to take the current policy's,
-        which is the same thing when there is one update a rollout.
-      correction_BGR: see `LossTerms.correction`.
+      old_logp_BGR: see `LossTerms.old_logp`.
+      sampler_logp_BGR: see `LossTerms.sampler_logp`.
+      finished_BG: 1 for each response that ended by itself; None where all did.
       prompt_weight_BP: share of each prompt token in the loss of SFT, or None to leave the prompt out.
     """
 
@@ -63,28 +68,30 @@ class GroupBatch:
     adv_BG: jax.Array
     ref_logp_BGR: jax.Array
     old_logp_BGR: jax.Array | None = None
-    correction_BGR: jax.Array | None = None
+    sampler_logp_BGR: jax.Array | None = None
+    finished_BG: jax.Array | None = None
     prompt_weight_BP: jax.Array | None = None
 
     @property
     def terms(self) -> LossTerms:
         """Of the responses, each [B, G, R]."""
-        adv_BGR = self.adv_BG[..., None] * self.mask_BGR
+        mask_BGR, xp = self.mask_BGR, np if isinstance(self.mask_BGR, np.ndarray) else jnp
+        finished_BGR = mask_BGR if self.finished_BG is None else self.finished_BG[..., None] * mask_BGR
         return LossTerms(
-            self.weight_BGR, self.mask_BGR, adv_BGR, self.ref_logp_BGR, self.old_logp_BGR, self.correction_BGR
+            weight=self.weight_BGR,
+            mask=mask_BGR,
+            adv=self.adv_BG[..., None] * mask_BGR,
+            ref_logp=self.ref_logp_BGR,
+            response_id=xp.broadcast_to(xp.arange(mask_BGR.shape[1], dtype=xp.int32)[:, None], mask_BGR.shape),
+            length=mask_BGR.sum(-1, keepdims=True) * mask_BGR,
+            finished=finished_BGR,
+            old_logp=self.old_logp_BGR,
+            sampler_logp=self.sampler_logp_BGR,
         )
 
-    def with_terms(
-        self, ref_logp: jax.Array, old_logp: jax.Array | None, correction: jax.Array | None = None
-    ) -> "GroupBatch":
-        """The batch with what `LossTerms` says of these, laid out like its terms."""
-        return dataclasses.replace(self, ref_logp_BGR=ref_logp, old_logp_BGR=old_logp, correction_BGR=correction)
-
-    @property
-    def responses(self) -> np.ndarray:
-        """The number of the response that each token of the terms is in."""
-        B, G, R = self.response_BGR.shape
-        return np.broadcast_to(np.arange(B * G).reshape(B, G, 1), (B, G, R))
+    def with_logprobs(self, ref_logp: jax.Array, old_logp: jax.Array | None) -> "GroupBatch":
+        """The batch with these log-probabilities, laid out like its terms."""
+        return dataclasses.replace(self, ref_logp_BGR=ref_logp, old_logp_BGR=old_logp)
 
     @property
     def tokens(self) -> int:

@@ -38,19 +38,9 @@ class PackedBatch:
     target_XM: jax.Array
     terms: LossTerms
 
-    def with_terms(
-        self, ref_logp: jax.Array, old_logp: jax.Array | None, correction: jax.Array | None = None
-    ) -> "PackedBatch":
-        """The batch with what `LossTerms` says of these, laid out like its terms."""
-        terms = dataclasses.replace(self.terms, ref_logp=ref_logp, old_logp=old_logp, correction=correction)
-        return dataclasses.replace(self, terms=terms)
-
-    @property
-    def responses(self) -> np.ndarray:
-        """The number of the response that each token of the terms is in, of groups of several responses."""
-        branches = np.take_along_axis(np.asarray(self.response_ids_XS), np.asarray(self.source_XM), axis=1)
-        starts = (branches == 0) & (np.asarray(self.terms.mask) > 0)  # the first is predicted from the prompt
-        return np.maximum(np.cumsum(starts).reshape(starts.shape) - 1, 0)
+    def with_logprobs(self, ref_logp: jax.Array, old_logp: jax.Array | None) -> "PackedBatch":
+        """The batch with these log-probabilities, laid out like its terms."""
+        return dataclasses.replace(self, terms=dataclasses.replace(self.terms, ref_logp=ref_logp, old_logp=old_logp))
 
     @property
     def tokens(self) -> int:
@@ -119,18 +109,18 @@ def pack(batch: GroupBatch, row: int, *, unit: int = 1) -> PackedBatch:
       row: tokens a row; where a group is longer, all rows are as long as it needs.
       unit: the number of rows is a multiple of this: devices times micro-batches.
     """
-    length_BG = batch.mask_BGR.sum(-1).astype(int)
+    length_BG, G = batch.mask_BGR.sum(-1).astype(int), batch.response_BGR.shape[1]
     sizes = (batch.prompt_len_B + length_BG.sum(-1)).tolist()
     rows = fit_rows(sizes, bucket(max(sizes), smallest=row))
     given = batch.terms  # computed, so taken once
-    names = [f.name for f in dataclasses.fields(given) if getattr(given, f.name) is not None]
-    terms_BGR = {name: getattr(given, name) for name in names}
+    fields = {f.name: getattr(given, f.name) for f in dataclasses.fields(given)}
+    terms_BGR = {name: np.asarray(values) for name, values in fields.items() if values is not None}
     groups = [[_Group(batch, b, length_BG[b]) for b in members] for members in rows]
     X, S = row_count(len(rows), unit), bucket(max(sizes), smallest=row)
     M = target_count(max(sum(len(g.target) for g in members) for members in groups), S)
     tokens = {name: np.zeros((X, S), np.int32) for name in ("token", "position", "group", "branch")}
     predicted = {name: np.zeros((X, M), np.int32) for name in ("source", "target")}
-    terms = {name: np.zeros((X, M), np.float32) for name in terms_BGR}
+    terms = {name: np.zeros((X, M), values.dtype) for name, values in terms_BGR.items()}
     for x, members in enumerate(groups):
         at, to = 0, 0
         for number, group in enumerate(members, start=1):
@@ -140,13 +130,13 @@ def pack(batch: GroupBatch, row: int, *, unit: int = 1) -> PackedBatch:
             predicted["source"][x, there], predicted["target"][x, there] = at + group.source, group.target
             for name, values in group.terms(terms_BGR).items():
                 terms[name][x, there] = values
+            terms["response_id"][x, there] += (number - 1) * G
             at, to = here.stop, there.stop
-    several = batch.response_BGR.shape[1] > 1
     return PackedBatch(
         token_XS=tokens["token"],
         position_XS=tokens["position"],
         segment_ids_XS=tokens["group"],
-        response_ids_XS=tokens["branch"] if several else None,
+        response_ids_XS=tokens["branch"] if G > 1 else None,
         source_XM=predicted["source"],
         target_XM=predicted["target"],
         terms=LossTerms(**terms),
@@ -177,7 +167,7 @@ class _Group:
         found = {}
         for name, values_BGR in terms_BGR.items():
             real = [values_BGR[self._b, g, :n] for g, n in enumerate(self._length_G)]
-            found[name] = np.concatenate([np.zeros(self._in_prompt, np.float32), *real])
+            found[name] = np.concatenate([np.zeros(self._in_prompt, values_BGR.dtype), *real])
         if self._in_prompt:
             found["weight"][: self._in_prompt] = self._batch.prompt_weight_BP[self._b, 1 : 1 + self._in_prompt]
         return found

@@ -1,23 +1,14 @@
-"""Examples as batches of SFT, and the programs of its updates."""
+"""Examples as batches of SFT."""
 
 import math
 
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from stgrpo.data.examples import Example
 from stgrpo.data.padding import pad_rows
-from stgrpo.models.shapes import ModelShape
 from stgrpo.training.batch import GroupBatch, loss_weights
-from stgrpo.training.context import (
-    attention_core,
-    lora_settings,
-    optimiser_settings,
-)
-from stgrpo.training.optimiser import make_optimiser
-from stgrpo.training.step import TrainProgram, build_program
 
 
 def sft_batch(examples: list[Example], prompt_weight: float = 0.0) -> GroupBatch:
@@ -42,17 +33,3 @@ def sft_batch(examples: list[Example], prompt_weight: float = 0.0) -> GroupBatch
 def sft_steps(config: ConfigDict, examples: int) -> int:
     """Updates of the SFT stage."""
     return config.sft.steps or math.ceil(config.sft.epochs * examples / config.sft.batch)
-
-
-def sft_program(config: ConfigDict, shape: ModelShape, mesh: Mesh, *, updates: int) -> TrainProgram:
-    """The jitted functions of SFT."""
-    return build_program(
-        shape,
-        mesh,
-        make_optimiser(optimiser_settings(config.sft, updates)),
-        micro_batches=config.sft.micro_batches,
-        dtype=jnp.dtype(config.model.dtype),
-        remat=config.model.remat,
-        lora=lora_settings(config, "sft"),
-        core=attention_core(config, shape, mesh),
-    )

@@ -1,6 +1,7 @@
 """The sharded, jitted updates: SFT and GRPO on one path, with exact gradient accumulation and a donated state."""
 
 import dataclasses
+import functools
 from collections.abc import Callable
 
 import jax
@@ -15,8 +16,7 @@ from stgrpo.models.sharding import abstract_tree, batch_sharding, replicated
 from stgrpo.models.transformer import Transformer, row_hidden
 from stgrpo.training.batch import GroupBatch
 from stgrpo.training.logprobs import batch_logprobs, token_logprobs
-from stgrpo.training.loss import GrpoLoss, policy_loss
-from stgrpo.training.masked import masked_sum
+from stgrpo.training.loss import Loss, LossInputs, averages, combine, empty, token_sums
 from stgrpo.training.packing import Batch
 
 
@@ -71,40 +71,24 @@ class TrainProgram:
     mesh: Mesh
 
 
-def sft_loss(model: Transformer, batch: Batch, dtype: jnp.dtype) -> tuple[jax.Array, dict[str, jax.Array]]:
-    """Negative log-likelihood of the responses; the prompt is in the loss only where the batch gives it weights."""
-    terms, prompt_total = batch.terms, 0.0
+def loss_inputs(model: Transformer, batch: Batch, *, temperature: float, dtype: jnp.dtype) -> LossInputs:
+    """What a loss takes: the batch's terms, and the policy's log-probabilities of its tokens, differentiable."""
     if isinstance(batch, GroupBatch) and batch.prompt_weight_BP is not None:
-        logp, entropy, logp_BP = _with_prompts(model, batch, dtype)
-        prompt_total = masked_sum(logp_BP, batch.prompt_weight_BP[:, 1:])
-    else:
-        logp, entropy = batch_logprobs(model, batch, dtype=dtype)
-    total = -masked_sum(logp, terms.weight) - prompt_total
-    sums = {
-        "tokens": jnp.sum(terms.mask),
-        "response_loss": -masked_sum(logp, terms.mask),
-        "entropy": masked_sum(entropy, terms.mask),
-    }
-    return total, jax.lax.stop_gradient(sums)
+        logp, entropy, logp_BP = _with_prompts(model, batch, temperature, dtype)
+        prompt = {"prompt_logp": logp_BP, "prompt_weight": batch.prompt_weight_BP[:, 1:]}
+        return LossInputs.of(batch.terms, logp=logp, entropy=entropy, **prompt)
+    logp, entropy = batch_logprobs(model, batch, temperature=temperature, dtype=dtype)
+    return LossInputs.of(batch.terms, logp=logp, entropy=entropy)
 
 
-def _with_prompts(model: Transformer, batch: GroupBatch, dtype: jnp.dtype) -> tuple[jax.Array, jax.Array, jax.Array]:
+def _with_prompts(model: Transformer, batch: GroupBatch, temperature: float, dtype: jnp.dtype) -> tuple[jax.Array, ...]:
     """Log-probabilities and entropies of the responses [B, G, R], log-probabilities of the prompts [B, P - 1]."""
     B, G, R = batch.response_BGR.shape
     prompt_BPD, response_BGRD = row_hidden(model, batch.prompt_BP, batch.prompt_len_B, batch.response_BGR, dtype)
-    both = token_logprobs(
-        response_BGRD.reshape(B, G * R, -1), model.head_VD, batch.response_BGR.reshape(B, G * R), temperature=1.0
-    )
-    logp_BP, _ = token_logprobs(prompt_BPD[:, :-1], model.head_VD, batch.prompt_BP[:, 1:], temperature=1.0)
+    logprobs = functools.partial(token_logprobs, head_VD=model.head_VD, temperature=temperature)
+    both = logprobs(response_BGRD.reshape(B, G * R, -1), target_BT=batch.response_BGR.reshape(B, G * R))
+    logp_BP, _ = logprobs(prompt_BPD[:, :-1], target_BT=batch.prompt_BP[:, 1:])
     return both[0].reshape(B, G, R), both[1].reshape(B, G, R), logp_BP
-
-
-def grpo_loss(
-    model: Transformer, batch: Batch, loss: GrpoLoss, dtype: jnp.dtype
-) -> tuple[jax.Array, dict[str, jax.Array]]:
-    """The GRPO loss of a batch of groups under the model; see `policy_loss`."""
-    logp, entropy = batch_logprobs(model, batch, temperature=loss.temperature, dtype=dtype)
-    return policy_loss(logp, entropy, batch.terms, loss)
 
 
 def accumulate(loss_fn: LossFn, params: Transformer | Adapters, batch: Batch, micro_batches: int):
@@ -119,12 +103,15 @@ def accumulate(loss_fn: LossFn, params: Transformer | Adapters, batch: Batch, mi
 
     parts = jax.tree.map(split, batch)
     shapes = jax.eval_shape(grad_fn, params, jax.tree.map(lambda x: x[0], parts))
-    zero = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
+    (_, sums_shape), _ = shapes
+    (zero_loss, _), zero_grads = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
 
     def body(total, part):
-        return jax.tree.map(jnp.add, total, grad_fn(params, part)), None
+        ((loss, sums), grads), ((more_loss, more_sums), more_grads) = total, grad_fn(params, part)
+        return ((loss + more_loss, combine(sums, more_sums)), jax.tree.map(jnp.add, grads, more_grads)), None
 
-    ((loss, sums), grads), _ = jax.lax.scan(body, zero, parts)
+    start = (zero_loss, empty(sums_shape)), zero_grads
+    ((loss, sums), grads), _ = jax.lax.scan(body, start, parts)
     return grads, loss, sums
 
 
@@ -133,7 +120,7 @@ def build_program(
     mesh: Mesh,
     optimiser: optax.GradientTransformation,
     *,
-    loss: GrpoLoss | None = None,
+    loss: Loss,
     micro_batches: int = 1,
     dtype: jnp.dtype = jnp.float32,
     remat: bool = True,
@@ -146,7 +133,7 @@ def build_program(
       shape: of the model.
       mesh: devices.
       optimiser: optax.
-      loss: of GRPO; None for SFT.
+      loss: what is minimised; `rl.losses` has them.
       micro_batches: parts a batch is taken in.
       dtype: of the computation; parameters and optimiser state are float32.
       remat: see `Transformer`.
@@ -159,23 +146,21 @@ def build_program(
         base = None if lora is None else frozen(model, lora.base_dtype)
         return TrainState(params, optimiser.init(params), jnp.int32(0), base)
 
-    def loss_fn(model: Transformer, batch: Batch):
-        return sft_loss(model, batch, dtype) if loss is None else grpo_loss(model, batch, loss, dtype)
-
     def update(state: TrainState, batch: Batch):
         def loss_of(params: Transformer | Adapters, part: Batch):
-            return loss_fn(dataclasses.replace(state, params=params).policy, part)
+            policy = dataclasses.replace(state, params=params).policy
+            inputs = loss_inputs(policy, part, temperature=loss.temperature, dtype=dtype)
+            total, sums = loss.function(inputs)
+            return total, token_sums(inputs) | sums
 
         grads, total, sums = accumulate(loss_of, state.params, batch, micro_batches)
         changes, opt_state = optimiser.update(grads, state.opt_state, state.params)
-        tokens = jnp.maximum(sums.pop("tokens"), 1.0)
-        metrics = {"loss": total, "grad_norm": optax.tree.norm(grads)} | {k: v / tokens for k, v in sums.items()}
+        metrics = {"loss": total, "grad_norm": optax.tree.norm(grads)} | averages(sums)
         params = optax.apply_updates(state.params, changes)
         return TrainState(params, opt_state, state.step + 1, state.base), metrics
 
     def logprobs(model: Transformer, batch: Batch) -> jax.Array:
-        temperature = 1.0 if loss is None else loss.temperature
-        return batch_logprobs(model, batch, temperature=temperature, dtype=dtype)[0]
+        return batch_logprobs(model, batch, temperature=loss.temperature, dtype=dtype)[0]
 
     init = lambda key: start(Transformer(shape, key, remat=remat, core=core))  # noqa: E731
     abstract = jax.eval_shape(init, jax.random.key(0))

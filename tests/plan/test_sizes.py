@@ -9,7 +9,7 @@ from stgrpo.cli import parse
 from stgrpo.models.sharding import make_mesh
 from stgrpo.plan.dry_run import describe
 from stgrpo.plan.sizes import state_parts
-from stgrpo.rl.update import grpo_program
+from stgrpo.rl.programs import train_program
 from stgrpo.training.start import starting_shape
 
 SMOKE = f"--config={pathlib.Path(__file__).resolve().parents[2] / 'configs' / 'tiny.py'}:smoke"
@@ -22,7 +22,7 @@ MIB = 2**20
 def parts(*options, sizes=(1, 1, 1)):
     config = parse(["grpo", SMOKE, "--dry_run", *options]).config
     mesh = make_mesh(*sizes, devices=jax.devices()[: sizes[0] * sizes[1] * sizes[2]])
-    return state_parts(grpo_program(config, starting_shape(config), mesh, updates=1), reference=True)
+    return state_parts(train_program(config, "grpo", starting_shape(config), mesh, updates=1), reference=True)
 
 
 def test_whole_model():

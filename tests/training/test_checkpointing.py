@@ -10,6 +10,7 @@ import pytest
 from stgrpo.errors import DamagedCheckpoint, UserError
 from stgrpo.models.shapes import ModelShape
 from stgrpo.models.sharding import make_mesh
+from stgrpo.rl.losses import make_loss
 from stgrpo.training import checkpointing
 from stgrpo.training.checkpointing import CheckpointMetadata, Checkpoints, load_metadata, load_newest, load_params
 from stgrpo.training.optimiser import OptimiserSettings, make_optimiser
@@ -21,7 +22,7 @@ RECORD = CheckpointMetadata("sft", 1, 9, SHAPE, {"seed": 0}, {"tokenizer.json": 
 
 def steps_on(*sizes: int):
     mesh = make_mesh(*sizes, devices=jax.devices()[: np.prod(sizes)])
-    return build_program(SHAPE, mesh, make_optimiser(OptimiserSettings(1e-3, 0, 10)))
+    return build_program(SHAPE, mesh, make_optimiser(OptimiserSettings(1e-3, 0, 10)), loss=make_loss("sft"))
 
 
 def same(a, b) -> bool:

@@ -11,8 +11,8 @@ import pytest
 
 from stgrpo.models.shapes import ModelShape
 from stgrpo.models.sharding import make_mesh
+from stgrpo.rl.losses import make_loss
 from stgrpo.training.logprobs import token_logprobs
-from stgrpo.training.loss import GrpoLoss
 from stgrpo.training.step import build_program
 
 P, G, R, WIDTH = 256, 2, 128, 8
@@ -33,7 +33,7 @@ def largest_collective(text: str) -> int:
 @pytest.mark.parametrize(("sizes", "groups"), [((1, 4, 1), 1), ((1, 8, 1), 1), ((4, 2, 1), 2)])
 def test_nothing_of_the_size_of_the_batch_is_sent(make_groups, sizes, groups, program):
     mesh = make_mesh(*sizes, devices=jax.devices()[: math.prod(sizes)])
-    steps = build_program(SHAPE, mesh, optax.adamw(1e-3), loss=GrpoLoss())
+    steps = build_program(SHAPE, mesh, optax.adamw(1e-3), loss=make_loss("grpo"))
     B = groups * sizes[0] * sizes[1]
     batch = make_groups([P] * B, [[R] * G] * B, vocab=VOCAB)
     with jax.set_mesh(mesh):

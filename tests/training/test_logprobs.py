@@ -12,8 +12,8 @@ import pytest
 
 from stgrpo.models.shapes import ModelShape
 from stgrpo.models.sharding import make_mesh
+from stgrpo.rl.losses import make_loss
 from stgrpo.training.logprobs import token_logprobs
-from stgrpo.training.loss import GrpoLoss
 from stgrpo.training.packing import pack
 from stgrpo.training.step import build_program
 
@@ -71,7 +71,8 @@ def test_no_compiled_program_holds_logits_of_the_whole_batch(make_groups, progra
     vocab, P, R = 4099, 700, 320  # a prime, so that no other size is taken for it
     shape = ModelShape(vocab, 8, 2, heads=2, kv_heads=1, head_dim=4, mlp_width=16)
     mesh = make_mesh(1, 1, 1, jax.devices()[:1])
-    steps = build_program(shape, mesh, optax.adamw(1e-3), loss=None if program.startswith("sft") else GrpoLoss())
+    loss = make_loss("sft" if program.startswith("sft") else "grpo")
+    steps = build_program(shape, mesh, optax.adamw(1e-3), loss=loss)
     batch = make_groups([P] * 4, [[R, R]] * 4, vocab=vocab)
     if program == "sft with prompts":
         batch = dataclasses.replace(batch, prompt_weight_BP=np.full((4, P), 1e-3, np.float32))

@@ -11,6 +11,7 @@ from jax.sharding import PartitionSpec as P
 
 from stgrpo.models.shapes import ModelShape
 from stgrpo.models.sharding import make_mesh
+from stgrpo.rl.losses import make_loss
 from stgrpo.training.checkpointing import CheckpointMetadata, Checkpoints
 from stgrpo.training.optimiser import OptimiserSettings, make_optimiser
 from stgrpo.training.step import build_program
@@ -102,7 +103,7 @@ def batch(make_groups):
 
 def steps_on(sizes, kind):
     mesh = make_mesh(*sizes, devices=jax.devices()[: int(np.prod(sizes))])
-    return build_program(SHAPE, mesh, make_optimiser(KINDS[kind]))
+    return build_program(SHAPE, mesh, make_optimiser(KINDS[kind]), loss=make_loss("sft"))
 
 
 def updated(steps, state, batch, count):

@@ -9,12 +9,12 @@ import optax
 import pytest
 
 from stgrpo.models.sharding import make_mesh
-from stgrpo.training.loss import GrpoLoss
+from stgrpo.rl.losses import Coefficients, make_loss
 from stgrpo.training.masked import length_mask
 from stgrpo.training.packing import fit_rows, pack, row_count
-from stgrpo.training.step import accumulate, batch_logprobs, build_program, grpo_loss, sft_loss
+from stgrpo.training.step import accumulate, batch_logprobs, build_program, loss_inputs
 
-LOSS = GrpoLoss(kl_coef=0.1, clip_low=0.2, clip_high=0.2, temperature=0.7)
+LOSS = make_loss("grpo", Coefficients(kl_coef=0.1, clip_low=0.2, clip_high=0.2), temperature=0.7)
 
 
 def test_first_fit_by_hand():
@@ -67,10 +67,20 @@ def with_prompts(batch):
     return dataclasses.replace(batch, prompt_weight_BP=0.3 * mask_BP / mask_BP.sum())
 
 
+def part_of(loss):
+    """The loss and its sums as a function of model and batch."""
+
+    def run(model, batch):
+        inputs = loss_inputs(model, batch, temperature=loss.temperature, dtype=jnp.float32)
+        return loss.function(inputs)
+
+    return run
+
+
 CASES = {
-    "grpo": (lambda m, b: grpo_loss(m, b, LOSS, jnp.float32), lambda batch: batch),
-    "sft": (lambda m, b: sft_loss(m, b, jnp.float32), lambda batch: batch),
-    "sft with prompts": (lambda m, b: sft_loss(m, b, jnp.float32), with_prompts),
+    "grpo": (part_of(LOSS), lambda batch: batch),
+    "sft": (part_of(make_loss("sft")), lambda batch: batch),
+    "sft with prompts": (part_of(make_loss("sft")), with_prompts),
 }
 
 

@@ -11,12 +11,12 @@ import pytest
 
 from stgrpo.models.lora import Lora, without
 from stgrpo.models.sharding import make_mesh
+from stgrpo.rl.losses import Coefficients, make_loss
 from stgrpo.training.checkpointing import CheckpointMetadata, Checkpoints
-from stgrpo.training.loss import GrpoLoss
 from stgrpo.training.optimiser import OptimiserSettings, make_optimiser
 from stgrpo.training.step import build_program
 
-LOSS = GrpoLoss(kl_coef=0.1, clip_low=0.2, clip_high=0.2, temperature=0.7)
+LOSS = make_loss("grpo", Coefficients(kl_coef=0.1, clip_low=0.2, clip_high=0.2), temperature=0.7)
 LORA = Lora(rank=4, alpha=8.0)
 ADAMW = OptimiserSettings(1e-2, 0, 10, schedule="constant")
 ONE, EIGHT = (1, 1, 1), (2, 2, 2)

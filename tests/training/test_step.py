@@ -9,11 +9,11 @@ import optax
 import pytest
 
 from stgrpo.models.sharding import make_mesh
+from stgrpo.rl.losses import Coefficients, make_loss
 from stgrpo.rl.update import minibatch
-from stgrpo.training.loss import GrpoLoss
-from stgrpo.training.step import accumulate, build_program, grpo_loss, sft_loss
+from stgrpo.training.step import accumulate, build_program, loss_inputs
 
-LOSS = GrpoLoss(kl_coef=0.1, clip_low=0.2, clip_high=0.2, temperature=0.7)
+LOSS = make_loss("grpo", Coefficients(kl_coef=0.1, clip_low=0.2, clip_high=0.2), temperature=0.7)
 MESHES = [(1, 1, 1), (8, 1, 1), (2, 2, 2)]
 
 
@@ -32,12 +32,17 @@ def place(model, steps):
     return jax.device_put(model, jax.tree.map(lambda x: x.sharding, steps.abstract.params))
 
 
-@pytest.mark.parametrize("loss_fn", [sft_loss, lambda m, b, dtype: grpo_loss(m, b, LOSS, dtype)], ids=["sft", "grpo"])
-def test_micro_batched_gradients_equal_whole_ones(tiny_shape, make_model, batch, loss_fn):
+def part_of(loss):
+    """The loss and its sums as a function of model and batch."""
+    return lambda model, batch: loss.function(loss_inputs(model, batch, temperature=0.7, dtype=jnp.float32))
+
+
+@pytest.mark.parametrize("loss", [make_loss("sft"), LOSS], ids=["sft", "grpo"])
+def test_micro_batched_gradients_equal_whole_ones(tiny_shape, make_model, batch, loss):
     model = make_model(tiny_shape)
 
     def run(parts):
-        function = jax.jit(lambda m: accumulate(lambda m, b: loss_fn(m, b, jnp.float32), m, batch, parts))
+        function = jax.jit(lambda m: accumulate(part_of(loss), m, batch, parts))
         return jax.device_get(function(model))
 
     whole_grads, whole_loss, whole_sums = run(1)

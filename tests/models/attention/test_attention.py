@@ -14,7 +14,7 @@ import pytest
 from stgrpo.models.attention.xla import AttentionCore, KeyValues, attend_causal, attend_group, attend_packed
 from stgrpo.models.shapes import ModelShape
 from stgrpo.models.sharding import make_mesh
-from stgrpo.training.loss import GrpoLoss
+from stgrpo.rl.losses import Coefficients, make_loss
 from stgrpo.training.step import build_program
 
 CORES = {
@@ -190,7 +190,7 @@ def check_groups_on_a_mesh(name, heads, kv_heads, tensor):
 def first_update(core, shape, batch, sizes=(1, 1, 1)):
     """Metrics of an update whose old log-probabilities were just taken, and the parameters after it."""
     mesh = make_mesh(*sizes, devices=jax.devices()[: math.prod(sizes)])
-    steps = build_program(shape, mesh, optax.sgd(1.0), loss=GrpoLoss(kl_coef=0.1), core=core)
+    steps = build_program(shape, mesh, optax.sgd(1.0), loss=make_loss("grpo", Coefficients(kl_coef=0.1)), core=core)
     with jax.set_mesh(mesh):
         state = steps.init(jax.random.key(0))
         old = np.asarray(steps.logprobs(state.params, batch))

@@ -12,9 +12,9 @@ from stgrpo.models.attention.xla import AttentionCore, KeyValues, attend_group, 
 from stgrpo.models.shapes import ModelShape
 from stgrpo.models.sharding import BATCH_AXES, make_mesh
 from stgrpo.plan.topologies import target
+from stgrpo.rl.losses import Coefficients, make_loss
 from stgrpo.sampling.jax.decode import prefill
 from stgrpo.training.batch import LossTerms
-from stgrpo.training.loss import GrpoLoss
 from stgrpo.training.packing import PackedBatch
 from stgrpo.training.start import abstract_model
 from stgrpo.training.step import build_program
@@ -105,7 +105,12 @@ def test_an_update_compiles_with_heads_on_several_devices(place, tensor):
     shape = ModelShape(1024, 256, 2, heads=12, kv_heads=2, head_dim=128, mlp_width=512, max_position=4096)
     mesh = make_mesh(1, -1, tensor, devices)
     steps = build_program(
-        shape, mesh, optax.sgd(1.0), loss=GrpoLoss(kl_coef=0.1), dtype=jnp.dtype("bfloat16"), core=core
+        shape,
+        mesh,
+        optax.sgd(1.0),
+        loss=make_loss("grpo", Coefficients(kl_coef=0.1)),
+        dtype=jnp.dtype("bfloat16"),
+        core=core,
     )
     rows = NamedSharding(mesh, PartitionSpec(BATCH_AXES))
 
@@ -113,7 +118,7 @@ def test_an_update_compiles_with_heads_on_several_devices(place, tensor):
         return jax.ShapeDtypeStruct((2 * mesh.shape["fsdp"], *sizes), dtype, sharding=rows)
 
     whole, some = array(S, dtype=jnp.int32), array(G * R, dtype=jnp.int32)
-    terms = LossTerms(*(array(G * R),) * 4, None)
+    terms = LossTerms(*(array(G * R),) * 7)
     with jax.set_mesh(mesh):
         batch = PackedBatch(*(whole,) * 4, *(some,) * 2, terms=terms)
         compiled = compile_for(steps.update.lower(steps.abstract, batch))

@@ -2,15 +2,32 @@
 
 import dataclasses
 import math
+import sys
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
+from stgrpo.errors import UserError
+from stgrpo.models.sharding import make_mesh
+from stgrpo.rl.losses import (
+    KL_ESTIMATORS,
+    LOSSES,
+    Coefficients,
+    find_loss,
+    group_advantages,
+    grpo_loss,
+    kl_penalty,
+    make_loss,
+    sft_loss,
+)
 from stgrpo.training.batch import AGGREGATIONS, GroupBatch, loss_weights
-from stgrpo.training.loss import KL_ESTIMATORS, GrpoLoss, group_advantages, kl_penalty, policy_loss
-from stgrpo.training.step import grpo_loss
+from stgrpo.training.loss import LossInputs
+from stgrpo.training.masked import masked_sum
+from stgrpo.training.packing import pack
+from stgrpo.training.step import build_program, loss_inputs
 
 LN2 = math.log(2)
 
@@ -33,6 +50,11 @@ def test_equal_rewards_have_advantage_exactly_zero(value, scale_by_std):
     for size in (2, 3, 5, 7, 8):
         got = group_advantages(jnp.full((1, size), value, jnp.float32), scale_by_std=scale_by_std)
         np.testing.assert_array_equal(got, np.zeros((1, size)))
+
+
+def policy_loss(logp, entropy, terms, coefficients, **more):
+    """GRPO's loss of log-probabilities that are given."""
+    return grpo_loss(LossInputs.of(terms, logp=logp, entropy=entropy, **more), coefficients)
 
 
 def two_rows(weight_BGR):
@@ -74,7 +96,7 @@ PENALTIES = {
 @pytest.mark.parametrize(("aggregation", "estimator"), PENALTIES)
 def test_loss_of_two_rows_by_hand(aggregation, estimator):
     logp, batch = two_rows(loss_weights(jnp.array([[2, 1]]), 2, aggregation, limit=5))
-    loss = GrpoLoss(kl_coef=0.1, kl_estimator=estimator, clip_low=0.2, clip_high=0.2)
+    loss = Coefficients(kl_coef=0.1, kl_estimator=estimator, clip_low=0.2, clip_high=0.2)
     total, sums = policy_loss(logp, jnp.full((1, 2, 2), 0.5), batch.terms, loss)
     expected = -GAINS[aggregation] + 0.1 * PENALTIES[aggregation, estimator]
     np.testing.assert_allclose(total, expected, rtol=1e-5)
@@ -86,9 +108,9 @@ def test_loss_of_two_rows_by_hand(aggregation, estimator):
 
 def test_a_correction_scales_the_gain_of_each_token_and_not_its_penalty():
     logp, batch = two_rows(loss_weights(jnp.array([[2, 1]]), 2, "token_mean"))
-    batch = dataclasses.replace(batch, correction_BGR=jnp.array([[[0.5, 2.0], [3.0, 99.0]]]))
-    loss = GrpoLoss(kl_coef=0.1, kl_estimator="k3", clip_low=0.2, clip_high=0.2)
-    total, _ = policy_loss(logp, logp, batch.terms, loss)
+    correction = jnp.array([[[0.5, 2.0], [3.0, 99.0]]])
+    loss = Coefficients(kl_coef=0.1, kl_estimator="k3", clip_low=0.2, clip_high=0.2)
+    total, _ = policy_loss(logp, logp, batch.terms, loss, correction=correction)
     expected = -(0.5 * 2.4 + 2.0 * 2.0 + 3.0 * -0.8) / 3 + 0.1 * PENALTIES["token_mean", "k3"]
     np.testing.assert_allclose(total, expected, rtol=1e-5)
 
@@ -123,7 +145,7 @@ def test_clipping(advantage, ratio, low, high, gain, clipped):
     batch = GroupBatch(one, one, one, one, one, adv_BG=one[..., 0] * advantage, ref_logp_BGR=-one, old_logp_BGR=-one)
 
     def total(logp):
-        return policy_loss(logp, one, batch.terms, GrpoLoss(kl_coef=0.0, clip_low=low, clip_high=high))
+        return policy_loss(logp, one, batch.terms, Coefficients(kl_coef=0.0, clip_low=low, clip_high=high))
 
     (value, sums), gradient = jax.value_and_grad(total, has_aux=True)(-one + math.log(ratio))
     np.testing.assert_allclose(value, -gain, rtol=1e-5)
@@ -134,7 +156,7 @@ def test_clipping(advantage, ratio, low, high, gain, clipped):
 def test_without_old_log_probabilities_the_ratio_is_one_and_the_gradient_is_the_policy_gradient():
     logp, batch = two_rows(loss_weights(jnp.array([[2, 1]]), 2, "token_mean"))
     batch = dataclasses.replace(batch, old_logp_BGR=None)
-    loss = GrpoLoss(kl_coef=0.0, clip_low=0.2, clip_high=0.2)
+    loss = Coefficients(kl_coef=0.0, clip_low=0.2, clip_high=0.2)
     (total, sums), gradient = jax.value_and_grad(policy_loss, has_aux=True)(logp, logp, batch.terms, loss)
     assert (sums["ratio"], sums["clip_fraction"]) == (3.0, 0.0)
     np.testing.assert_allclose(total, -1.0, rtol=1e-6)
@@ -176,7 +198,7 @@ def test_gradient_in_double_precision_equals_finite_differences(estimator, clip)
             ref_logp_BGR=jnp.asarray(rng.uniform(-3, -1, (B, G, R))),
             old_logp_BGR=jnp.asarray(rng.uniform(-2.5, -1, (B, G, R))),
         )
-        loss = GrpoLoss(kl_coef=0.3, kl_estimator=estimator, clip_low=clip, clip_high=clip)
+        loss = Coefficients(kl_coef=0.3, kl_estimator=estimator, clip_low=clip, clip_high=clip)
 
         @jax.jit
         def total(logits):
@@ -197,8 +219,8 @@ def test_gradient_through_the_decoder_equals_finite_differences(tiny_shape, make
     batch = make_groups([5, 3], [[4, 2], [3, 4]])
     old = jnp.asarray(np.random.default_rng(1).uniform(-5, -3.5, (2, 2, 4)), jnp.float32)
     batch = dataclasses.replace(batch, old_logp_BGR=old)
-    loss = GrpoLoss(kl_coef=0.1, clip_low=0.2, clip_high=0.2, temperature=0.8)
-    total = jax.jit(lambda m: grpo_loss(m, batch, loss, jnp.float32)[0])
+    loss = make_loss("grpo", Coefficients(kl_coef=0.1, clip_low=0.2, clip_high=0.2), temperature=0.8)
+    total = jax.jit(lambda m: loss.function(loss_inputs(m, batch, temperature=0.8, dtype=jnp.float32))[0])
     leaves, form = jax.tree.flatten(model)
     gradient = jax.tree.leaves(jax.jit(jax.grad(total))(model))
     rng = np.random.default_rng(2)
@@ -212,3 +234,59 @@ def test_gradient_through_the_decoder_equals_finite_differences(tiny_shape, make
 
         slopes = [(moved(h) - moved(-h)) / (2 * h) for h in (0.002, 0.004)]
         np.testing.assert_allclose((4 * slopes[0] - slopes[1]) / 3, exact, rtol=2e-3, atol=2e-4)
+
+
+def cispo(inputs, coefficients):
+    """A loss of one's own, as docs/losses.md has it."""
+    weight = jnp.minimum(
+        jnp.exp(jax.lax.stop_gradient(inputs.logp - inputs.sampler_logp)), coefficients.option("cap", 2)
+    )
+    gain = weight * inputs.adv * inputs.logp
+    return -masked_sum(gain, inputs.weight), {"weight": masked_sum(weight, inputs.mask)}
+
+
+def test_a_loss_is_found_by_name_or_by_its_import_path(tmp_path, monkeypatch):
+    assert find_loss("sft") is sft_loss and find_loss("grpo") is grpo_loss
+    (tmp_path / "my_losses.py").write_text("def mine(inputs, coefficients):\n    return 0.0, {}\n\n\nnumber = 3\n")
+    monkeypatch.chdir(tmp_path)
+    assert find_loss("my_losses:mine")(None, None) == (0.0, {})
+    assert str(tmp_path) not in sys.path
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("gpro", "did you mean 'grpo'\\?, or give one of your own as MODULE:FUNCTION"),
+        ("no_such_module:f", "cannot be imported \\(No module named 'no_such_module'\\)"),
+        ("stgrpo.rl.losses:no_such_loss", "no attribute 'no_such_loss'"),
+        ("stgrpo.rl.losses:LOSSES", "is no function"),
+        (":f", "cannot be imported"),
+    ],
+)
+def test_a_loss_that_is_not_there_is_said_in_one_line(name, says):
+    with pytest.raises(UserError, match=says) as caught:
+        find_loss(name)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_loss_of_ones_own_gets_all_that_a_token_has_and_trains(tiny_shape, make_model, make_groups, monkeypatch):
+    """On groups and on packed rows: the same loss, and figures divided by the number of tokens."""
+    monkeypatch.setitem(LOSSES, "cispo", cispo)
+    batch = make_groups([5, 3], [[4, 2], [3, 4]])
+    finished, logp = np.array([[1, 0], [1, 1]], np.float32), -3 * batch.mask_BGR
+    batch = dataclasses.replace(batch, sampler_logp_BGR=logp, finished_BG=finished)
+    loss, mesh = make_loss("cispo", Coefficients(options=(("cap", 1.25),))), make_mesh(1, devices=jax.devices()[:1])
+    program, found = build_program(tiny_shape, mesh, optax.sgd(0.1), loss=loss), []
+    for layout in (batch, pack(batch, 16)):
+        state = program.init_from(jax.tree.map(jnp.copy, make_model(tiny_shape)))
+        found.append(jax.device_get(program.update(state, layout)[1]))
+        terms = jax.tree.map(np.asarray, layout.terms)
+        real = terms.mask > 0
+        assert sorted(terms.length[real]) == [2, 2, 3, 3, 3, 4, 4, 4, 4, 4, 4, 4, 4]
+        assert terms.finished[real].sum() == 11
+        responses = {(row, i) for row, i in zip(np.nonzero(real)[0], terms.response_id[real], strict=True)}
+        assert len(responses) == 4
+    assert set(found[0]) == {"loss", "grad_norm", "weight"}
+    for name, value in found[0].items():
+        np.testing.assert_allclose(found[1][name], value, rtol=1e-4, err_msg=name)
+    assert 0 < found[0]["weight"] <= 1.25

@@ -1,0 +1,168 @@
+"""Losses by name: SFT, GRPO, or a function of one's own by its import path.
+
+Eqs. 4-6 of arXiv 2509.20616: maximise E[ratio * A] - beta * KL(policy || reference) with A = (r - mean r) / std r over
+the group of responses to one prompt. The paper's analysis has no clipping; it is an option here.
+
+A loss is a function `(LossInputs, Coefficients) -> (loss, figures)`: the loss as a sum over the tokens of a part of the
+batch, whose weights carry the global denominator; the figures as `training.loss.token_sums` makes them. docs/losses.md
+has an example.
+"""
+
+import dataclasses
+import functools
+import importlib
+import os
+import sys
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from stgrpo.errors import UserError, nearest
+from stgrpo.rl.mismatch import Mismatch, measured
+from stgrpo.training.loss import Loss, LossInputs, Sums, token_sums
+from stgrpo.training.masked import masked_sum
+
+KL_ESTIMATORS = ("k1", "k2", "k3")
+_LOG_RATIO_LIMIT = 20.0  # exp(20) is finite in float32 with room for a sum over a batch
+
+
+@dataclasses.dataclass(frozen=True)
+class Coefficients:
+    """What a run sets of its loss; a loss uses those that it knows.
+
+    Attributes:
+      kl_coef: beta, the weight of the KL to the reference.
+      kl_estimator: "k1" log(p/q), "k2" its square / 2, "k3" q/p - 1 - log(q/p) (http://joschu.net/blog/kl-approx.html),
+        all over sampled tokens. k1 in a loss has no expected gradient on-policy: it measures, it holds nothing back.
+      clip_low: the ratio is clipped from below at 1 - clip_low; None for no clipping (the paper).
+      clip_high: and from above at 1 + clip_high.
+      options: of a loss of one's own, by name.
+    """
+
+    kl_coef: float = 0.001
+    kl_estimator: str = "k3"
+    clip_low: float | None = None
+    clip_high: float | None = None
+    options: tuple[tuple[str, float], ...] = ()
+
+    def option(self, name: str, default: float) -> float:
+        """One of the options."""
+        return dict(self.options).get(name, default)
+
+
+LossFunction = Callable[[LossInputs, Coefficients], tuple[jax.Array, Sums]]
+
+
+def group_advantages(reward_BG: jax.Array, *, scale_by_std: bool = True, epsilon: float = 1e-6) -> jax.Array:
+    """(r - mean) / std over each group (Eq. 5); without the division as in Dr. GRPO (arXiv 2503.20783).
+
+    A group whose rewards are all equal has advantage exactly 0.
+    """
+    centred = reward_BG - jnp.mean(reward_BG, axis=-1, keepdims=True)
+    spread = jnp.max(reward_BG, axis=-1, keepdims=True) - jnp.min(reward_BG, axis=-1, keepdims=True)
+    centred = jnp.where(spread > 0, centred, 0.0)
+    return centred / (jnp.std(reward_BG, axis=-1, keepdims=True) + epsilon) if scale_by_std else centred
+
+
+def kl_penalty(logp: jax.Array, ref_logp: jax.Array, estimator: str) -> jax.Array:
+    """Estimate of KL(policy || reference) from each sampled token; see `Coefficients.kl_estimator`."""
+    log_ratio = jnp.clip(ref_logp - logp, -_LOG_RATIO_LIMIT, _LOG_RATIO_LIMIT)
+    if estimator == "k1":
+        return -log_ratio
+    if estimator == "k2":
+        return 0.5 * log_ratio**2
+    if estimator == "k3":
+        return jnp.expm1(log_ratio) - log_ratio
+    raise ValueError(f"kl_estimator {estimator!r} is none of {KL_ESTIMATORS}")
+
+
+def log_ratio(inputs: LossInputs) -> jax.Array:
+    """Logarithm of the ratio of the policy to the one that the responses are taken to come from, of each token."""
+    old_logp = jax.lax.stop_gradient(inputs.logp) if inputs.old_logp is None else inputs.old_logp
+    return jnp.clip(inputs.logp - old_logp, -_LOG_RATIO_LIMIT, _LOG_RATIO_LIMIT)
+
+
+def sft_loss(inputs: LossInputs, coefficients: Coefficients) -> tuple[jax.Array, Sums]:
+    """Negative log-likelihood of the responses, and of the prompts where the batch gives them weights."""
+    del coefficients
+    prompt_total = 0.0
+    if inputs.prompt_logp is not None:
+        prompt_total = masked_sum(inputs.prompt_logp, inputs.prompt_weight)
+    total = -masked_sum(inputs.logp, inputs.weight) - prompt_total
+    return total, token_sums(inputs, response_loss=-inputs.logp, entropy=inputs.entropy)
+
+
+def grpo_loss(inputs: LossInputs, coefficients: Coefficients) -> tuple[jax.Array, Sums]:
+    """The clipped policy gradient with a KL to the reference (Eq. 4 is the case without clipping)."""
+    c, ratio = coefficients, jnp.exp(log_ratio(inputs))
+    gain, clipped = ratio * inputs.adv, jnp.zeros_like(ratio)
+    if c.clip_low is not None or c.clip_high is not None:
+        low = 0.0 if c.clip_low is None else 1.0 - c.clip_low
+        high = jnp.inf if c.clip_high is None else 1.0 + c.clip_high
+        bounded = jnp.clip(ratio, low, high) * inputs.adv
+        clipped = (bounded < gain).astype(jnp.float32)
+        gain = jnp.minimum(gain, bounded)
+    if inputs.correction is not None:
+        gain *= inputs.correction
+    penalty = functools.partial(kl_penalty, inputs.logp, inputs.ref_logp)
+    total = masked_sum(c.kl_coef * penalty(c.kl_estimator) - gain, inputs.weight)
+    figures = {"kl": penalty("k3"), "kl_k1": penalty("k1"), "entropy": inputs.entropy}
+    return total, token_sums(inputs, **figures, ratio=ratio, clip_fraction=clipped)
+
+
+LOSSES: dict[str, LossFunction] = {"sft": sft_loss, "grpo": grpo_loss}
+"""The losses that are chosen by name."""
+
+
+def find_loss(name: str) -> LossFunction:
+    """Returns a loss by its name in `LOSSES`, or a function of one's own by `package.module:function`.
+
+    The module is looked for where Python looks, and in the current folder.
+
+    Raises:
+      UserError: there is none.
+    """
+    if name in LOSSES:
+        return LOSSES[name]
+    module_name, _, attribute = name.partition(":")
+    if not attribute:
+        raise UserError(f"loss {name!r}: unknown; {nearest(name, LOSSES)}, or give one of your own as MODULE:FUNCTION")
+    try:
+        function = getattr(_import(module_name), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise UserError(f"loss {name!r} cannot be imported ({error}): give it as MODULE:FUNCTION") from error
+    if not callable(function):
+        raise UserError(f"loss {name!r} is no function: it takes (LossInputs, Coefficients), see docs/losses.md")
+    return function
+
+
+def _import(module_name: str) -> object:
+    sys.path.append(os.getcwd())
+    try:
+        return importlib.import_module(module_name)
+    finally:
+        sys.path.remove(os.getcwd())
+
+
+def make_loss(
+    name: str,
+    coefficients: Coefficients = Coefficients(),  # noqa: B008 - frozen
+    *,
+    temperature: float = 1.0,
+    mismatch: Mismatch | None = None,
+) -> Loss:
+    """A loss for `build_program`.
+
+    Args:
+      name: see `find_loss`.
+      coefficients: of the loss.
+      temperature: that responses are drawn at.
+      mismatch: what is done about a sampler that differs from the trainer; None to leave it alone.
+
+    Raises:
+      UserError: there is no such loss.
+    """
+    function = find_loss(name)
+    bound = lambda inputs: function(inputs, coefficients)  # noqa: E731
+    return Loss(bound if mismatch is None else measured(bound, mismatch), temperature)

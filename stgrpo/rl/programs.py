@@ -1,0 +1,57 @@
+"""The jitted programs of the training stages, by config: what SFT and GRPO run and `stgrpo plan` compiles."""
+
+import jax.numpy as jnp
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from stgrpo.models.shapes import ModelShape
+from stgrpo.rl.losses import Coefficients, make_loss
+from stgrpo.rl.mismatch import Mismatch
+from stgrpo.training.context import attention_core, lora_settings, optimiser_settings
+from stgrpo.training.loss import Loss
+from stgrpo.training.optimiser import make_optimiser
+from stgrpo.training.step import TrainProgram, build_program
+
+
+def sft_loss_of(config: ConfigDict) -> Loss:
+    """The loss of the SFT stage."""
+    return make_loss("sft")
+
+
+def grpo_loss_of(config: ConfigDict) -> Loss:
+    """The loss of the GRPO stage; a clip of 0 is none."""
+    g, r = config.grpo, config.rollout
+    coefficients = Coefficients(
+        kl_coef=g.kl_coef,
+        kl_estimator=g.kl_estimator,
+        clip_low=g.clip_low or None,
+        clip_high=g.clip_high or None,
+    )
+    mismatch = Mismatch(r.correction, r.correction_cap, r.old_logprobs)
+    return make_loss("grpo", coefficients, temperature=g.temperature, mismatch=mismatch)
+
+
+_LOSS_OF = {"sft": sft_loss_of, "grpo": grpo_loss_of}
+
+
+def train_program(config: ConfigDict, stage: str, shape: ModelShape, mesh: Mesh, *, updates: int) -> TrainProgram:
+    """The jitted functions of a training stage.
+
+    Args:
+      config: of the run.
+      stage: "sft" or "grpo".
+      shape: of the model.
+      mesh: devices that parameters and batches are split over.
+      updates: that the stage does, for the schedule of the learning rate.
+    """
+    return build_program(
+        shape,
+        mesh,
+        make_optimiser(optimiser_settings(config[stage], updates)),
+        loss=_LOSS_OF[stage](config),
+        micro_batches=config[stage].micro_batches,
+        dtype=jnp.dtype(config.model.dtype),
+        remat=config.model.remat,
+        lora=lora_settings(config, stage),
+        core=attention_core(config, shape, mesh),
+    )
