@@ -31,7 +31,8 @@ from stgrpo.training.loss import Loss
 from stgrpo.training.step import TrainProgram, TrainState, build_program
 
 REMAT = {True: "DECODER", False: "NONE"}
-SFT, GRPO = make_loss("sft"), make_loss("grpo", Coefficients(kl_coef=0.001, clip_low=0.2, clip_high=0.2))
+COEFFICIENTS = Coefficients(kl_coef=0.001, clip_low=0.2, clip_high=0.2)
+SFT, GRPO = make_loss("sft"), make_loss("grpo", COEFFICIENTS)
 LARGE = 151_936
 
 
@@ -100,7 +101,7 @@ def ask_grpo(peer: Peer, place: Scratch, weights: str, remat: bool) -> None:
         advantage=batch.adv_BG.reshape(-1),
         reference=batch.ref_logp_BGR.reshape(B * G, R),
         group=np.int32(G),
-        kl_coef=np.float32(LOSS.kl_coef),
+        kl_coef=np.float32(COEFFICIENTS.kl_coef),
     )
     peer.ask("grpo", shape=dataclasses.asdict(SHAPE), remat=REMAT[remat], weights=weights, batch=path)
 
