@@ -145,6 +145,7 @@ def _mesh() -> ConfigDict:
 
 def _sft() -> ConfigDict:
     c = _optimisation(learning_rate=1e-5)  # not in paper
+    c.loss = "sft"  # by name, or a function of one's own as MODULE:FUNCTION (docs/losses.md)
     c.epochs = 8.0
     c.steps = 0  # updates; 0: as many as the epochs give
     c.batch = 8
@@ -156,6 +157,8 @@ def _sft() -> ConfigDict:
 def _grpo() -> ConfigDict:
     c = _optimisation(learning_rate=1e-6)
     c.schedule = "constant"  # not in paper
+    c.loss = "grpo"  # by name, or a function of one's own as MODULE:FUNCTION (docs/losses.md)
+    c.loss_options = ()  # numbers for a loss of one's own, such as ("cap=5",)
     c.epochs = 50.0
     c.steps = 0  # rollouts; 0: as many as the epochs give
     c.prompts = 256  # a rollout
@@ -196,10 +199,10 @@ def _rollout() -> ConfigDict:
     c.folder = ""  # vllm: where trainer and servers both see new weights; empty: shared memory (one host)
     c.timeout = 600.0  # vllm: seconds that a request or a load may take
     c.max_staleness = 0  # vllm: updates that a rollout may be drawn before its own; above 0 they overlap
-    c.old_logprobs = "trainer"  # vllm: the ratio's denominator; "sampler": those that came with the responses
-    c.correction = "none"  # vllm: truncated importance sampling by "token" or "sequence"; not in paper
+    c.old_logprobs = "trainer"  # the ratio's denominator; "sampler": those that came with the responses
+    c.correction = "none"  # truncated importance sampling by "token" or "sequence"; not in paper
     c.correction_cap = 2.0  # its largest weight
-    c.mismatch_alarm = 0.1  # vllm: mean |difference| of log-probabilities that is warned of; 0: never
+    c.mismatch_alarm = 0.1  # mean |difference| of log-probabilities that is warned of; 0: never
     c.server_wait_s = 600.0  # vllm: seconds that a run waits for a server that is not there, before it ends
     return c
 

@@ -12,7 +12,7 @@ from stgrpo.models.attention.choose import CHOICES
 from stgrpo.models.shapes import LINEAR, named_shapes
 from stgrpo.react.prompt import HISTORY_POLICIES, INSTRUCTION_STYLES
 from stgrpo.react.reward import TARGETS
-from stgrpo.rl.losses import KL_ESTIMATORS
+from stgrpo.rl.losses import KL_ESTIMATORS, find_loss, loss_options
 from stgrpo.rl.mismatch import CORRECTIONS
 from stgrpo.training.batch import AGGREGATIONS
 from stgrpo.training.optimiser import OPTIMISERS
@@ -25,7 +25,7 @@ BACKENDS = ("jax", "vllm", "vllm_local")
 
 def validate(config: ConfigDict) -> list[str]:
     """Every error at once, each with the value, the limit and the fix; empty when the config can run."""
-    checks = (_choices, _numbers, _sampling, _servers, _rollout, _divisions, _adapters)
+    checks = (_choices, _numbers, _sampling, _servers, _rollout, _losses, _divisions, _adapters)
     return [error for check in checks for error in check(config)]
 
 
@@ -180,7 +180,7 @@ def _rollout(c: ConfigDict) -> Iterator[str]:
         yield f"rollout.servers={tuple(c.rollout.servers)} has an address twice: give each once"
     r, corrected = c.rollout, c.rollout.correction != "none"
     of_servers = {"servers": (), "python": "", "folder": "", "max_staleness": 0}
-    of_vllm = {"flags": (), "dtype": "", "old_logprobs": "trainer", "correction": "none"}
+    of_vllm = {"flags": (), "dtype": ""}
     unused = {"jax": of_servers | of_vllm, "vllm_local": of_servers}.get(r.backend, {})
     for name, default in unused.items():
         if r[name] != default:
@@ -195,6 +195,18 @@ def _rollout(c: ConfigDict) -> Iterator[str]:
             f"rollout.max_staleness={r.max_staleness} trains on what another policy drew: use "
             "rollout.correction='token', or 0"
         )
+
+
+def _losses(c: ConfigDict) -> Iterator[str]:
+    for field, find, value in (
+        ("sft.loss", find_loss, c.sft.loss),
+        ("grpo.loss", find_loss, c.grpo.loss),
+        ("grpo.loss_options", loss_options, c.grpo.loss_options),
+    ):
+        try:
+            find(value)
+        except UserError as error:
+            yield f"{field}={value!r}: {error}"
 
 
 def _divisions(c: ConfigDict) -> Iterator[str]:

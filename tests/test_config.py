@@ -56,6 +56,11 @@ def test_there_are_configs():
         ("rollout.backend", "vlm", "did you mean 'vllm'?"),
         ("rollout.servers", ("http://127.0.0.1:8000",), "use rollout.backend='vllm' or leave it out"),
         ("rollout.correction_cap", 0.0, "above 0"),
+        ("rollout.flags", ("--x",), "use rollout.backend='vllm' or leave it out"),
+        ("grpo.loss", "gpro", "did you mean 'grpo'?, or give one of your own as MODULE:FUNCTION"),
+        ("sft.loss", "no_such_module:f", "cannot be imported"),
+        ("grpo.loss_options", ("cap",), "'cap' of a loss is no NAME=NUMBER: give it as 'cap=5'"),
+        ("grpo.loss_options", ("cap=nan",), "is no NAME=NUMBER"),
         ("evaluation.constrain_action", True, "serve it with vLLM and use policy.kind='server'"),
     ],
 )

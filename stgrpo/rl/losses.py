@@ -11,9 +11,10 @@ has an example.
 import dataclasses
 import functools
 import importlib
+import math
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -49,6 +50,25 @@ class Coefficients:
     def option(self, name: str, default: float) -> float:
         """One of the options."""
         return dict(self.options).get(name, default)
+
+
+def loss_options(texts: Sequence[str]) -> tuple[tuple[str, float], ...]:
+    """Options given as texts such as "cap=5".
+
+    Raises:
+      UserError: one is not of that form.
+    """
+    found = []
+    for text in texts:
+        name, _, value = str(text).partition("=")
+        try:
+            number = float(value)
+        except ValueError:
+            number = math.nan
+        if not name.isidentifier() or not math.isfinite(number):
+            raise UserError(f"option {text!r} of a loss is no NAME=NUMBER: give it as 'cap=5'")
+        found.append((name, number))
+    return tuple(found)
 
 
 LossFunction = Callable[[LossInputs, Coefficients], tuple[jax.Array, Sums]]

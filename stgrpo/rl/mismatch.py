@@ -89,7 +89,7 @@ def mismatch_metrics(means: Mapping[str, float]) -> dict[str, float]:
     x, y, xx, yy, xy = (means[f"mismatch_{name}"] for name in _MOMENTS)
     spread = np.sqrt(max(xx - x * x, 0.0) * max(yy - y * y, 0.0))
     if spread > _ROUNDING * max(xx, yy):
-        return kept | {"mismatch_pearson": float((xy - x * y) / spread)}
+        return kept | {"mismatch_pearson": float(np.clip((xy - x * y) / spread, -1.0, 1.0))}
     return kept | {"mismatch_pearson": float(means["mismatch_max"] == 0.0)}
 
 

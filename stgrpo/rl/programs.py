@@ -5,7 +5,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from stgrpo.models.shapes import ModelShape
-from stgrpo.rl.losses import Coefficients, make_loss
+from stgrpo.rl.losses import Coefficients, loss_options, make_loss
 from stgrpo.rl.mismatch import Mismatch
 from stgrpo.training.context import attention_core, lora_settings, optimiser_settings
 from stgrpo.training.loss import Loss
@@ -15,7 +15,7 @@ from stgrpo.training.step import TrainProgram, build_program
 
 def sft_loss_of(config: ConfigDict) -> Loss:
     """The loss of the SFT stage."""
-    return make_loss("sft")
+    return make_loss(config.sft.loss)
 
 
 def grpo_loss_of(config: ConfigDict) -> Loss:
@@ -26,9 +26,10 @@ def grpo_loss_of(config: ConfigDict) -> Loss:
         kl_estimator=g.kl_estimator,
         clip_low=g.clip_low or None,
         clip_high=g.clip_high or None,
+        options=loss_options(g.loss_options),
     )
     mismatch = Mismatch(r.correction, r.correction_cap, r.old_logprobs)
-    return make_loss("grpo", coefficients, temperature=g.temperature, mismatch=mismatch)
+    return make_loss(g.loss, coefficients, temperature=g.temperature, mismatch=mismatch)
 
 
 _LOSS_OF = {"sft": sft_loss_of, "grpo": grpo_loss_of}
