@@ -147,3 +147,94 @@ class Explaining(Protocol):
 def instructions_of(environment: Environment) -> Instructions:
     """Returns an environment's own instructions, or the general ones."""
     return environment.instructions() if isinstance(environment, Instructing) else GENERAL
+
+
+@dataclass(frozen=True)
+class PublishedResult:
+    """A row of a published table: one policy on one task.
+
+    Attributes:
+        policy: its name, as the table has it.
+        n: episodes it was measured on.
+        sr: success rate.
+        asat: mean steps of all episodes, a failure counted at the cap.
+        asst: mean steps of the successful episodes; None without any.
+    """
+
+    policy: str
+    n: int
+    sr: float
+    asat: float
+    asst: float | None
+
+    @property
+    def successes(self) -> int:
+        """How many episodes succeeded."""
+        return round(self.sr * self.n)
+
+
+@dataclass(frozen=True)
+class PublishedTable:
+    """Results of others on one task: whose they are, in a heading, and the rows."""
+
+    heading: str
+    rows: tuple[PublishedResult, ...]
+
+
+@runtime_checkable
+class Published(Protocol):
+    """An `Environment` on which others have published results."""
+
+    def published_results(self, task: str) -> Sequence[PublishedTable]:
+        """Returns the tables to compare with; none for a task that nobody published, or that there is not."""
+        ...
+
+
+@runtime_checkable
+class Illustrating(Protocol):
+    """An `Environment` that draws its states, from what an agent was shown of them.
+
+    What it draws is put on a page as it is: text that came from outside is to be escaped.
+    """
+
+    def symbols(self) -> str:
+        """Returns what the pictures of a page share: one <svg> of no size with shapes and style; "" for none."""
+        ...
+
+    def caption(self, observation: str) -> str:
+        """Returns a line, as plain text, to stand above an episode that begins like this: its goal; "" for none."""
+        ...
+
+    def draw(self, observations: Sequence[str], actions: Sequence[str]) -> list[str | None]:
+        """Draws the states of one episode as SVG elements of one size.
+
+        Args:
+            observations: of the states.
+            actions: what is about to be done in each; "" for nothing.
+
+        Returns:
+            A picture each; None for an observation that cannot be read.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Noun:
+    """What an environment calls a layout, one and many, in lower case."""
+
+    one: str
+    many: str
+
+
+LAYOUT = Noun("layout", "layouts")
+
+
+@runtime_checkable
+class Wording(Protocol):
+    """An `Environment` that speaks of its layouts in words of its own."""
+
+    layout_noun: Noun
+
+    def describe_layouts(self, layouts: Sequence[str]) -> str:
+        """Says what layouts of these names have in common, in a few words; "" where there is nothing to say."""
+        ...

@@ -1,11 +1,11 @@
-"""Line charts as inline SVG, drawn by hand: axis, ticks, faint measurements under their running mean."""
+"""Line charts, measured out for chart.html: axis, ticks, faint measurements under their running mean."""
 
 import dataclasses
 import json
 import math
 from collections.abc import Sequence
 
-from stgrpo.report.text import esc, number
+from stgrpo.report.text import number
 
 Point = tuple[float, float]
 
@@ -80,31 +80,58 @@ class _Scale:
         return "M" + "L".join(f"{self.x(x):g} {self.y(y):g}" for x, y in points)
 
 
-def _axes(scale: _Scale, x_ticks: Sequence[float], y_ticks: Sequence[float]) -> str:
-    right, bottom = WIDTH - RIGHT, HEIGHT - BOTTOM
-    x_step, y_step = x_ticks[1] - x_ticks[0], y_ticks[1] - y_ticks[0]
-    lines = [
-        f'<path class="grid" d="M{LEFT} {scale.y(t):g}H{right}"/>'
-        f'<text class="tick" x="{LEFT - 6}" y="{scale.y(t) + 3.5:g}" text-anchor="end">{tick_label(t, y_step)}</text>'
-        for t in y_ticks
-    ]
-    lines += [
-        f'<text class="tick" x="{scale.x(t):g}" y="{bottom + 16}" text-anchor="middle">{tick_label(t, x_step)}</text>'
-        for t in x_ticks
-        if scale.x0 <= t <= scale.x1
-    ]
-    return "".join(lines) + f'<path class="axis" d="M{LEFT} {bottom}H{right}"/>'
+@dataclasses.dataclass(frozen=True)
+class Line:
+    """A line as it is drawn.
+
+    Attributes:
+        index: of its colour.
+        path: of the line; "" for a single point.
+        raw: path of the measurements that `path` is the mean of; "" where it is they.
+        dots: its points, where they are few.
+    """
+
+    index: int
+    path: str
+    raw: str
+    dots: tuple[Point, ...]
 
 
-def _line(series: Series, scale: _Scale, index: int) -> str:
+@dataclasses.dataclass(frozen=True)
+class Chart:
+    """A chart in the coordinates of its picture.
+
+    Attributes:
+        title: what is drawn.
+        summary: the same and its values in a sentence.
+        legend: label and last value of each line.
+        x_ticks, y_ticks: where on the axis, and the number there.
+        points: for the script, the values under the pointer as JSON.
+        note: one sentence on how to read it.
+    """
+
+    title: str
+    summary: str
+    legend: tuple[tuple[str, float], ...]
+    lines: tuple[Line, ...]
+    x_ticks: tuple[tuple[float, str], ...]
+    y_ticks: tuple[tuple[float, str], ...]
+    points: str
+    note: str
+    width: int = WIDTH
+    height: int = HEIGHT
+    left: int = LEFT
+    right: int = WIDTH - RIGHT
+    top: int = TOP
+    bottom: int = HEIGHT - BOTTOM
+
+
+def _line(series: Series, scale: _Scale, index: int) -> Line:
     points = thin(series.points)
-    if len(points) == 1:
-        return f'<circle class="s{index} dot" cx="{scale.x(points[0][0]):g}" cy="{scale.y(points[0][1]):g}" r="3.5"/>'
-    if len(points) < SMOOTH_FROM:
-        dots = "".join(f'<circle cx="{scale.x(x):g}" cy="{scale.y(y):g}" r="2"/>' for x, y in points)
-        return f'<path class="s{index} line" d="{scale.path(points)}"/><g class="s{index} dot">{dots}</g>'
-    raw = f'<path class="s{index} raw" d="{scale.path(points)}"/>'
-    return raw + f'<path class="s{index} line" d="{scale.path(running_mean(points))}"/>'
+    if len(points) >= SMOOTH_FROM:
+        return Line(index, scale.path(running_mean(points)), scale.path(points), ())
+    dots = tuple((scale.x(x), scale.y(y)) for x, y in points)
+    return Line(index, scale.path(points) if len(points) > 1 else "", "", dots)
 
 
 def _summary(title: str, series: Sequence[Series]) -> str:
@@ -126,8 +153,8 @@ def _scale(series: Sequence[Series]) -> tuple[_Scale, list[float], list[float]]:
     return _Scale(x0, x1, y_ticks[0], y_ticks[-1]), nice_ticks(x0, x1, 5), y_ticks
 
 
-def line_chart(title: str, series: Sequence[Series], *, note: str = "") -> str:
-    """A chart with its title, its last values and, under the pointer, the values there (`data-points`, inline script).
+def line_chart(title: str, series: Sequence[Series], *, note: str = "") -> Chart | None:
+    """A chart with its title, its last values and, under the pointer, the values there.
 
     Args:
         title: what is drawn.
@@ -135,23 +162,21 @@ def line_chart(title: str, series: Sequence[Series], *, note: str = "") -> str:
         note: one sentence on how to read it.
 
     Returns:
-        A <figure>; "" where there is nothing to draw.
+        The chart; None where there is nothing to draw.
     """
     series = [one for one in series if one.points]
     if not series:
-        return ""
+        return None
     scale, x_ticks, y_ticks = _scale(series)
-    lines = "".join(_line(one, scale, index) for index, one in enumerate(series))
-    legend = "".join(
-        f'<span class="s{index} key">{esc(one.label)} <b>{number(one.points[-1][1])}</b></span>'
-        for index, one in enumerate(series)
-    )
+    x_step, y_step = x_ticks[1] - x_ticks[0], y_ticks[1] - y_ticks[0]
     data = [{"l": one.label, "p": [[x, float(f"{y:.4g}"), scale.x(x)] for x, y in thin(one.points)]} for one in series]
-    summary = esc(_summary(title, series))
-    return (
-        f'<figure class="chart"><figcaption><h4>{esc(title)}</h4><div class="keys">{legend}</div></figcaption>'
-        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{summary}" data-points="{esc(json.dumps(data))}">'
-        f"<title>{summary}</title>{_axes(scale, x_ticks, y_ticks)}{lines}"
-        f'<path class="cursor" d="M0 {TOP}V{HEIGHT - BOTTOM}" hidden=""/></svg>'
-        f'<p class="readout" aria-hidden="true">{esc(note)}</p></figure>'
+    return Chart(
+        title=title,
+        summary=_summary(title, series),
+        legend=tuple((one.label, one.points[-1][1]) for one in series),
+        lines=tuple(_line(one, scale, index) for index, one in enumerate(series)),
+        x_ticks=tuple((scale.x(t), tick_label(t, x_step)) for t in x_ticks if scale.x0 <= t <= scale.x1),
+        y_ticks=tuple((scale.y(t), tick_label(t, y_step)) for t in y_ticks),
+        points=json.dumps(data),
+        note=note,
     )

@@ -3,9 +3,8 @@
 import dataclasses
 from collections.abc import Mapping, Sequence
 
-from stgrpo.report.charts import Series, line_chart
+from stgrpo.report.charts import Chart, Series, line_chart
 from stgrpo.report.load import Row
-from stgrpo.report.text import absent, esc
 
 STAGES = {"sft": "Supervised fine-tuning (SFT)", "grpo": "Group relative policy optimisation (GRPO)"}
 
@@ -28,7 +27,7 @@ KNOWN: dict[str, tuple[ChartSpec, ...]] = {
         _one("Loss", "response_loss", "Mean negative log-likelihood of a response token."),
         _one("Objective", "loss", "The same, and what the prompt adds where a config gives it a weight."),
         _one("Validation loss", "validation_loss"),
-        _one("Validation success rate", "validation_sr", "Whole episodes in validation kitchens."),
+        _one("Validation success rate", "validation_sr", "Whole episodes of the validation split."),
         _one("Learning rate", "learning_rate"),
         _one("Gradient norm", "grad_norm"),
         _one("Entropy", "entropy", "Nats a response token."),
@@ -39,7 +38,7 @@ KNOWN: dict[str, tuple[ChartSpec, ...]] = {
         _one("Format reward", "reward_format", "Highest possible: the format's weight."),
         _one("Action reward", "reward_action", "Highest possible: the action's weight."),
         _one("Right actions", "action_right", "Share of the responses that earn the action reward."),
-        _one("Validation success rate", "validation_sr", "Whole episodes in validation kitchens."),
+        _one("Validation success rate", "validation_sr", "Whole episodes of the validation split."),
         _one("KL to the SFT policy", "kl", "Nats a token; how far the policy has moved."),
         _one("Entropy", "entropy", "Nats a token; towards 0 the policy stops exploring."),
         _one("Gradient norm", "grad_norm", "Before clipping."),
@@ -81,8 +80,12 @@ def _series(rows: Sequence[Row], key: str, label: str) -> Series:
     return Series(label, tuple((row["step"], row[key]) for row in rows if key in row))
 
 
-def _chart(rows: Sequence[Row], spec: ChartSpec) -> str:
-    return line_chart(spec.title, [_series(rows, key, label) for key, label in spec.keys.items()], note=spec.note)
+def _charts(rows: Sequence[Row], specs: Sequence[ChartSpec]) -> tuple[Chart, ...]:
+    drawn = (
+        line_chart(spec.title, [_series(rows, key, label) for key, label in spec.keys.items()], note=spec.note)
+        for spec in specs
+    )
+    return tuple(chart for chart in drawn if chart is not None)
 
 
 def _others(rows: Sequence[Row], known: Sequence[ChartSpec]) -> list[ChartSpec]:
@@ -93,29 +96,24 @@ def _others(rows: Sequence[Row], known: Sequence[ChartSpec]) -> list[ChartSpec]:
     return [_one(key.replace("_", " ").capitalize(), key) for key in changing]
 
 
-def _stage(stage: str, rows: Sequence[Row]) -> str:
-    known = KNOWN.get(stage, ())
-    charts = "".join(_chart(rows, spec) for spec in known)
-    others = "".join(_chart(rows, spec) for spec in _others(rows, known))
-    more = f'<details><summary>Everything else that was logged</summary><div class="charts">{others}</div></details>'
-    title = STAGES.get(stage, stage)
-    return (
-        f'<h3>{esc(title)} <small>{len(rows)} logged steps</small></h3><div class="charts">{charts}</div>'
-        f"{more if others else ''}"
-    )
+@dataclasses.dataclass(frozen=True)
+class StageCurves:
+    """The curves of one stage: how many steps were logged, the known charts, and those of whatever else was logged."""
+
+    stage: str
+    title: str
+    steps: int
+    charts: tuple[Chart, ...]
+    others: tuple[Chart, ...]
 
 
-def _no_stage(stage: str) -> str:
-    missing = absent("No curve yet.", f"metrics.jsonl has no step of stage “{stage}”.")
-    return f"<h3>{esc(STAGES[stage])}</h3>{missing}"
-
-
-def curves_section(curves: Mapping[str, list[Row]]) -> str:
-    """The training curves of every stage that was logged; SFT and GRPO are named where they are missing."""
+def training_view(curves: Mapping[str, list[Row]]) -> tuple[StageCurves, ...]:
+    """The training curves of every stage that was logged; SFT and GRPO stand there without steps if they were not."""
     stages = [*STAGES, *(stage for stage in curves if stage not in STAGES)]
-    parts = [_stage(stage, curves[stage]) if curves.get(stage) else _no_stage(stage) for stage in stages]
-    hint = (
-        "<p>Faint: as measured, neighbouring steps averaged where there are many; strong: running mean. Point at a "
-        "chart to read its values.</p>"
-    )
-    return f'<section id="training"><h2>Training</h2>{hint}{"".join(parts)}</section>'
+    return tuple(_stage(stage, curves.get(stage, ())) for stage in stages)
+
+
+def _stage(stage: str, rows: Sequence[Row]) -> StageCurves:
+    known = KNOWN.get(stage, ())
+    charts, others = _charts(rows, known), _charts(rows, _others(rows, known))
+    return StageCurves(stage, STAGES.get(stage, stage), len(rows), charts, others)

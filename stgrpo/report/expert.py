@@ -2,26 +2,13 @@
 
 import json
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from stgrpo.report.results import outcome, stacked
-from stgrpo.report.text import esc, number, percent, steps
+from stgrpo.protocol import Noun
+from stgrpo.report.results import Bar, Part, bar, outcome
+from stgrpo.report.text import task_title
 
-_HEADINGS = (
-    ("Data", ""),
-    ("Kitchens", "Tried until there were enough trajectories"),
-    ("Kept", "Kitchens with a success that is learned from: the shortest one"),
-    ("Tries", "Episodes, several a kitchen"),
-    ("Successes", "Episodes that reached the goal, and their share of the tries"),
-    ("Not usable", "Successes over the learner's limits or the allowed steps"),
-    ("TrainProgram", "Mean of the kept"),
-    ("Above optimum", "Mean steps of the kept above the fewest possible, from the planner"),
-    ("Requests", "Answered"),
-    ("Tokens in", "Of prompts, as the server counts them"),
-    ("Tokens out", "Of answers, as the server counts them"),
-    ("Cost", "At the prices in the config"),
-)
 _EXCESS = (
     ("optimal", "end-solved", 0),
     ("1 or 2 steps above", "end-timeout", 2),
@@ -36,10 +23,11 @@ class ExpertSummary:
     Attributes:
         task, split: of the data.
         model: that was asked.
-        counts: kitchens, episodes, successes, unfit, kept, requests, prompt_tokens and completion_tokens.
-        mean_steps, mean_excess: of the kept trajectories; None without one.
+        counts: every whole number of the summary, and of its usage: layouts, episodes, successes, unfit, kept,
+            requests, prompt_tokens, completion_tokens.
+        mean_steps, mean_excess: of the kept trajectories; None without one, the excess also without a planner.
         cost: None without prices.
-        excess: how many kept trajectories are how many steps above the optimum.
+        excess: how many kept trajectories are how many steps above the optimum; empty without a planner.
         failures: how many episodes ended in which way.
     """
 
@@ -68,61 +56,116 @@ def read_expert(folder: pathlib.Path, notes: list[str]) -> list[ExpertSummary]:
 
 def _read(path: pathlib.Path) -> ExpertSummary:
     facts = json.loads(path.read_text(encoding="utf-8"))
-    names = ("kitchens", "episodes", "successes", "unfit", "kept")
-    usage = ("requests", "prompt_tokens", "completion_tokens")
-    means = [None if facts[name] is None else float(facts[name]) for name in ("mean_steps", "mean_excess", "cost")]
+    means = [None if facts.get(name) is None else float(facts[name]) for name in ("mean_steps", "mean_excess", "cost")]
     return ExpertSummary(
         path.parent.name,
         path.stem,
         str(facts["model"]),
-        {name: int(facts[name]) for name in names} | {name: int(facts["usage"][name]) for name in usage},
+        _counts(facts),
         *means,
-        excess={int(above): int(count) for above, count in facts["excess"].items()},
+        excess={int(above): int(count) for above, count in (facts.get("excess") or {}).items()},
         failures={str(kind): int(count) for kind, count in facts["failures"].items()},
     )
 
 
-def expert_section(summaries: Sequence[ExpertSummary]) -> str:
-    """A table and two bars a split; nothing where the expert is the planner."""
+def _counts(facts: Mapping[str, object]) -> dict[str, int]:
+    """The whole numbers of a summary.
+
+    Raises:
+        KeyError: one that the page shows is missing.
+    """
+    numbers = {**facts, **facts["usage"]}
+    counts = {name: number for name, number in numbers.items() if isinstance(number, int)}
+    for name in ("episodes", "successes", "unfit", "kept", "requests", "prompt_tokens", "completion_tokens"):
+        if name not in counts:
+            raise KeyError(name)
+    return counts
+
+
+@dataclass(frozen=True)
+class ExpertRow:
+    """A summary as a row of the table.
+
+    Attributes:
+        name: of task and split.
+        layouts: how many were tried; None where the summary does not say.
+        share: of the tries that succeeded; None without one.
+        summary: the rest.
+    """
+
+    name: str
+    layouts: int | None
+    share: float | None
+    summary: ExpertSummary
+
+
+@dataclass(frozen=True)
+class ExpertView:
+    """The expert as it is shown: the models that were asked, what a layout is called, a row and bars a split.
+
+    Attributes:
+        is_measured: whether a planner said how far the kept trajectories are from optimal.
+    """
+
+    models: str
+    noun: Noun
+    headings: tuple[tuple[str, str], ...]
+    rows: tuple[ExpertRow, ...]
+    bars: tuple[Bar, ...]
+    is_measured: bool
+
+
+def expert_view(summaries: Sequence[ExpertSummary], noun: Noun) -> ExpertView | None:
+    """A row and two bars a split; None where the expert is the planner."""
     if not summaries:
-        return ""
-    head = "".join(f'<th scope="col" title="{esc(hint)}">{esc(title)}</th>' for title, hint in _HEADINGS)
-    rows = "".join(map(_row, summaries))
-    table = f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
-    models = ", ".join(dict.fromkeys(summary.model for summary in summaries))
-    about = (
-        f"<p>{esc(models)} was sampled until it succeeded; the shortest success in each kitchen is learned from.</p>"
+        return None
+    return ExpertView(
+        ", ".join(dict.fromkeys(summary.model for summary in summaries)),
+        noun,
+        _headings(noun),
+        tuple(_row(summary, noun) for summary in summaries),
+        tuple(bar for summary in summaries for bar in _bars(summary)),
+        all(summary.mean_excess is not None for summary in summaries if summary.counts["kept"]),
     )
-    body = f'<div class="scroll" tabindex="0" role="region" aria-label="The expert">{table}</div>'
-    bars = "".join(map(_bars, summaries))
-    return f'<section id="expert"><h2>The expert</h2><article>{about}{body}{bars}</article></section>'
+
+
+def _headings(noun: Noun) -> tuple[tuple[str, str], ...]:
+    many = noun.many.capitalize()
+    return (
+        ("Data", ""),
+        (many, "Tried until there were enough trajectories"),
+        ("Kept", f"{many} with a success that is learned from: the shortest one"),
+        ("Tries", f"Episodes, several a {noun.one}"),
+        ("Successes", "Episodes that reached the goal, and their share of the tries"),
+        ("Not usable", "Successes over the learner's limits or the allowed steps"),
+        ("Steps", "Mean of the kept"),
+        ("Above optimum", "Mean steps of the kept above the fewest possible, from the planner"),
+        ("Requests", "Answered"),
+        ("Tokens in", "Of prompts, as the server counts them"),
+        ("Tokens out", "Of answers, as the server counts them"),
+        ("Cost", "At the prices in the config"),
+    )
 
 
 def _name(summary: ExpertSummary) -> str:
-    return f"{summary.task.replace('_', ' ').capitalize()}, {summary.split}"
+    return f"{task_title(summary.task)}, {summary.split}"
 
 
-def _row(summary: ExpertSummary) -> str:
-    c = summary.counts
-    share = f' <span class="interval">{percent(c["successes"] / c["episodes"])}</span>' if c["episodes"] else ""
-    cells = (
-        *(number(c[name]) for name in ("kitchens", "kept", "episodes")),
-        f"{number(c['successes'])}{share}",
-        number(c["unfit"]),
-        steps(summary.mean_steps),
-        steps(summary.mean_excess),
-        *(number(c[name]) for name in ("requests", "prompt_tokens", "completion_tokens")),
-        "–" if summary.cost is None else f"{summary.cost:,.2f}",
-    )
-    return f'<tr><th scope="row">{esc(_name(summary))}</th>{"".join(f"<td>{cell}</td>" for cell in cells)}</tr>'
+def _row(summary: ExpertSummary, noun: Noun) -> ExpertRow:
+    counts = summary.counts
+    share = counts["successes"] / counts["episodes"] if counts["episodes"] else None
+    layouts = counts.get("layouts", counts.get(noun.many))  # earlier summaries have the environment's own word
+    return ExpertRow(_name(summary), layouts, share, summary)
 
 
-def _bars(summary: ExpertSummary) -> str:
+def _bars(summary: ExpertSummary) -> Iterable[Bar]:
     """How the tries ended, and how far above the optimum the kept ones are."""
     ends = [outcome("", summary.counts["successes"]), *(outcome(*end) for end in summary.failures.items())]
-    bars, parts, least = stacked(f"{_name(summary)}: how the tries ended", ends), [], 0
+    yield bar(f"{_name(summary)}: how the tries ended", ends)
+    parts, least = [], 0
     for name, tone, most in _EXCESS:
         counted = [n for above, n in summary.excess.items() if least <= above and (most is None or above <= most)]
-        parts.append((name, tone, sum(counted)))
+        parts.append(Part(name, tone, sum(counted)))
         least = (most or 0) + 1
-    return bars + (stacked(f"{_name(summary)}: what was kept", parts) if any(summary.excess.values()) else "")
+    if any(summary.excess.values()):
+        yield bar(f"{_name(summary)}: what was kept", parts)

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 
 from stgrpo.errors import UserError
 from stgrpo.evaluation.files import Evaluation, list_evaluations, read_evaluation
+from stgrpo.report.environment import EnvironmentView, find_environment
 from stgrpo.report.expert import ExpertSummary, read_expert
 
 Row = dict[str, float]
@@ -20,6 +21,7 @@ class RunData:
     Attributes:
         workdir: where.
         config, environment: flattened to dotted keys; empty where the file is absent.
+        played: the environment that the config names.
         curves: stage -> rows of finite numbers, "step" among them, in the order of the steps.
         evaluations: by name.
         expert: how a served expert was sampled; empty where the planner is the expert.
@@ -29,6 +31,7 @@ class RunData:
     workdir: pathlib.Path
     config: Mapping[str, object]
     environment: Mapping[str, object]
+    played: EnvironmentView
     curves: Mapping[str, list[Row]]
     evaluations: Mapping[str, Evaluation]
     expert: tuple[ExpertSummary, ...]
@@ -79,6 +82,7 @@ def read_curves(path: pathlib.Path, notes: list[str]) -> dict[str, list[Row]]:
 def load_run(workdir: pathlib.Path) -> RunData:
     """Reads everything the report shows."""
     notes: list[str] = []
+    config = _read_json(workdir / "config.json", notes)
     evaluations = {}
     for name in list_evaluations(workdir / "evaluation"):
         try:
@@ -87,8 +91,9 @@ def load_run(workdir: pathlib.Path) -> RunData:
             notes.append(f"{error}.")
     return RunData(
         workdir=workdir,
-        config=_read_json(workdir / "config.json", notes),
+        config=config,
         environment=_read_json(workdir / "environment.json", notes),
+        played=find_environment(config, notes),
         curves=read_curves(workdir / "metrics.jsonl", notes),
         evaluations=evaluations,
         expert=tuple(read_expert(workdir / "expert", notes)),

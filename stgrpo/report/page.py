@@ -1,25 +1,26 @@
 """The report: one HTML page with everything inside it, that opens anywhere and fetches nothing."""
 
+import dataclasses
 import pathlib
 import re
 from collections.abc import Mapping, Sequence
 
-from stgrpo.envs.robotouille.draw.svg import symbols
 from stgrpo.evaluation.metrics import summarise
 from stgrpo.evaluation.records import STAGE_LABELS
 from stgrpo.files import write_atomically
-from stgrpo.report.assets import SCRIPT, STYLE
-from stgrpo.report.curves import curves_section
-from stgrpo.report.expert import expert_section
+from stgrpo.protocol import Noun
+from stgrpo.report.curves import training_view
+from stgrpo.report.expert import expert_view
 from stgrpo.report.load import RunData, flatten, load_run
-from stgrpo.report.replays import replays_section
-from stgrpo.report.results import Comparison, compare, results_section, verdict
-from stgrpo.report.text import absent, esc, percent
+from stgrpo.report.rendering import asset, render
+from stgrpo.report.replays import replays_view
+from stgrpo.report.results import Comparison, compare, results_view, verdict
+from stgrpo.report.text import task_title
 
 # Header facts: label -> keys to look for, the first that is known wins.
 _FACTS: dict[str, tuple[str, ...]] = {
     "Task": ("env.tasks", "env.task"),
-    "Kitchens": ("env.family",),
+    "Layouts": ("env.family",),
     "Model": ("model.name",),
     "Parameters": ("parameters", "model.parameters"),
     "Width × depth": (),
@@ -30,6 +31,36 @@ _FACTS: dict[str, tuple[str, ...]] = {
 }
 
 
+@dataclasses.dataclass(frozen=True)
+class Header:
+    """What was run, and what the page has; `missing` are files that say more."""
+
+    task: str
+    facts: Mapping[str, str]
+    missing: tuple[str, ...]
+    sections: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Figure:
+    """A success rate in large letters."""
+
+    stage: str
+    label: str
+    sr: float
+    interval: tuple[float, float]
+    n: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Headline:
+    """The success rates of the first comparison, on which layouts, and the test in a sentence."""
+
+    figures: tuple[Figure, ...]
+    about: str
+    verdict: str
+
+
 def build_report(workdir: pathlib.Path) -> pathlib.Path:
     """Writes WORKDIR/report.html from what the stages left there; parts without data are shown as absent.
 
@@ -37,44 +68,34 @@ def build_report(workdir: pathlib.Path) -> pathlib.Path:
         The path of the page.
     """
     path = workdir / "report.html"
-    write_atomically(path, render(load_run(workdir)))
+    write_atomically(path, page(load_run(workdir)))
     return path
 
 
-def render(run: RunData) -> str:
+def page(run: RunData) -> str:
     """The page's HTML."""
-    comparisons = compare(run.evaluations)
-    parts = [
-        _header(run),
-        _headline(comparisons),
-        _notes(run.notes),
-        results_section(comparisons),
-        expert_section(run.expert),
-        curves_section(run.curves),
-        replays_section(comparisons),
-        _settings(run),
-    ]
-    return (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        '<meta name="color-scheme" content="light dark">'
-        "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'; "
-        "script-src 'unsafe-inline'\">"
-        f"<title>{esc(_task(run))} — stgrpo report</title><style>{STYLE}</style></head>"
-        f"<body>{symbols()}<main>{''.join(parts)}</main><script>{SCRIPT}</script></body></html>\n"
+    comparisons = compare(run.evaluations, run.played)
+    return render(
+        "page.html",
+        header=_header(run),
+        headline=_headline(comparisons[0], run.played.noun) if comparisons else None,
+        notes=run.notes,
+        results=results_view(comparisons, run.played),
+        expert=expert_view(run.expert, run.played.noun),
+        training=training_view(run.curves),
+        replays=replays_view(comparisons, run.played),
+        settings=_settings(run),
+        symbols=run.played.symbols(),
+        style=asset("report.css"),
+        script=asset("report.js"),
     )
-
-
-def _task(run: RunData) -> str:
-    name = str(run.config.get("env.tasks") or run.workdir.absolute().name)
-    return name.replace("_", " ").capitalize()
 
 
 def _fact(facts: Mapping[str, object], keys: Sequence[str]) -> str:
     return next((str(facts[key]) for key in keys if facts.get(key) not in (None, "")), "")
 
 
-def _facts(run: RunData) -> dict[str, str]:
+def _facts(run: RunData, noun: Noun) -> dict[str, str]:
     known = {**run.config, **run.environment}
     facts = {label: _fact(known, keys) for label, keys in _FACTS.items()}
     settings = [evaluation.settings for evaluation in run.evaluations.values()]
@@ -90,57 +111,29 @@ def _facts(run: RunData) -> dict[str, str]:
     facts["Hardware"] = f"{count} × {kind}{cores}" if count else ""
     facts["Date"] = facts["Date"].replace("T", " ")[:16]
     facts["Commit"] = facts["Commit"][:10] if re.fullmatch(r"[0-9a-f]{40}", facts["Commit"]) else facts["Commit"]
+    facts = {noun.many.capitalize() if label == "Layouts" else label: value for label, value in facts.items()}
     return {label: value for label, value in facts.items() if value}
 
 
-def _header(run: RunData) -> str:
-    facts = "".join(f"<div><dt>{esc(label)}</dt><dd>{esc(value)}</dd></div>" for label, value in _facts(run).items())
+def _header(run: RunData) -> Header:
+    task = task_title(str(run.config.get("env.tasks") or run.workdir.absolute().name))
     missing = [name for name, part in (("config.json", run.config), ("environment.json", run.environment)) if not part]
-    notes = "".join(absent(f"{name} is absent.", "What it says is not shown.") for name in missing)
     sections = ("results", *(("expert",) if run.expert else ()), "training", "replays", "settings")
-    links = "".join(f'<a href="#{s}">{s.capitalize()}</a>' for s in sections)
-    return (
-        f'<header><p class="brand">stgrpo</p><h1>{esc(_task(run))}: planning, learned one turn at a time</h1>'
-        f'<dl class="facts">{facts}</dl>{notes}<nav aria-label="Sections">{links}</nav></header>'
-    )
+    return Header(task, _facts(run, run.played.noun), tuple(missing), sections)
 
 
-def _headline(comparisons: Sequence[Comparison]) -> str:
-    """The success rates of the first comparison in large letters, with the test in a sentence."""
-    if not comparisons:
-        return ""
-    first = comparisons[0]
-    figures = []
+def _headline(first: Comparison, noun: Noun) -> Headline:
     ours = {stage: episodes for stage, episodes in first.stages.items() if stage in STAGE_LABELS}
+    figures = []
     for stage, episodes in (ours or first.stages).items():  # the arrow is training: other models are in the table
         s = summarise(episodes)
-        interval = f"{100 * float(s['sr_low']):.0f}–{100 * float(s['sr_high']):.0f} %"
-        figures.append(
-            f'<div class="figure tone-{esc(stage)}"><span>{esc(STAGE_LABELS.get(stage, stage))}</span>'
-            f"<strong>{percent(s['sr'])}</strong><small>{interval}, n = {s['n']}</small></div>"
-        )
-    arrow = '<span class="arrow" aria-hidden="true">→</span>'
-    sentence = f"<p>{esc(verdict(first.test))}</p>" if first.test else ""
-    about = f"<p>Success rate on {esc(first.kitchens)}.</p>"
-    return f'<section class="headline"><div class="figures">{arrow.join(figures)}</div>{about}{sentence}</section>'
+        label = STAGE_LABELS.get(stage, stage)
+        figures.append(Figure(stage, label, s["sr"], (s["sr_low"], s["sr_high"]), s["n"]))
+    return Headline(tuple(figures), first.about, verdict(first.test, noun) if first.test else "")
 
 
-def _notes(notes: Sequence[str]) -> str:
-    if not notes:
-        return ""
-    items = "".join(f"<li>{esc(note)}</li>" for note in notes)
-    return f'<aside class="absent"><strong>Not everything could be read.</strong><ul>{items}</ul></aside>'
-
-
-def _settings(run: RunData) -> str:
-    tables = [("Configuration", run.config), ("Environment", run.environment)]
-    tables += [(f"Evaluation {name}", flatten(e.settings)) for name, e in run.evaluations.items() if e.settings]
-    parts = [
-        f"<details><summary>{esc(name)}</summary><dl class='settings'>"
-        + "".join(f"<div><dt>{esc(k)}</dt><dd>{esc('–' if v == '' else v)}</dd></div>" for k, v in values.items())
-        + "</dl></details>"
-        for name, values in tables
-        if values
-    ]
-    body = "".join(parts) or absent("No settings.", "config.json and environment.json are absent.")
-    return f'<section id="settings"><h2>Settings</h2>{body}</section>'
+def _settings(run: RunData) -> dict[str, Mapping[str, object]]:
+    """Tables of settings by their names, without the empty ones."""
+    tables = {"Configuration": run.config, "Environment": run.environment}
+    tables |= {f"Evaluation {name}": flatten(e.settings) for name, e in run.evaluations.items() if e.settings}
+    return {name: values for name, values in tables.items() if values}

@@ -1,14 +1,16 @@
-"""Step-by-step replays of some episodes: the kitchen, what the model said, what the expert does."""
+"""Step-by-step replays of some episodes: the state, what the model said, what the expert does."""
 
+import dataclasses
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
-from stgrpo.envs.robotouille.draw.observation import KitchenView, read_observation
-from stgrpo.envs.robotouille.draw.svg import draw_kitchen
+from markupsafe import Markup
+
 from stgrpo.evaluation.metrics import pair_episodes
 from stgrpo.evaluation.records import MALFORMED, STAGE_LABELS, Episode, TurnRecord
-from stgrpo.report.results import FAILURE_LABELS, Comparison, title
-from stgrpo.report.text import absent, esc
+from stgrpo.protocol import Noun
+from stgrpo.report.environment import EnvironmentView
+from stgrpo.report.results import FAILURE_LABELS, Comparison
 
 PER_OUTCOME = 3
 MOST_FRAMES = 60
@@ -27,7 +29,7 @@ def choose_episodes(episodes: Sequence[Episode], per_outcome: int = PER_OUTCOME)
 
 
 def choose_pairs(before: Sequence[Episode], after: Sequence[Episode]) -> list[tuple[Episode, Episode]]:
-    """Kitchens worth comparing: gained ones first, then lost, failed by both and solved by both, in turn."""
+    """Episodes of one layout each, worth comparing: gained first, then lost, failed by both, solved by both, in turn."""
     pairs = [(a, b) for a, b in pair_episodes(before, after) if a.turns and b.turns]
     outcomes = ((False, True), (True, False), (False, False), (True, True))
     groups = [[pair for pair in pairs if (pair[0].success, pair[1].success) == outcome] for outcome in outcomes]
@@ -52,33 +54,58 @@ def judge(turn: TurnRecord) -> tuple[str, str]:
     return "poor", "Not on a shortest way"
 
 
-def _tallest(kitchens: Iterable[KitchenView | None]) -> int:
-    stations = [station for kitchen in kitchens if kitchen for station in kitchen.stations]
-    return max([2, *(len(station.stack) for station in stations)])
+@dataclasses.dataclass(frozen=True)
+class Frame:
+    """A step of a replay, or its end.
+
+    Attributes:
+        tone: good, fair, poor, bad or plain.
+        heading: which step.
+        remarks: short ones beside it.
+        picture: of the state; None where the environment does not draw it.
+        observation: the text of the state.
+        judgement: a sentence on the response, or on how the episode ended.
+        turn: the response; None at the end.
+    """
+
+    tone: str
+    heading: str
+    remarks: tuple[str, ...]
+    picture: Markup | None
+    observation: str
+    judgement: str
+    turn: TurnRecord | None = None
 
 
-def _picture(observation: str, action: str, tallest: int) -> str:
-    kitchen = read_observation(observation)
-    if kitchen is None or not kitchen.stations:
-        return f'<pre class="observation">{esc(observation)}</pre>'
-    picture = draw_kitchen(kitchen, action=action, tallest=tallest)
-    text = f'<pre class="observation">{esc(observation)}</pre>'
-    return f'<div class="view">{picture}</div><details><summary>What the model was shown</summary>{text}</details>'
+@dataclasses.dataclass(frozen=True)
+class Replay:
+    """An episode: who played it, how it ended, where; the goal; its frames and how many responses are left out."""
+
+    label: str
+    success: bool
+    ending: str
+    layout: str
+    caption: str
+    frames: tuple[Frame, ...]
+    hidden: int
 
 
-def _frame(turn: TurnRecord, tallest: int) -> str:
-    tone, sentence = judge(turn)
-    again = f", try {turn.attempt + 1}" if turn.attempt else ""
-    left = "" if turn.distance is None else f' <span class="left">{turn.distance} to go at best</span>'
-    cut = ' <span class="left">cut off at the length limit</span>' if turn.finish == "length" else ""
-    expert = f"<dt>Expert</dt><dd>{esc(turn.expert)}</dd>" if turn.expert is not None else ""
-    said = "–" if turn.action is None else turn.action
-    return (
-        f'<li class="frame" data-tone="{tone}"><h5>Step {turn.step + 1}{again}{left}{cut}</h5><div class="split">'
-        f"<div>{_picture(turn.observation, turn.action or '', tallest)}</div>"
-        f'<div><p class="judge {tone}">{esc(sentence)}</p><dl><dt>Model</dt><dd>{esc(said)}</dd>{expert}</dl>'
-        f'<pre class="response" aria-label="The model’s response">{esc(turn.response)}</pre></div></div></li>'
-    )
+@dataclasses.dataclass(frozen=True)
+class ReplayGroup:
+    """The replays of a comparison: pairs of one layout before and after GRPO, or single ones."""
+
+    title: str
+    is_paired: bool
+    groups: tuple[tuple[Replay, ...], ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class ReplaysView:
+    """Replays of every comparison, what a layout is called, and whether the environment draws its states."""
+
+    comparisons: tuple[ReplayGroup, ...]
+    noun: Noun
+    draws: bool
 
 
 def _ending(episode: Episode) -> str:
@@ -89,52 +116,48 @@ def _ending(episode: Episode) -> str:
     return f"Failed after {episode.steps} of {episode.cap} steps: {what}"
 
 
-def _last_frame(episode: Episode, tallest: int) -> str:
-    tone = "good" if episode.success else "bad"
-    picture = _picture(episode.last_observation, "", tallest) if episode.last_observation else ""
-    return (
-        f'<li class="frame" data-tone="{tone}"><h5>End</h5><div class="split"><div>{picture}</div>'
-        f'<div><p class="judge {tone}">{esc(_ending(episode))}</p></div></div></li>'
+def _frame(turn: TurnRecord, picture: Markup | None) -> Frame:
+    tone, sentence = judge(turn)
+    again = f", try {turn.attempt + 1}" if turn.attempt else ""
+    left = () if turn.distance is None else (f"{turn.distance} to go at best",)
+    cut = ("cut off at the length limit",) if turn.finish == "length" else ()
+    return Frame(tone, f"Step {turn.step + 1}{again}", left + cut, picture, turn.observation, sentence, turn)
+
+
+def replay(episode: Episode, label: str, environment: EnvironmentView) -> Replay:
+    """One episode, step by step."""
+    turns = episode.turns[:MOST_FRAMES]
+    observations = [turn.observation for turn in turns] + [episode.last_observation]
+    *pictures, last = environment.draw(observations, [*(turn.action or "" for turn in turns), ""])
+    ending = _ending(episode)
+    end = Frame("good" if episode.success else "bad", "End", (), last, episode.last_observation, ending)
+    return Replay(
+        label,
+        episode.success,
+        ending,
+        episode.layout,
+        environment.caption(observations),
+        (*map(_frame, turns, pictures), end),
+        len(episode.turns) - len(turns),
     )
 
 
-def replay(episode: Episode, label: str, *, is_open: bool = False) -> str:
-    """One episode as a <details>; without the script its steps stand one below the other."""
-    observations = [turn.observation for turn in episode.turns] + [episode.last_observation]
-    tallest = _tallest(map(read_observation, observations))
-    frames = "".join(_frame(turn, tallest) for turn in episode.turns[:MOST_FRAMES])
-    hidden = len(episode.turns) - MOST_FRAMES
-    note = f"<p>The last {hidden} responses are left out here.</p>" if hidden > 0 else ""
-    tone, mark = ("good", "✓") if episode.success else ("bad", "✗")
-    goal = next((k.goal for k in map(read_observation, observations) if k), "")
-    return (
-        f'<details class="replay"{" open" if is_open else ""}><summary>'
-        f'<span class="judge {tone}">{mark} {esc(label)}</span> '
-        f"{esc(_ending(episode))} <small>{esc(episode.layout)}</small></summary>"
-        f'<p class="goal">{esc(goal)}</p><ol class="frames">{frames}{_last_frame(episode, tallest)}</ol>'
-        f"{note}</details>"
-    )
-
-
-def _comparison(comparison: Comparison, *, is_first: bool) -> str:
+def _comparison(comparison: Comparison, environment: EnvironmentView) -> ReplayGroup:
     stages = comparison.stages
-    pairs = choose_pairs(stages["sft"], stages["grpo"]) if "sft" in stages and "grpo" in stages else []
-    if pairs:
-        labels = STAGE_LABELS["sft"], STAGE_LABELS["grpo"]
-        parts = [
-            f'<div class="pair">{replay(a, labels[0])}{replay(b, labels[1], is_open=is_first and i == 0)}</div>'
-            for i, (a, b) in enumerate(pairs)
-        ]
-        hint = "<p>Each pair is one kitchen, before and after GRPO; those that GRPO gained or lost come first.</p>"
-    else:
-        chosen = [(STAGE_LABELS.get(s, s), e) for s, episodes in stages.items() for e in choose_episodes(episodes)]
-        parts = [replay(e, label, is_open=is_first and i == 0) for i, (label, e) in enumerate(chosen)]
-        hint = ""
-    return f"<article><h3>{esc(title(comparison))}</h3>{hint}{''.join(parts)}</article>"
+    chosen: list[dict[str, Episode]] = []
+    if "sft" in stages and "grpo" in stages:
+        chosen = [{"sft": before, "grpo": after} for before, after in choose_pairs(stages["sft"], stages["grpo"])]
+    is_paired = bool(chosen)
+    if not is_paired:
+        chosen = [{stage: one} for stage, episodes in stages.items() for one in choose_episodes(episodes)]
+    groups = (
+        tuple(replay(one, STAGE_LABELS.get(stage, stage), environment) for stage, one in group.items())
+        for group in chosen
+    )
+    return ReplayGroup(comparison.title, is_paired, tuple(groups))
 
 
-def replays_section(comparisons: Sequence[Comparison]) -> str:
-    """Replays of every set of kitchens."""
-    parts = [_comparison(comparison, is_first=index == 0) for index, comparison in enumerate(comparisons)]
-    body = "".join(parts) or absent("No episode to replay yet.", "The evaluate stage writes them to evaluation/.")
-    return f'<section id="replays"><h2>Replays</h2>{body}</section>'
+def replays_view(comparisons: Sequence[Comparison], environment: EnvironmentView) -> ReplaysView:
+    """Replays of every set of layouts."""
+    views = tuple(_comparison(comparison, environment) for comparison in comparisons)
+    return ReplaysView(views, environment.noun, environment.draws)

@@ -1,12 +1,6 @@
-"""Small pieces of HTML that every part of the report uses. Whatever comes from a file passes through `esc`."""
+"""Figures in the words of the report."""
 
-import html
 import math
-
-
-def esc(value: object) -> str:
-    """Any value as text that is safe in an element and in a quoted attribute."""
-    return html.escape(str(value), quote=True)
 
 
 def number(value: object, digits: int = 3) -> str:
@@ -25,9 +19,19 @@ def percent(value: object) -> str:
     return f"{100 * value:.{0 if value in (0, 1) else 1}f} %" if isinstance(value, int | float) else "–"
 
 
+def interval(bounds: tuple[float, float]) -> str:
+    """The interval of a rate in whole per cent."""
+    return f"{100 * bounds[0]:.0f}–{100 * bounds[1]:.0f} %"
+
+
 def steps(value: object) -> str:
     """A mean number of steps, as the paper prints it."""
     return f"{value:.1f}" if isinstance(value, int | float) else "–"
+
+
+def money(value: float | None) -> str:
+    """A sum with cents, a dash for nothing."""
+    return "–" if value is None else f"{value:,.2f}"
 
 
 def p_value(p: float) -> str:
@@ -35,6 +39,6 @@ def p_value(p: float) -> str:
     return "p < 0.0001" if p < 1e-4 else f"p = {p:.2g}"
 
 
-def absent(what: str, fix: str) -> str:
-    """A part that has no data yet, and what would bring it."""
-    return f'<p class="absent"><strong>{esc(what)}</strong> {esc(fix)}</p>'
+def task_title(task: str) -> str:
+    """The name of a task as it begins a heading."""
+    return task.replace("_", " ").capitalize()

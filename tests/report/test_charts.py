@@ -4,7 +4,8 @@ import xml.etree.ElementTree as ET
 import pytest
 
 from stgrpo.report.charts import Series, line_chart, nice_ticks, running_mean, thin, tick_label
-from stgrpo.report.curves import curves_section
+from stgrpo.report.curves import training_view
+from stgrpo.report.rendering import render
 
 
 @pytest.mark.parametrize(
@@ -45,13 +46,17 @@ def test_the_running_mean_of_a_line_is_the_line():
     assert [y for _, y in running_mean(line)[10:90]] == pytest.approx([y for _, y in line[10:90]])
 
 
+def drawn(title: str, series: list[Series], note: str = "") -> str:
+    return render("chart.html", chart=line_chart(title, series, note=note))
+
+
 def svg_of(chart: str) -> ET.Element:
     start = chart.index("<svg")
     return ET.fromstring(chart[start : chart.index("</svg>") + 6])
 
 
 def test_a_chart_is_within_its_frame_and_carries_its_values():
-    svg = svg_of(line_chart("Loss", [Series("last", tuple((i, 1 / i) for i in range(1, 30)))]))
+    svg = svg_of(drawn("Loss", [Series("last", tuple((i, 1 / i) for i in range(1, 30)))]))
     numbers = [float(n) for n in svg.find("path[@class='s0 line']").get("d")[1:].replace("L", " ").split()]
     assert all(0 <= x <= 340 for x in numbers[::2]) and all(0 <= y <= 190 for y in numbers[1::2])
     assert numbers[1] < numbers[-1], "a falling loss falls on the screen, where y grows downwards"
@@ -61,19 +66,20 @@ def test_a_chart_is_within_its_frame_and_carries_its_values():
 
 
 def test_one_point_is_a_dot_and_no_point_is_no_chart():
-    assert "<circle" in line_chart("x", [Series("last", ((3, 0.5),))])
-    assert line_chart("x", [Series("last", ())]) == ""
+    assert "<circle" in drawn("x", [Series("last", ((3, 0.5),))])
+    assert line_chart("x", [Series("last", ())]) is None
 
 
 def test_titles_and_labels_are_escaped():
-    chart = line_chart("<b>", [Series('"><script>', ((1, 2), (2, 3)))], note="<i>")
+    chart = drawn("<b>", [Series('"><script>', ((1, 2), (2, 3)))], note="<i>")
     assert "<b>" not in chart.replace("<b>2", "").replace("<b>3", "") and "<script>" not in chart and "<i>" not in chart
     svg_of(chart)
 
 
 def test_known_curves_come_first_and_unknown_ones_are_not_lost():
     rows = [{"step": i, "novelty": i * 2, "reward": 0.5, "kl": 0.1, "constant": 3} for i in range(5)]
-    page = curves_section({"grpo": rows, "odd_stage": [{"step": 1, "x": 2}, {"step": 2, "x": 3}]})
+    curves = {"grpo": rows, "odd_stage": [{"step": 1, "x": 2}, {"step": 2, "x": 3}]}
+    page = render("training.html", training=training_view(curves))
     order = [page.index(f"<h4>{title}</h4>") for title in ("Reward", "KL to the SFT policy", "Novelty")]
     assert order == sorted(order) and "Constant" not in page and "odd_stage" in page
     assert "no step of stage “sft”" in page

@@ -6,6 +6,7 @@ import re
 
 import pytest
 
+from stgrpo import envs
 from stgrpo.evaluation.files import write_evaluation
 from stgrpo.evaluation.records import Episode, TurnRecord
 from stgrpo.report import build_report
@@ -41,6 +42,9 @@ Goal: Move the patty <i>"""
 EVIL = 'Reasoning: </pre><script>alert(1)</script><img src=x onerror=alert(2)>\nAction: Do "nothing" & more'
 
 
+CONFIG = {"seed": 0, "env": {"name": "robotouille", "tasks": ["burger"], "family": "small"}}
+
+
 def episode(index: int, success: bool) -> Episode:
     turn = TurnRecord(0, 0, START, EVIL, "<b>", "", "Do nothing", success, success, 3, "stop", 170, 40)
     failure = "" if success else "loop"
@@ -49,7 +53,7 @@ def episode(index: int, success: bool) -> Episode:
 
 @pytest.fixture
 def workdir(tmp_path):
-    (tmp_path / "config.json").write_text(json.dumps({"seed": 0, "env": {"tasks": ["burger"], "family": "small"}}))
+    (tmp_path / "config.json").write_text(json.dumps(CONFIG))
     environment = {"date": "2026-01-02T03:04:05+00:00", "cpu_count": 2, "devices": {"kind": "cpu", "count": 1}}
     (tmp_path / "environment.json").write_text(json.dumps(environment))
     lines = [{"stage": "sft", "step": i, "loss": 1 / i, "response_loss": 1 / i, "seconds": 0.2} for i in range(1, 9)]
@@ -159,6 +163,35 @@ def test_observations_of_another_environment_are_shown_as_text(tmp_path):
     assert "You are in a &lt;maze&gt;." in page and "A wall." in page and "cut off at the length limit" in page
 
 
+def test_an_environment_draws_its_states_once_the_shapes_are_on_the_page(workdir):
+    page = build_report(workdir).read_text()
+    shapes = re.findall(r'<symbol id="([^"]*)"', page)
+    assert len(shapes) == len(set(shapes)) > 0
+    used = re.findall(r'<use href="#([^"]*)"', page)
+    assert used and set(used) <= set(shapes)
+    assert page.count('<div class="view"><svg') == 12 * 3  # six pairs of episodes; two responses and the end each
+    assert "Move the patty &lt;i&gt;" in page and "No pictures" not in page and "one kitchen, before" in page
+
+
+def test_an_environment_that_is_not_installed_is_said_and_the_rest_is_shown(workdir):
+    (workdir / "config.json").write_text(json.dumps({"env": {"name": "hanoi", "tasks": ["burger"]}}))
+    page = build_report(workdir).read_text()
+    check(page)
+    assert "environment &#39;hanoi&#39;: unknown" in page and "No pictures" in page
+    assert "exact McNemar test on 6 paired layouts" in page
+    assert "kitchen" not in page.lower().replace("kitchens in", "") and "The paper" not in page
+    assert "Station table1:" in page and '<div class="view">' not in page
+
+
+def test_an_environment_may_have_neither_pictures_nor_words(workdir, monkeypatch):
+    monkeypatch.setitem(envs._REGISTRY, "plain", {envs.OURS: object})
+    (workdir / "config.json").write_text(json.dumps({"env": {"name": "plain", "family": "small"}}))
+    page = build_report(workdir).read_text()
+    check(page)
+    assert "Not everything could be read" in page and "<dt>Layouts</dt><dd>small</dd>" in page
+    assert "one layout, before and after GRPO" in page and "No pictures" in page
+
+
 def test_the_headline_is_the_training_and_served_models_are_in_the_table(workdir):
     write_evaluation(workdir / "evaluation", "Qwen2.5-7B_unseen", [episode(0, True)], settings={"model": "q"})
     page = build_report(workdir).read_text()
@@ -194,7 +227,7 @@ def test_what_a_served_expert_took_is_shown(workdir):
     page = build_report(workdir).read_text()
     check(page)
     section = page[page.index('id="expert"') : page.index('id="training"')]
-    rows = re.findall(r'<th scope="row">(.*?)</tr>', section)
+    rows = re.findall(r'<th scope="row">(.*?)</tr>', section, re.DOTALL)
     cells = [re.findall(r"<td>(.*?)</td>", row) for row in rows]
     share = '11 <span class="interval">27.5 %</span>'
     assert cells[0] == ["9", "8", "40", share, "3", "14.2", "1.1", "555", "1,234,567", "44,321", "–"]
@@ -205,6 +238,21 @@ def test_what_a_served_expert_took_is_shown(workdir):
     kept = section[section.index("Burger, train: what was kept") :]
     assert re.findall(r"<b>([0-9]+)</b>", kept)[:3] == ["4", "3", "1"]
     assert "Burger, validation: what was kept" not in section and 'href="#expert"' in page
+
+
+def test_what_no_planner_measured_is_a_dash_and_said_once(workdir):
+    served_expert(workdir, mean_excess=None, excess={})
+    page = build_report(workdir).read_text()
+    check(page)
+    section = page[page.index('id="expert"') : page.index('id="training"')]
+    assert section.count("No planner measured") == 1 and "what was kept</b>" not in section
+    served_expert(workdir)
+    assert "No planner measured" not in build_report(workdir).read_text()
+
+
+def test_how_many_layouts_were_tried_is_read_under_either_name(workdir):
+    served_expert(workdir, layouts=77)
+    assert "<td>77</td>" in build_report(workdir).read_text()
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"kitchens": 9}'])

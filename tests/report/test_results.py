@@ -3,9 +3,13 @@ import pytest
 from stgrpo.evaluation import metrics
 from stgrpo.evaluation.files import Evaluation
 from stgrpo.evaluation.records import Episode, TurnRecord
-from stgrpo.report import paper
+from stgrpo.protocol import Noun
+from stgrpo.report.environment import EnvironmentView, find_environment
+from stgrpo.report.rendering import render
 from stgrpo.report.replays import choose_episodes, choose_pairs, judge
-from stgrpo.report.results import compare, results_section, verdict
+from stgrpo.report.results import compare, results_view, verdict
+
+ROBOTOUILLE = find_environment({"env.name": "robotouille"}, [])
 
 TURN = TurnRecord(0, 0, "o", "r", "a", "", "a", True, True, 1, "stop", 9, 3)
 
@@ -19,28 +23,9 @@ def evaluation(name: str, successes: list[bool], *, family="small", task="burger
     return Evaluation(name, summary, {task: summary}, {}, episodes)
 
 
-def section(*evaluations: Evaluation) -> str:
-    return results_section(compare({e.name: e for e in evaluations}))
-
-
-@pytest.mark.parametrize("name", ["cheese_sandwich", "burger", "cheese_burger", "cheeseburger", "double_cheese_burger"])
-def test_the_papers_rows_are_found_for_each_of_its_tasks(name):
-    assert [row.policy for row in paper.paper_rows(name)] == list(paper.POLICIES)
-
-
-def test_the_papers_rows_are_consistent_with_their_caps():
-    # ASAT = SR * ASST + (1 - SR) * cap, to the rounding of the print and of the successes' mean.
-    caps = {"cheesesandwich": 15, "burger": 15, "cheeseburger": 23, "doublecheeseburger": 35}
-    for task, cap in caps.items():
-        for row in paper.paper_rows(task):
-            expected = row.sr * (row.asst or 0) + (1 - row.sr) * cap
-            assert row.asat == pytest.approx(expected, abs=0.11), (task, row)
-    assert paper.paper_rows("soup") == []
-
-
-def test_the_papers_pooled_gain_is_twenty_against_nine():
-    pooled = [sum(paper.paper_rows(task)[i].successes for task in paper.RESULTS) for i in (-1, -2)]
-    assert pooled == [20, 9]
+def section(*evaluations: Evaluation, environment: EnvironmentView = ROBOTOUILLE) -> str:
+    comparisons = compare({e.name: e for e in evaluations}, environment)
+    return render("results.html", results=results_view(comparisons, environment))
 
 
 def test_a_significant_gain_is_claimed_and_another_is_not():
@@ -48,7 +33,7 @@ def test_a_significant_gain_is_claimed_and_another_is_not():
     assert "GRPO solves more kitchens than SFT (p = 0.0078" in gain
     even = section(evaluation("sft_unseen", [False, True]), evaluation("grpo_unseen", [True, True]))
     assert "No difference between SFT and GRPO is shown (p = 1," in even
-    assert "fewer kitchens" in verdict(metrics.mcnemar([True] * 8, [False] * 8))
+    assert "fewer mazes" in verdict(metrics.mcnemar([True] * 8, [False] * 8), Noun("maze", "mazes"))
 
 
 def test_the_table_has_our_rows_with_intervals_beside_the_papers():
@@ -58,7 +43,7 @@ def test_the_table_has_our_rows_with_intervals_beside_the_papers():
     assert "SFT has not been evaluated" in page
 
 
-def test_evaluations_are_grouped_by_kitchens_and_task_most_episodes_first():
+def test_evaluations_are_grouped_by_layouts_and_task_most_episodes_first():
     comparisons = compare(
         {
             e.name: e
@@ -67,7 +52,8 @@ def test_evaluations_are_grouped_by_kitchens_and_task_most_episodes_first():
                 evaluation("grpo_unseen", [True] * 3),
                 evaluation("sft_unseen", [True] * 3),
             )
-        }
+        },
+        ROBOTOUILLE,
     )
     assert [(c.suite, list(c.stages)) for c in comparisons] == [("unseen", ["sft", "grpo"]), ("benchmark", ["grpo"])]
     assert comparisons[0].test.both == 3 and comparisons[1].test is None
@@ -111,3 +97,18 @@ def test_served_models_have_rows_of_their_own_and_no_part_in_the_training():
     assert page.index("This run") < page.index("SFT + GRPO") < page.index("Served models") < page.index(">Qwen2.5-3B<")
     assert "Served models" not in section(*ours)
     assert "This run" not in section(served)
+
+
+def test_without_an_environment_layouts_are_layouts_and_nothing_is_published():
+    page = section(evaluation("grpo_unseen", [True], family="small"), environment=EnvironmentView())
+    assert ">Layouts</th>" in page and "Burger — unseen<" in page
+    assert "kitchen" not in page.lower() and "The paper" not in page
+
+
+def test_what_no_planner_judged_is_a_dash_and_said_once():
+    blind = TurnRecord(0, 0, "o", "r", "a", "", None, None, None, None, "stop", 9, 3)
+    episodes = tuple(Episode("maze", str(i), True, 2, 15, "", None, (blind,)) for i in range(3))
+    summary = metrics.summarise(episodes)
+    page = section(*(Evaluation(f"{s}_unseen", summary, {"maze": summary}, {}, episodes) for s in ("sft", "grpo")))
+    assert page.count("No planner judged") == 1 and page.count("<td>–</td>") == 4
+    assert "No planner" not in section(evaluation("grpo_unseen", [True]))

@@ -1,5 +1,6 @@
 """The registry entry: tasks, layouts, problems and planners of Robotouille."""
 
+from collections.abc import Sequence
 from itertools import islice
 
 from stgrpo.envs.robotouille.kitchen.engine import RobotouilleProblem
@@ -8,8 +9,16 @@ from stgrpo.envs.robotouille.kitchen.tasks import TASKS, get_task
 from stgrpo.envs.robotouille.layouts.generator import FAMILIES
 from stgrpo.envs.robotouille.layouts.layouts import enumerate_layouts, layout_cap, layout_kitchen
 from stgrpo.envs.robotouille.planner.planner import RobotouillePlanner
+from stgrpo.envs.robotouille.published import published_results
 from stgrpo.errors import UserError
-from stgrpo.protocol import Instructions
+from stgrpo.protocol import Instructions, Noun, PublishedTable
+
+_LAYOUTS = {
+    "default": "the benchmark’s example kitchen",
+    "test": "the benchmark’s ten test kitchens, almost surely those of the paper",
+    "random": "unseen kitchens, generated like the benchmark’s",
+    "small": "unseen small kitchens (3–5 stations), easier than the paper’s: its numbers are for orientation only",
+}
 
 
 def make(task: str, layout: str) -> RobotouilleProblem:
@@ -26,6 +35,8 @@ def make(task: str, layout: str) -> RobotouilleProblem:
 
 class Robotouille:
     """The environment behind `stgrpo.envs.get("robotouille")`."""
+
+    layout_noun = Noun("kitchen", "kitchens")
 
     def tasks(self) -> tuple[str, ...]:
         """Returns the names of the tasks."""
@@ -46,6 +57,34 @@ class Robotouille:
     def instructions(self) -> Instructions:
         """Returns what a model is told of kitchens."""
         return INSTRUCTIONS
+
+    def describe_layouts(self, layouts: Sequence[str]) -> str:
+        """Says of which kind kitchens are that are all of one."""
+        families = {layout.partition(":")[0] for layout in layouts}
+        return _LAYOUTS.get(families.pop(), "") if len(families) == 1 else ""
+
+    def published_results(self, task: str) -> tuple[PublishedTable, ...]:
+        """Returns the paper's table of a task that it ran."""
+        return published_results(task)
+
+    def symbols(self) -> str:
+        """Returns the shapes and the style of the pictures."""
+        from stgrpo.envs.robotouille.draw import svg
+
+        return svg.symbols()
+
+    def caption(self, observation: str) -> str:
+        """Returns the goal."""
+        from stgrpo.envs.robotouille.draw.observation import read_observation
+
+        kitchen = read_observation(observation)
+        return kitchen.goal if kitchen else ""
+
+    def draw(self, observations: Sequence[str], actions: Sequence[str]) -> list[str | None]:
+        """Draws the kitchens of one episode."""
+        from stgrpo.envs.robotouille.draw import svg
+
+        return svg.draw_episode(observations, actions)
 
     def planner(self, problem: RobotouilleProblem) -> RobotouillePlanner:
         """Returns the planner of a problem."""

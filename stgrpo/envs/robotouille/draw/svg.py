@@ -70,9 +70,11 @@ _COUNTERS = {
     "sink": ("#3f7fa6", '<path d="M7 16H21C21 22 18 25 14 25S7 22 7 16Z" fill="#cdeaff"/>'),
     "other": ("#6b7280", ""),
 }
+# A page may give its own `--accent` to what is about to be done.
 _STYLE = (
-    ".name{font:600 9.5px system-ui,sans-serif;text-anchor:middle}"
-    ".focus,.way{fill:none;stroke:#cf5424;stroke-width:2.5}.way{stroke-dasharray:5 4}.tip{fill:#cf5424}"
+    ".kitchen .name{font:600 9.5px system-ui,sans-serif;text-anchor:middle}"
+    ".kitchen .focus,.kitchen .way{fill:none;stroke:var(--accent,#cf5424);stroke-width:2.5}"
+    ".kitchen .way{stroke-dasharray:5 4}.kitchen .tip{fill:var(--accent,#cf5424)}"
 )
 _ROBOT = (
     '<symbol id="robot" viewBox="0 0 40 50"><path d="M20 8V2" stroke="#64748b" stroke-width="2"/>'
@@ -109,8 +111,9 @@ def _shapes() -> dict[str, str]:
 
 
 def symbols() -> str:
-    """The shapes that `draw_kitchen` places; once a page."""
-    return f'<svg width="0" height="0" class="defs" aria-hidden="true">{"".join(_shapes().values())}</svg>'
+    """The shapes that `draw_kitchen` places, and the style of its pictures; once a page."""
+    hidden = 'width="0" height="0" style="position:absolute" aria-hidden="true"'
+    return f"<svg {hidden}><style>{_STYLE}</style>{''.join(_shapes().values())}</svg>"
 
 
 def _levels(station: Station) -> int:
@@ -248,7 +251,7 @@ def describe(kitchen: KitchenView) -> str:
 
 
 def draw_kitchen(kitchen: KitchenView, *, action: str = "", tallest: int = 2) -> str:
-    """One state as SVG, for a page that has the `symbols` and the report's style.
+    """One state as SVG, for a page that has the `symbols`.
 
     Args:
         kitchen: the state.
@@ -261,6 +264,21 @@ def draw_kitchen(kitchen: KitchenView, *, action: str = "", tallest: int = 2) ->
         f'<svg class="kitchen" role="img" aria-label="{html.escape(describe(kitchen), quote=True)}" '
         f'viewBox="0 0 {width} {height}" width="{round(1.3 * width)}">{_picture(kitchen, grid, action)}</svg>'
     )
+
+
+def draw_episode(observations: Sequence[str], actions: Sequence[str]) -> list[str | None]:
+    """The states of an episode as pictures of one size; None for a text that shows no stations.
+
+    Args:
+        observations: the texts of the states.
+        actions: what is about to be done in each, as for `draw_kitchen`.
+    """
+    kitchens = [read_observation(observation) for observation in observations]
+    tallest = max([2, *(len(station.stack) for kitchen in kitchens if kitchen for station in kitchen.stations)])
+    return [
+        draw_kitchen(kitchen, action=action, tallest=tallest) if kitchen else None
+        for kitchen, action in zip(kitchens, actions, strict=True)
+    ]
 
 
 def _picture(kitchen: KitchenView, grid: _Grid, action: str) -> str:

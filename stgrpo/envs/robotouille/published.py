@@ -1,27 +1,9 @@
-"""The paper's results (arXiv 2509.20616, tables of section V), to stand beside ours.
+"""The paper's results (arXiv 2509.20616, tables of section V), to stand beside ours: ten layouts a task."""
 
-Ten layouts a task; SR, ASAT (mean steps, failures at the cap), ASST (mean steps of the successful, None without any).
-"""
-
-import dataclasses
+from stgrpo.protocol import PublishedResult, PublishedTable
 
 LAYOUTS = 10
-
-
-@dataclasses.dataclass(frozen=True)
-class PaperRow:
-    """One policy on one task, as printed in the paper."""
-
-    policy: str
-    sr: float
-    asat: float
-    asst: float | None
-
-    @property
-    def successes(self) -> int:
-        return round(self.sr * LAYOUTS)
-
-
+HEADING = "The paper, Qwen2.5-1.5B-Instruct unless named otherwise"
 POLICIES = (
     "Llama3.3-70B, the expert",
     "Qwen2.5-1.5B",
@@ -60,7 +42,10 @@ RESULTS: dict[str, tuple[tuple[float, float, float | None], ...]] = {
 }  # fmt: skip
 
 
-def paper_rows(task: str) -> list[PaperRow]:
-    """The paper's rows for a task, however its name is spelled ("cheese_burger"); none for a task it did not run."""
-    results = RESULTS.get("".join(filter(str.isalpha, task.lower())), ())
-    return [PaperRow(policy, *numbers) for policy, numbers in zip(POLICIES, results, strict=False)]
+def published_results(task: str) -> tuple[PublishedTable, ...]:
+    """Returns the paper's table of a task, however its name is spelled ("cheese_burger"); none if it did not run it."""
+    results = RESULTS.get("".join(filter(str.isalpha, task.lower())))
+    if results is None:
+        return ()
+    rows = (PublishedResult(policy, LAYOUTS, *figures) for policy, figures in zip(POLICIES, results, strict=True))
+    return (PublishedTable(HEADING, tuple(rows)),)
