@@ -29,7 +29,7 @@ def choose_episodes(episodes: Sequence[Episode], per_outcome: int = PER_OUTCOME)
 
 
 def choose_pairs(before: Sequence[Episode], after: Sequence[Episode]) -> list[tuple[Episode, Episode]]:
-    """Episodes of one layout each, worth comparing: gained first, then lost, failed by both, solved by both, in turn."""
+    """Pairs of one layout worth comparing: gained ones first, then lost, failed by both and solved by both, in turn."""
     pairs = [(a, b) for a, b in pair_episodes(before, after) if a.turns and b.turns]
     outcomes = ((False, True), (True, False), (False, False), (True, True))
     groups = [[pair for pair in pairs if (pair[0].success, pair[1].success) == outcome] for outcome in outcomes]
