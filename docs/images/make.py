@@ -15,7 +15,7 @@ from stgrpo.errors import UserError
 from stgrpo.report import build_report
 
 FOLDER = pathlib.Path(__file__).parent
-TASK, LAYOUT, STEPS = "burger", "test:42", 4
+TASK, LAYOUT, STEPS = "lettuce_tomato_cheese_burger", "test:336", 29
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 WIDTH, HEIGHT, SCALE = 1160, 1200, 1.25
 MOST_BYTES = 280_000
