@@ -69,7 +69,8 @@ def compare(evaluations: Mapping[str, Evaluation], environment: EnvironmentView)
     comparisons = []
     for (suite, task), stages in groups.items():
         layouts = [episode.layout for episodes in stages.values() for episode in episodes]
-        comparisons.append(Comparison(suite, task, environment.describe(layouts) or suite, stages))
+        about = environment.describe(layouts) or f"{suite} {environment.noun.many}"
+        comparisons.append(Comparison(suite, task, about, stages))
     return sorted(comparisons, key=lambda c: -max(map(len, c.stages.values())))
 
 

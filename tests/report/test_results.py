@@ -101,7 +101,7 @@ def test_served_models_have_rows_of_their_own_and_no_part_in_the_training():
 
 def test_without_an_environment_layouts_are_layouts_and_nothing_is_published():
     page = section(evaluation("grpo_unseen", [True], family="small"), environment=EnvironmentView())
-    assert ">Layouts</th>" in page and "Burger — unseen<" in page
+    assert ">Layouts</th>" in page and "Burger — unseen layouts<" in page
     assert "kitchen" not in page.lower() and "The paper" not in page
 
 
