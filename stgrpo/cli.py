@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from stgrpo.errors import ServerError, UserError, nearest
+from stgrpo.errors import RunError, ServerError, UserError, nearest
 
 USAGE = """\
 stgrpo - teach a small language model to plan long tasks, one turn at a time (arXiv 2509.20616)
@@ -94,7 +94,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     except UserError as error:
         print(f"stgrpo: {error}", file=sys.stderr)
         sys.exit(2)
-    except ServerError as error:
+    except (ServerError, RunError) as error:
         print(f"stgrpo: {error}", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:

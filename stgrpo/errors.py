@@ -22,6 +22,13 @@ class ServerError(Exception):
     """
 
 
+class RunError(Exception):
+    """A run that cannot go on though nothing was given wrong: a disk that is full, a figure that is not finite.
+
+    The command line prints it without a traceback and exits with 1.
+    """
+
+
 class RequestRefused(ServerError, UserError):
     """The server says that what it was asked is wrong (a model it does not have, a key it does not know)."""
 

@@ -1,10 +1,12 @@
 """Files that a killed process leaves whole: one that is replaced at once, and one that grows by a line a step."""
 
+import contextlib
 import json
+import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from stgrpo.errors import UserError
+from stgrpo.errors import RunError, UserError
 
 
 class LineLog:
@@ -20,12 +22,27 @@ class LineLog:
         self._file = path.open("a", encoding="utf-8")
 
     def write(self, step: int, values: Mapping[str, object]) -> None:
-        """Appends one object with the stage and the step in front."""
-        self._file.write(json.dumps({"stage": self._stage, "step": step, **values}) + "\n")
-        self._file.flush()
+        """Appends one object with the stage and the step in front.
+
+        Raises:
+          RunError: a value is not finite, which JSON has no number for, or the disk does not take the line.
+        """
+        try:
+            line = json.dumps({"stage": self._stage, "step": step, **values}, allow_nan=False)
+        except ValueError as error:
+            wrong = [f"{k}={v}" for k, v in values.items() if isinstance(v, float) and not math.isfinite(v)]
+            what = ", ".join(wrong) or str(error)
+            raise RunError(f"{self._stage} step {step}: {what}, no finite number to log: the run stops here") from error
+        try:
+            self._file.write(line + "\n")
+            self._file.flush()
+        except OSError as error:
+            way_on = "make room, and the same command goes on from the last checkpoint"
+            raise RunError(f"{self._file.name} takes no more ({error.strerror}): {way_on}") from error
 
     def close(self) -> None:
-        self._file.close()
+        with contextlib.suppress(OSError):  # every line was flushed, or its error was raised
+            self._file.close()
 
 
 def read_lines(path: Path) -> Iterator[dict]:

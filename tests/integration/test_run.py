@@ -94,8 +94,8 @@ def test_a_checkpoint_evaluates_alone_and_the_same(whole, tmp_path):
 # Runs a stage in a process that dies without warning in its fifth line of metrics, after `{cut}` of its characters.
 KILLED = """
 import os, sys
-from stgrpo import cli, workdir
-write, rows = workdir.LineLog.write, []
+from stgrpo import cli, files
+write, rows = files.LineLog.write, []
 def dying(self, step, values):
     if self._file.name.endswith("metrics.jsonl"):
         rows.append(step)
@@ -105,7 +105,7 @@ def dying(self, step, values):
             os.truncate(self._file.name, os.path.getsize(self._file.name) - {cut})
             os._exit(9)
     write(self, step, values)
-workdir.LineLog.write = dying
+files.LineLog.write = dying
 cli.main(sys.argv[1:])
 """
 

@@ -1,0 +1,70 @@
+"""Files that grow by a line a step: continued as if nothing had happened, strict JSON, one line of error."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from stgrpo.errors import RunError
+from stgrpo.files import LineLog
+
+
+def test_a_resumed_log_loses_what_came_after_its_step_and_nothing_of_other_stages(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    for stage, last in (("sft", 3), ("grpo", 4)):
+        log = LineLog(path, stage, 0)
+        for step in range(1, last + 1):
+            log.write(step, {"loss": step / 3})
+        log.close()
+    with path.open("a") as file:
+        file.write('{"stage": "grpo", "st')  # a process was killed here
+    log = LineLog(path, "grpo", 2)
+    log.write(3, {"loss": 9})
+    log.close()
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [(r["stage"], r["step"]) for r in rows] == [("sft", 1), ("sft", 2), ("sft", 3)] + [
+        ("grpo", 1),
+        ("grpo", 2),
+        ("grpo", 3),
+    ]
+    assert rows[4]["loss"] == 2 / 3 and path.read_text().splitlines()[-1] == '{"stage": "grpo", "step": 3, "loss": 9}'
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_value_that_is_not_finite_is_refused_in_one_line_and_leaves_no_trace(tmp_path, value):
+    log = LineLog(tmp_path / "metrics.jsonl", "grpo", 0)
+    log.write(1, {"kl": 0.5})
+    with pytest.raises(RunError, match=rf"^grpo step 2: kl={value}, no finite number to log") as caught:
+        log.write(2, {"reward": 1.0, "kl": value})
+    log.close()
+    assert "\n" not in str(caught.value)
+    assert (tmp_path / "metrics.jsonl").read_text() == '{"stage": "grpo", "step": 1, "kl": 0.5}\n'
+
+
+# Files of this process may not grow beyond 100 bytes: what a full disk does to a write, without filling one.
+FULL = """
+import pathlib, resource, sys
+from stgrpo import cli
+from stgrpo.files import LineLog
+resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))
+def run(arguments):
+    log = LineLog(pathlib.Path(arguments[0]), "sft", 0)
+    try:
+        for step in range(1, 10):
+            log.write(step, {"loss": 0.1})
+    finally:
+        log.close()
+cli.run = run
+cli.main(sys.argv[1:])
+"""
+
+
+def test_a_full_disk_is_one_line_and_exit_status_1(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    done = subprocess.run([sys.executable, "-c", FULL, str(path)], capture_output=True, text=True, timeout=60)
+    says = f"stgrpo: {path} takes no more (File too large): make room, and the same command goes on"
+    assert done.returncode == 1 and done.stderr.startswith(says) and done.stderr.count("\n") == 1
+    log = LineLog(path, "sft", 2)  # the line that was cut off is dropped
+    log.close()
+    assert [json.loads(line)["step"] for line in path.read_text().splitlines()] == [1, 2]
