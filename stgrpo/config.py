@@ -33,6 +33,7 @@ def base() -> ConfigDict:
     c.reward = _reward()
     c.rollout = _rollout()
     c.evaluation = _evaluation()
+    c.monitor = _monitor()
     return c.lock()
 
 
@@ -219,6 +220,15 @@ def _evaluation() -> ConfigDict:
     c.retries = 5  # tries a decision with "retry", as in the benchmark
     c.constrain_action = False  # served models only: answers are held to the ReAct form and valid actions
     c.reasoning_chars = 800  # of a constrained answer's reasoning, at most
+    return c
+
+
+def _monitor() -> ConfigDict:
+    c = ConfigDict()
+    c.writers = ()  # beside metrics.jsonl: "tensorboard", "wandb", or one of your own as "module:Class"
+    c.project = "stgrpo"  # of Weights & Biases
+    c.name = ""  # of the group of a run's stages there; empty: after the work directory
+    c.mode = "offline"  # wandb: "offline" leaves files that `wandb sync` sends, "online" sends at once
     return c
 
 

@@ -50,6 +50,7 @@ def _choices(c: ConfigDict) -> Iterator[str]:
         ("rollout.old_logprobs", c.rollout.old_logprobs, ("trainer", "sampler")),
         ("rollout.dtype", c.rollout.dtype, ("", *DTYPES)),
         ("evaluation.on_invalid", c.evaluation.on_invalid, ("end", "retry")),
+        ("monitor.mode", c.monitor.mode, ("offline", "online")),
     ]
     for stage in ("sft", "grpo"):
         fields.append((f"{stage}.schedule", c[stage].schedule, ("cosine", "constant")))

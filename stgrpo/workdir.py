@@ -20,6 +20,7 @@ PACKAGES = ("stgrpo", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "tra
 RUNTIME_FIELDS = (
     "policy",
     "client",
+    "monitor",
     "expert.server",
     "expert.tries",
     "expert.kitchens",

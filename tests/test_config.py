@@ -61,6 +61,7 @@ def test_there_are_configs():
         ("sft.loss", "no_such_module:f", "cannot be imported"),
         ("grpo.loss_options", ("cap",), "'cap' of a loss is no NAME=NUMBER: give it as 'cap=5'"),
         ("grpo.loss_options", ("cap=nan",), "is no NAME=NUMBER"),
+        ("monitor.mode", "offlin", "did you mean 'offline'?"),
         ("evaluation.constrain_action", True, "serve it with vLLM and use policy.kind='server'"),
     ],
 )
@@ -161,3 +162,10 @@ def test_where_servers_are_does_not_make_another_run(tmp_path):
     config.rollout.max_staleness = 1
     with pytest.raises(UserError, match="rollout.max_staleness"):
         WorkDir(tmp_path / "w").claim(config)
+
+
+def test_choosing_a_monitor_does_not_make_another_run(tmp_path):
+    config = base()
+    WorkDir(tmp_path / "w").claim(config)
+    config.monitor.writers, config.monitor.name, config.monitor.mode = ("tensorboard",), "mine", "online"
+    WorkDir(tmp_path / "w").claim(config)
