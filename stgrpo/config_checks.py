@@ -10,6 +10,7 @@ from stgrpo.config import SUITES, model_shape
 from stgrpo.errors import UserError, nearest
 from stgrpo.models.attention.choose import CHOICES
 from stgrpo.models.shapes import LINEAR, named_shapes
+from stgrpo.monitors.open import writer_errors
 from stgrpo.react.prompt import HISTORY_POLICIES, INSTRUCTION_STYLES
 from stgrpo.react.reward import TARGETS
 from stgrpo.rl.losses import KL_ESTIMATORS, find_loss, loss_options
@@ -25,7 +26,7 @@ BACKENDS = ("jax", "vllm", "vllm_local")
 
 def validate(config: ConfigDict) -> list[str]:
     """Every error at once, each with the value, the limit and the fix; empty when the config can run."""
-    checks = (_choices, _numbers, _sampling, _servers, _rollout, _losses, _divisions, _adapters)
+    checks = (_choices, _numbers, _sampling, _servers, _rollout, _losses, _divisions, _adapters, writer_errors)
     return [error for check in checks for error in check(config)]
 
 
