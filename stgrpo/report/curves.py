@@ -7,6 +7,7 @@ from stgrpo.report.charts import Chart, Series, line_chart
 from stgrpo.report.load import Row
 
 STAGES = {"sft": "Supervised fine-tuning (SFT)", "grpo": "Group relative policy optimisation (GRPO)"}
+NO_CURVES = ("collect", "evaluate")  # their figures have tables of their own
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,7 +110,7 @@ class StageCurves:
 
 def training_view(curves: Mapping[str, list[Row]]) -> tuple[StageCurves, ...]:
     """The training curves of every stage that was logged; SFT and GRPO stand there without steps if they were not."""
-    stages = [*STAGES, *(stage for stage in curves if stage not in STAGES)]
+    stages = [*STAGES, *(stage for stage in curves if stage not in (*STAGES, *NO_CURVES))]
     return tuple(_stage(stage, curves.get(stage, ())) for stage in stages)
 
 

@@ -1,5 +1,6 @@
 """Collect: the expert plays kitchens, and every state of its solutions becomes a single-turn problem."""
 
+import itertools
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from stgrpo.data.examples import tokenizer_texts
 from stgrpo.data.records import Trajectory, read_trajectories, write_trajectories
 from stgrpo.data.tokenizer import Tokenizer, train_tokenizer
 from stgrpo.experts.collect import collect
+from stgrpo.monitors.open import write_figures
 from stgrpo.training.inputs import given_tokenizer, prompt_style
 from stgrpo.workdir import WorkDir
 
@@ -30,6 +32,16 @@ def run_collect(config: ConfigDict, workdir: WorkDir) -> None:
             say(f"collect: wrote {written} trajectories to {path.relative_to(workdir.path)}")
     if not workdir.tokenizer.is_dir():
         _write_tokenizer(config, workdir)
+    write_figures(config, workdir, "collect", {0: _counts(config, workdir)})
+
+
+def _counts(config: ConfigDict, workdir: WorkDir) -> dict[str, int]:
+    """What is logged of the data: trajectories, and single-turn problems in them, by task and split."""
+    counts = {}
+    for task, split in itertools.product(config.env.tasks, ("train", "validation")):
+        lengths = [len(t.steps) for t in read_trajectories(workdir.data(task, split))]
+        counts |= {f"{task}/{split}/trajectories": len(lengths), f"{task}/{split}/problems": sum(lengths)}
+    return counts
 
 
 def _trajectories(config: ConfigDict, workdir: WorkDir, task: str, split: str, count: int) -> Iterable[Trajectory]:

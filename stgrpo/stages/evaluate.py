@@ -9,6 +9,7 @@ from stgrpo.console import say, table
 from stgrpo.evaluation.checkpoints import evaluate_checkpoint
 from stgrpo.evaluation.files import Evaluation
 from stgrpo.evaluation.metrics import mcnemar, pair_episodes
+from stgrpo.monitors.open import write_figures
 from stgrpo.training.checkpointing import newest, step_folders
 from stgrpo.workdir import WorkDir
 
@@ -18,7 +19,9 @@ def run_evaluate(config: ConfigDict, workdir: WorkDir) -> None:
     if config.policy.kind == "server":
         from stgrpo.evaluation.served import evaluate_served
 
-        show(evaluate_served(config, workdir.evaluation))
+        results = evaluate_served(config, workdir.evaluation)
+        write_figures(config, workdir, "evaluate", figures(results))
+        show(results)
         return
     results = []
     for stage in ("sft", "grpo"):
@@ -28,7 +31,18 @@ def run_evaluate(config: ConfigDict, workdir: WorkDir) -> None:
             )
     if not results:
         step_folders(workdir.checkpoints("sft"))  # says what is missing
+    write_figures(config, workdir, "evaluate", figures(results))
     show(results)
+
+
+def figures(results: Sequence[Evaluation]) -> dict[int, dict[str, float]]:
+    """What is logged of evaluations: NAME/FIGURE over all kitchens and NAME/TASK/FIGURE, by the policy's step."""
+    found: dict[int, dict[str, float]] = {}
+    for result in results:
+        parts = {result.name: result.summary} | {f"{result.name}/{task}": s for task, s in result.tasks.items()}
+        numbers = {f"{at}/{k}": v for at, s in parts.items() for k, v in s.items() if isinstance(v, int | float)}
+        found.setdefault(int(result.settings.get("step", 0)), {}).update(numbers)  # a served model has no step
+    return found
 
 
 def show(results: Sequence[Evaluation]) -> None:

@@ -14,8 +14,8 @@ from stgrpo.data.examples import Example
 from stgrpo.errors import ServerError, UserError
 from stgrpo.evaluation.metrics import summarise
 from stgrpo.evaluation.suites import Suite, play_suite
-from stgrpo.files import LineLog
 from stgrpo.models.transformer import Transformer
+from stgrpo.monitors.open import open_monitor
 from stgrpo.rl.group_batch import Group, group_batch, rollout_metrics
 from stgrpo.rl.programs import train_program
 from stgrpo.rl.rollouts import PipelinedRollouts, Rollout, Rollouts, RolloutSchedule, SyncRollouts
@@ -29,6 +29,7 @@ from stgrpo.training.context import (
     RunContext,
     new_metadata,
     open_context,
+    rate_of_step,
 )
 from stgrpo.training.inputs import load_examples
 from stgrpo.training.policies import read_merged
@@ -107,8 +108,7 @@ class _Training:
     ):
         self._setting, self._config, self._steps, self._checkpoints = setting, setting.config, steps, checkpoints
         self._reference, self._state, self._record = start
-        self._metrics = LineLog(setting.workdir.metrics, "grpo", self._record.step)
-        self._samples = LineLog(setting.workdir.samples, "grpo", self._record.step)
+        self._monitor = open_monitor(setting.config, setting.workdir, "grpo", self._record.step)
         self._lay_out = BatchPacker("grpo", setting.config, setting.mesh)
         self._suite = validation_suite(setting.config)
 
@@ -136,8 +136,7 @@ class _Training:
                 bar.step(step + 1, {k: values[k] for k in ("reward", "kl", "validation_sr") if k in values})
         finally:
             source.close()
-            self._metrics.close()
-            self._samples.close()
+            self._monitor.close()
         bar.close()
 
     def _step(
@@ -189,8 +188,10 @@ class _Training:
         return retry_on_server_error(ask, sampler, server_wait_s=self._config.rollout.server_wait_s, save=lambda: None)
 
     def _write(self, values: dict[str, float], timer: Timer, rollout: Rollout) -> None:
-        self._metrics.write(self._record.step, values | timer.seconds)
-        self._samples.write(self._record.step, sample_facts(rollout.groups[0]))
+        c, step = self._config.grpo, self._record.step
+        rate = rate_of_step(c, self._record.total, c.minibatches * c.passes)
+        self._monitor.table(step, "samples", sample_facts(rollout.groups[0]))
+        self._monitor.write(step, values | {"learning_rate": rate(step - 1)} | timer.seconds)
 
     def _save_now(self) -> None:
         """A checkpoint out of turn, unless there is nothing new to keep."""

@@ -4,13 +4,12 @@ import dataclasses
 
 import jax
 import numpy as np
-import optax
 from ml_collections import ConfigDict
 
 from stgrpo.console import ProgressBar, say
 from stgrpo.data.examples import Example, batch_indices, length_grouped_indices
-from stgrpo.files import LineLog
 from stgrpo.models.shapes import ModelShape
+from stgrpo.monitors.open import Monitor, open_monitor
 from stgrpo.rl.programs import train_program
 from stgrpo.training.batch_packer import BatchPacker, padding
 from stgrpo.training.checkpointing import CheckpointMetadata, Checkpoints, host_scalars, newest_metadata
@@ -19,10 +18,9 @@ from stgrpo.training.context import (
     check_batch,
     new_metadata,
     open_context,
-    optimiser_settings,
+    rate_of_step,
 )
 from stgrpo.training.inputs import load_examples
-from stgrpo.training.optimiser import learning_rate
 from stgrpo.training.policies import check_base
 from stgrpo.training.sft import sft_batch, sft_steps
 from stgrpo.training.start import starting_params, starting_shape
@@ -53,8 +51,8 @@ def run_sft(config: ConfigDict, workdir: WorkDir) -> None:
             f"sft: {len(examples)} examples, {total} updates of {config.sft.batch}, "
             f"{shape.parameter_count():,} parameters, attention by {steps.model.core.name}"
         )
-        schedule = learning_rate(optimiser_settings(config.sft, total))
-        _train(setting, steps, checkpoints, examples, (state, record), schedule, total)
+        with open_monitor(config, workdir, "sft", record.step) as monitor:
+            _train(setting, steps, checkpoints, examples, (state, record), monitor, total)
     checkpoints.close()
 
 
@@ -83,11 +81,11 @@ def _train(
     checkpoints: Checkpoints,
     examples: list[Example],
     start: tuple[TrainState, CheckpointMetadata],
-    schedule: optax.Schedule,
+    monitor: Monitor,
     total: int,
 ) -> None:
     config, (state, record) = setting.config, start
-    metrics, bar = LineLog(setting.workdir.metrics, "sft", record.step), ProgressBar("sft", total, record.step)
+    rate, bar = rate_of_step(config.sft, total), ProgressBar("sft", total, record.step)
     lay_out = BatchPacker("sft", config, setting.mesh)
     lengths = np.array([len(e.prompt_ids) for e in examples])
     for step in range(record.step, total):
@@ -100,10 +98,9 @@ def _train(
             batch = lay_out(sft_batch([examples[i] for i in rows], config.sft.prompt_weight))
             state, values = steps.update(state, batch)
             values = host_scalars(values) | padding([batch])
-        metrics.write(step + 1, values | {"learning_rate": float(schedule(step))} | timer.seconds)
+        monitor.write(step + 1, values | {"learning_rate": rate(step)} | timer.seconds)
         bar.step(step + 1, {"loss": values["response_loss"]})
         record = dataclasses.replace(record, step=step + 1, total=total, position=(step + 1) * config.sft.batch)
         if (step + 1) % config.sft.checkpoint_every == 0 or step + 1 == total:
             checkpoints.save(state, record)
     bar.close()
-    metrics.close()

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from collections.abc import Callable
 
 import jax.numpy as jnp
 from jax.sharding import Mesh
@@ -16,7 +17,7 @@ from stgrpo.models.shapes import ModelShape
 from stgrpo.models.sharding import make_mesh
 from stgrpo.sampling.base import mix_seed
 from stgrpo.training.checkpointing import CheckpointMetadata
-from stgrpo.training.optimiser import OptimiserSettings
+from stgrpo.training.optimiser import OptimiserSettings, learning_rate
 from stgrpo.workdir import WorkDir
 
 
@@ -67,6 +68,18 @@ def optimiser_settings(section: ConfigDict, updates: int) -> OptimiserSettings:
         name=section.optimiser,
         moment_dtype=section.moment_dtype,
     )
+
+
+def rate_of_step(section: ConfigDict, total: int, updates: int = 1) -> Callable[[int], float]:
+    """The learning rate as a function of the step's number, from 0: that of the last of its updates.
+
+    Args:
+      section: of the stage.
+      total: steps of the stage.
+      updates: made in each step.
+    """
+    schedule = learning_rate(optimiser_settings(section, total * updates))
+    return lambda step: float(schedule((step + 1) * updates - 1))
 
 
 def attention_core(config: ConfigDict, shape: ModelShape, mesh: Mesh) -> AttentionCore:

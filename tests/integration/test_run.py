@@ -61,11 +61,18 @@ def test_the_work_directory_is_as_documented(whole):
 
 def test_every_step_is_logged_with_all_its_figures(whole):
     rows = lines(whole / "metrics.jsonl")
-    assert [(r["stage"], r["step"]) for r in rows] == [(s, i) for s in ("sft", "grpo") for i in range(1, 7)]
+    logged = [("collect", 0), *((s, i) for s in ("sft", "grpo") for i in range(1, 7)), ("evaluate", 6)]
+    assert [(r["stage"], r["step"]) for r in rows] == logged
+    counts, *rows, evaluated = rows
+    trajectories = lines(whole / "data" / "burger" / "train.jsonl")
+    assert counts["burger/train/trajectories"] == len(trajectories)
+    assert counts["burger/train/problems"] == sum(len(t["steps"]) for t in trajectories)
+    summary = json.loads((whole / "evaluation" / "grpo_unseen.json").read_text())["summary"]
+    assert evaluated["grpo_unseen/sr"] == evaluated["grpo_unseen/burger/sr"] == summary["sr"]
     needed = (
         "reward reward_format reward_action kl entropy ratio clip_fraction grad_norm groups_all_right groups_all_wrong "
         "groups_zero_variance response_length truncated_fraction tokens_processed tokens_dense seconds_sample "
-        "seconds_reward seconds_reference seconds_update"
+        "seconds_reward seconds_reference seconds_update learning_rate"
     ).split()
     for row in rows[6:]:
         assert set(needed) <= row.keys()
