@@ -5,16 +5,9 @@ Pure functions of plain values.
 
 import dataclasses
 import math
-import statistics
 from collections.abc import Callable, Iterable, Sequence
 
 from stgrpo.evaluation.records import FAILURES, MALFORMED, Episode, TurnRecord
-
-
-def _z(confidence: float) -> float:
-    if not 0.0 < confidence < 1.0:
-        raise ValueError(f"confidence is {confidence}, it must lie between 0 and 1: give 0.95 for 95 %")
-    return statistics.NormalDist().inv_cdf(0.5 + confidence / 2)
 
 
 def wilson_interval(k: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
@@ -28,14 +21,14 @@ def wilson_interval(k: int, n: int, confidence: float = 0.95) -> tuple[float, fl
     """
     if not 0 <= k <= n:
         raise ValueError(f"{k} successes out of {n}: the first must lie between 0 and the second")
+    if not 0.0 < confidence < 1.0:
+        raise ValueError(f"confidence is {confidence}, it must lie between 0 and 1: give 0.95 for 95 %")
     if n == 0:
         return 0.0, 1.0
-    z = _z(confidence)
-    rate, shrink = k / n, 1 + z * z / n
-    centre = (rate + z * z / (2 * n)) / shrink
-    half = z / shrink * math.sqrt(rate * (1 - rate) / n + z * z / (4 * n * n))
-    # At the ends the exact bound is 0 or 1; rounding may miss it by 1e-17.
-    return (0.0 if k == 0 else centre - half), (1.0 if k == n else centre + half)
+    from scipy.stats import binomtest  # takes a second to import, which only those pay who need it
+
+    interval = binomtest(k, n).proportion_ci(confidence, method="wilson")
+    return float(interval.low), float(interval.high)
 
 
 def two_proportions(k_a: int, n_a: int, k_b: int, n_b: int) -> float:
@@ -77,12 +70,11 @@ def mcnemar(successes_a: Sequence[bool], successes_b: Sequence[bool]) -> McNemar
     """
     if len(successes_a) != len(successes_b):
         raise ValueError(f"{len(successes_a)} episodes against {len(successes_b)}: a pair needs the same kitchen")
+    from scipy.stats import binomtest
+
     pairs = list(zip(map(bool, successes_a), map(bool, successes_b), strict=True))
     only_a, only_b = pairs.count((True, False)), pairs.count((False, True))
-    discordant, smaller = only_a + only_b, min(only_a, only_b)
-    # The ratio of integers is exact, where a sum of floats would underflow beyond a thousand pairs.
-    tail = sum(math.comb(discordant, i) for i in range(smaller + 1))
-    p_value = min(1.0, 2 * tail / 2**discordant)
+    p_value = float(binomtest(only_a, only_a + only_b).pvalue) if only_a + only_b else 1.0
     return McNemar(pairs.count((True, True)), only_a, only_b, pairs.count((False, False)), p_value)
 
 

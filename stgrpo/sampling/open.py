@@ -4,12 +4,12 @@ import contextlib
 import functools
 import socket
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
 import jax.numpy as jnp
+import tenacity
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
@@ -158,13 +158,6 @@ def _recover(sampler: VllmSampler, server_wait_s: float, cause: ServerError) -> 
 
 def _patiently(work: Callable[[], Result], server_wait_s: float) -> Result:
     """Tries until no server fails any more, for some seconds."""
-    deadline = time.monotonic() + server_wait_s
-    while True:
-        try:
-            return work()
-        except RequestRefused:
-            raise
-        except ServerError:
-            if time.monotonic() + _BETWEEN > deadline:
-                raise
-            time.sleep(_BETWEEN)
+    passing = tenacity.retry_if_exception(lambda e: isinstance(e, ServerError) and not isinstance(e, RequestRefused))
+    stop, wait = tenacity.stop_before_delay(server_wait_s), tenacity.wait_fixed(_BETWEEN)
+    return tenacity.Retrying(retry=passing, stop=stop, wait=wait, reraise=True)(work)

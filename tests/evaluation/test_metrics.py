@@ -1,8 +1,12 @@
 """The numbers against values worked by hand, tables of others, and the paper's own results."""
 
+import fractions
+import itertools
 import math
+import statistics
 
 import pytest
+import scipy.stats
 
 from stgrpo.evaluation import metrics
 from stgrpo.evaluation.records import Episode, TurnRecord
@@ -37,6 +41,18 @@ def test_wilson_interval_solves_the_score_equation():
         assert abs(9 / 40 - bound) == pytest.approx(1.959964 * math.sqrt(bound * (1 - bound) / 40), rel=1e-6)
 
 
+@pytest.mark.parametrize("confidence", [0.5, 0.95, 0.999])
+def test_wilson_interval_is_its_closed_form(confidence):
+    z = statistics.NormalDist().inv_cdf(0.5 + confidence / 2)
+    for k, n in itertools.chain(*(((k, n) for k in {0, 1, n // 3, n}) for n in (1, 3, 10, 40, 263, 2000))):
+        middle, half = k / n + z * z / (2 * n), z * math.sqrt(k * (n - k) / n**3 + z * z / (4 * n * n))
+        ends = (middle - half) / (1 + z * z / n), (middle + half) / (1 + z * z / n)
+        assert metrics.wilson_interval(k, n, confidence) == pytest.approx(ends, abs=1e-12)
+    assert (
+        metrics.wilson_interval(0, 40, confidence)[0] == 0.0 and metrics.wilson_interval(40, 40, confidence)[1] == 1.0
+    )
+
+
 def test_wilson_interval_of_nothing_and_of_nonsense():
     assert metrics.wilson_interval(0, 0) == (0.0, 1.0)
     with pytest.raises(ValueError, match="11 successes out of 10"):
@@ -49,6 +65,13 @@ def test_two_proportions_gives_the_p_value_of_the_papers_pooled_results():
     assert metrics.two_proportions(20, 40, 9, 40) == pytest.approx(0.011, abs=5e-4)
     assert metrics.two_proportions(9, 40, 20, 40) == metrics.two_proportions(20, 40, 9, 40)
     assert metrics.two_proportions(0, 10, 0, 10) == 1.0
+
+
+def test_two_proportions_is_the_chi_square_test_of_the_table():
+    for k_a, n_a, k_b, n_b in ((20, 40, 9, 40), (3, 7, 90, 100), (0, 5, 1, 9)):
+        table = [[k_a, n_a - k_a], [k_b, n_b - k_b]]
+        expected = scipy.stats.chi2_contingency(table, correction=False).pvalue
+        assert metrics.two_proportions(k_a, n_a, k_b, n_b) == pytest.approx(expected, rel=1e-12)
 
 
 def test_mcnemar_by_hand():
@@ -66,6 +89,15 @@ def test_mcnemar_by_hand():
 def test_mcnemar_p_values(only_a, only_b, p):
     a, b = [True] * only_a + [False] * only_b, [False] * only_a + [True] * only_b
     assert metrics.mcnemar(a, b).p_value == pytest.approx(p, rel=1e-4)
+
+
+def test_mcnemar_is_the_exact_sum():
+    for n in (1, 2, 7, 40, 400):
+        for only_a in {0, 1, n // 3, n // 2, n - 1, n}:
+            tail = sum(math.comb(n, i) for i in range(min(only_a, n - only_a) + 1))
+            a = [True] * only_a + [False] * (n - only_a)
+            p = metrics.mcnemar(a, [not success for success in a]).p_value
+            assert p == pytest.approx(min(1.0, float(fractions.Fraction(2 * tail, 2**n))), rel=1e-12)
 
 
 def test_mcnemar_neither_overflows_nor_takes_unequal_lists():
