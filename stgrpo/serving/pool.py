@@ -1,4 +1,8 @@
-"""Jobs on threads, begun as others end."""
+"""Jobs on threads, begun as others end.
+
+Not by `concurrent.futures`, which waits for its threads when the interpreter ends: an interrupt from the keyboard would
+last as long as the slowest answer.
+"""
 
 import itertools
 import queue

@@ -1,5 +1,8 @@
 """Jobs on threads: how many at once, when the next begins, how errors end them."""
 
+import signal
+import subprocess
+import sys
 import threading
 import time
 
@@ -92,3 +95,21 @@ def test_an_interrupt_waits_for_nobody():
         list(parallel(jobs(), 2, on_error=lambda: told.append(1)))
     assert time.monotonic() - begin < 5 and told == [1]
     stuck.set()
+
+
+STUCK = """
+import os, time
+from stgrpo.serving.pool import parallel
+jobs = (lambda: (os.write(1, b"begun\\n"), time.sleep(30)) for _ in range(2))
+list(parallel(jobs, 2, on_error=lambda: None))
+"""
+
+
+def test_an_interrupted_process_ends_at_once():
+    """Threads of `concurrent.futures` would be joined when the interpreter ends: 30 seconds here."""
+    with subprocess.Popen([sys.executable, "-c", STUCK], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+        assert process.stdout.readline() == b"begun\n"
+        begin = time.monotonic()
+        process.send_signal(signal.SIGINT)
+        process.wait(timeout=25)
+        assert time.monotonic() - begin < 5
