@@ -24,6 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from stgrpo.data.tokenizer import Tokenizer, train_tokenizer
+from stgrpo.envs.robotouille.kitchen.names import OBJECT_NAMES
 from stgrpo.models.huggingface.weights import save_description
 from stgrpo.models.shapes import ModelShape, named_shapes
 from stgrpo.models.sharding import make_mesh
@@ -88,7 +89,8 @@ def copy_plainly(source: Path, target: Path) -> None:
 
 def serve(python: str) -> None:
     """One server, tiny model: sync, and tokens a second of both engines."""
-    tokenizer = Tokenizer(train_tokenizer(["a robot moves from table1 to stove1"] * 4, vocab_size=1024))
+    texts = ["a robot moves from table1 to stove1"] * 4
+    tokenizer = Tokenizer(train_tokenizer(texts, vocab_size=1024, names=OBJECT_NAMES))
     shape = ModelShape(
         vocab_size=tokenizer.vocab_size,
         width=128,

@@ -15,10 +15,10 @@ stgrpo - teach a small language model to plan long tasks, one turn at a time (ar
 usage: stgrpo STAGE --config=FILE.py[:ARG] --workdir=DIR [--config.path.to.field=VALUE ...] [--dry_run]
 
 Stages, in the order in which `run` does them (each is skipped where its output is complete, and goes on where it was):
-  collect    the expert solves kitchens; every state becomes a single-turn problem  -> data/TASK/*.jsonl, tokenizer/
+  collect    the expert solves layouts; every state becomes a single-turn problem   -> data/TASK/*.jsonl, tokenizer/
   sft        the model learns the expert's answers                                  -> checkpoints/sft
   grpo       it draws groups of answers and learns from their rewards               -> checkpoints/grpo, samples.jsonl
-  evaluate   it plays whole episodes in kitchens it has never seen                  -> evaluation/
+  evaluate   it plays whole episodes in layouts it has never seen                   -> evaluation/
   report     one self-contained page                                                -> report.html
   run        all of the above
 
@@ -26,7 +26,7 @@ And beside them:
   export     a checkpoint as a Hugging Face folder                                  -> the work directory itself
   serve      a vLLM server for rollouts: a checkpoint, or the model in model.path  -> http://HOST:PORT
   plan       compiles the GRPO update and the sampler for a topology, runs nothing: memory, work, time
-  play       you in the agent's place, in the terminal: stgrpo play [--task=TASK] [--layout=LAYOUT] [--raw]
+  play       you in the agent's place, in the terminal: stgrpo play [--env=NAME] [--task=TASK] [--layout=LAYOUT] [--raw]
 
 Options:
   --config=FILE.py[:ARG]     an experiment; configs/ has them
@@ -38,8 +38,9 @@ Options:
   --dtype=float32            export: of the weights; bfloat16 halves their size
   --host=127.0.0.1           serve: where to listen; whoever can reach it can replace the model
   --port=8000                serve: on which port
+  --env=robotouille          play: an environment that a person can play
   --task=burger              play: a task
-  --layout=random:3          play: a kitchen of the task (default, test:42, random:SEED), random for any, or FILE.json
+  --layout=random:3          play: a layout of the task; for robotouille also random for any, or FILE.json
   --raw                      play: show the very text an agent is shown
 
 First steps:
@@ -193,18 +194,23 @@ def _play(arguments: Sequence[str]) -> None:
     from absl import flags
 
     values = flags.FlagValues()
-    flags.DEFINE_string("task", "burger", "", flag_values=values)
-    flags.DEFINE_string("layout", "default", "", flag_values=values)
+    flags.DEFINE_string("env", "robotouille", "", flag_values=values)
+    flags.DEFINE_string("task", "", "", flag_values=values)
+    flags.DEFINE_string("layout", "", "", flag_values=values)
     flags.DEFINE_bool("raw", False, "", flag_values=values)
     try:
         extra = values(list(arguments))[1:]
     except flags.Error as error:
         raise UserError(f"{_one_line(error)} (stgrpo --help)") from error
     if extra:
-        raise UserError(f"argument {extra[0]!r} is not understood: play takes --task, --layout and --raw")
-    from stgrpo.envs.robotouille.play import play
+        raise UserError(f"argument {extra[0]!r} is not understood: play takes --env, --task, --layout and --raw")
+    from stgrpo import envs
+    from stgrpo.protocol import Playable
 
-    play(values.task, values.layout, raw=values.raw)
+    environment = envs.get(values.env)
+    if not isinstance(environment, Playable):
+        raise UserError(f"--env={values.env} cannot be played by a person: it has no method play")
+    environment.play(values.task, values.layout, raw=values.raw)
 
 
 def _check_paths(command: Command) -> None:

@@ -1,8 +1,10 @@
-"""What stgrpo asks of an environment: deterministic goal problems with text observations and text actions.
+"""What stgrpo asks of an environment: goal problems with text observations and text actions.
 
-An environment of another kind implements `Problem`, `Planner` and `Environment`, is added to the registry in
-`stgrpo.envs`, and keeps everything else: prompts, rewards, training, evaluation and the report only ever talk to these
-methods. What it says in words of its own is up to it: `Instructing` and `Explaining` may be left out.
+An environment lists tasks and layouts (`Environment`) and makes of each a pure `Problem` (`PureEnvironment`) or, where
+its engine cannot be pure, a stateful `Session` (`SessionEnvironment`). All else may be left out: a planner
+(`Planning`), words of its own (`Instructing`, `Explaining`, `Naming`), an action that lets time pass (`Waiting`), a
+person in the agent's place (`Playable`). Prompts, rewards, training, evaluation and the report only ever talk to these
+methods; how an environment is found by its name is in `stgrpo.envs`.
 """
 
 from collections.abc import Hashable, Sequence
@@ -10,8 +12,6 @@ from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 SPLITS = ("train", "validation", "test")
-WAIT = "Do nothing"
-"""The action that only lets time pass, where an environment has one."""
 
 State = Hashable
 """What a problem's states have in common: nobody but the problem and its planner looks inside."""
@@ -22,7 +22,14 @@ class InvalidAction(ValueError):
 
 
 class Problem(Protocol):
-    """One kitchen: a deterministic goal-directed decision process over immutable, hashable states."""
+    """One layout of one task: a deterministic goal-directed decision process over immutable, hashable states.
+
+    Attributes:
+        task: the name of the task.
+        layout: the name of the layout.
+        goal: in words.
+        max_steps: the cap on the steps of an episode.
+    """
 
     task: str
     layout: str
@@ -54,6 +61,57 @@ class Problem(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Observed:
+    """What a session shows after a reset or a step.
+
+    Attributes:
+        observation: the whole text an agent is shown: the state, the valid actions and the goal.
+        valid_actions: in the order in which the observation lists them.
+        done: whether the episode is over: at the goal, or where the engine lets nobody go on.
+        success: whether the goal holds.
+    """
+
+    observation: str
+    valid_actions: tuple[str, ...]
+    done: bool
+    success: bool
+
+
+class Session(Protocol):
+    """One layout of one task, played in place. What it has that costs something is taken by the first `reset`.
+
+    The same actions after a reset show the same again: a success of a language model is read back that way.
+
+    Attributes:
+        task: the name of the task.
+        layout: the name of the layout.
+        goal: in words.
+        max_steps: the cap on the steps of an episode, which the player counts.
+    """
+
+    task: str
+    layout: str
+    goal: str
+    max_steps: int
+
+    def reset(self) -> Observed:
+        """Begins an episode, any number of times; always the same one."""
+        ...
+
+    def step(self, action: str) -> Observed:
+        """Does an action in the episode under way.
+
+        Raises:
+            InvalidAction: the action is not valid now; nothing has changed.
+        """
+        ...
+
+    def close(self) -> None:
+        """Gives back what the session holds; it is not used afterwards."""
+        ...
+
+
 class Planner(Protocol):
     """Exact distances of one problem."""
 
@@ -67,7 +125,10 @@ class Planner(Protocol):
 
 
 class Environment(Protocol):
-    """An entry of the registry: makes problems, their planners, and lists of layouts."""
+    """What every environment has: lists of tasks and layouts.
+
+    It is a `PureEnvironment` or a `SessionEnvironment` too.
+    """
 
     def tasks(self) -> tuple[str, ...]:
         """Returns the names of the tasks."""
@@ -81,6 +142,19 @@ class Environment(Protocol):
         """Returns the layouts that published results of this task are measured on; empty where there are none."""
         ...
 
+    def layouts(self, task: str, family: str, *, split: str, count: int, seed: int = 0) -> list[str]:
+        """Lists layouts of one split; the splits never share a start, not even under other names.
+
+        Raises:
+            UserError: the family has fewer than `count` distinct layouts in this split.
+        """
+        ...
+
+
+@runtime_checkable
+class PureEnvironment(Environment, Protocol):
+    """An `Environment` of pure problems."""
+
     def make(self, task: str, layout: str) -> Problem:
         """Builds one problem.
 
@@ -89,15 +163,71 @@ class Environment(Protocol):
         """
         ...
 
-    def planner(self, problem: Problem) -> Planner:
-        """Returns the exact planner of a problem that `make` built."""
-        ...
 
-    def layouts(self, task: str, family: str, *, split: str, count: int, seed: int = 0) -> list[str]:
-        """Lists layouts of one split; the splits never share a start, not even under other names.
+@runtime_checkable
+class SessionEnvironment(Environment, Protocol):
+    """An `Environment` whose engine is played in place."""
+
+    def session(self, task: str, layout: str) -> Session:
+        """Makes a session that nobody else uses.
 
         Raises:
-            UserError: the family has fewer than `count` distinct layouts in this split.
+            UserError: there is no such task or layout.
+        """
+        ...
+
+
+@runtime_checkable
+class Planning(Protocol):
+    """A `PureEnvironment` that can plan."""
+
+    def planner(self, problem: Problem) -> Planner | None:
+        """Returns the exact planner of a problem that `make` built; None if there is none for this one."""
+        ...
+
+
+@runtime_checkable
+class Judging(Protocol):
+    """A `Session` whose states a planner can judge.
+
+    Attributes:
+        state: of the episode under way, as the planner knows it.
+        planner: None where there is none after all.
+    """
+
+    @property
+    def state(self) -> State: ...
+
+    @property
+    def planner(self) -> Planner | None: ...
+
+
+@runtime_checkable
+class Waiting(Protocol):
+    """A `Problem` with an action that only lets time pass.
+
+    Attributes:
+        wait: that action; it need not be valid in every state.
+    """
+
+    @property
+    def wait(self) -> str: ...
+
+
+@runtime_checkable
+class Playable(Protocol):
+    """An `Environment` that a person can play in the terminal: `stgrpo play`."""
+
+    def play(self, task: str, layout: str, *, raw: bool = False) -> None:
+        """Plays one episode with the person at standard input.
+
+        Args:
+            task: one of its tasks; empty for any that shows what it is like.
+            layout: one of its layouts; empty likewise.
+            raw: whether to show the very text an agent is shown.
+
+        Raises:
+            UserError: there is no such task or layout.
         """
         ...
 
@@ -142,6 +272,28 @@ class Explaining(Protocol):
             plan: the expert's actions from there to the goal.
         """
         ...
+
+
+@runtime_checkable
+class Naming(Protocol):
+    """An `Environment` whose observations name things by a word and a number, such as box3.
+
+    A tokenizer that is trained on its texts has each of these names as one token.
+    """
+
+    def object_names(self) -> tuple[str, ...]:
+        """Returns every name that may occur."""
+        ...
+
+
+def planner_of(environment: Environment, problem: Problem) -> Planner | None:
+    """Returns the planner of a problem that the environment made; None without one."""
+    return environment.planner(problem) if isinstance(environment, Planning) else None
+
+
+def wait_of(problem: Problem) -> str | None:
+    """Returns the action of a problem that only lets time pass; None without one."""
+    return problem.wait if isinstance(problem, Waiting) else None
 
 
 def instructions_of(environment: Environment) -> Instructions:
@@ -238,3 +390,8 @@ class Wording(Protocol):
     def describe_layouts(self, layouts: Sequence[str]) -> str:
         """Says what layouts of these names have in common, in a few words; "" where there is nothing to say."""
         ...
+
+
+def object_names_of(environment: Environment) -> tuple[str, ...]:
+    """Returns the names of things that an environment declares, if any."""
+    return environment.object_names() if isinstance(environment, Naming) else ()

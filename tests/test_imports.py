@@ -94,3 +94,17 @@ def test_no_circle_between_folders():
             tuple(graphlib.TopologicalSorter(graph).static_order())
         except graphlib.CycleError as error:
             raise AssertionError(f"{parent}: {' imports '.join(reversed(error.args[1]))}") from error
+
+
+def test_environments_are_known_by_their_entry_points_alone():
+    """No room but `envs` imports a particular environment."""
+    inside = [
+        f"{name} imports {other}"
+        for name, others in edges().items()
+        if not name.startswith("stgrpo.envs.")
+        for other in sorted(others)
+        if other.count(".") >= 2
+        and other.startswith("stgrpo.envs.")
+        and (PACKAGE / "envs" / other.split(".")[2]).is_dir()
+    ]
+    assert inside == []

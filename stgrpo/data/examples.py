@@ -68,7 +68,8 @@ def longest_parts(trajectories: Iterable[Trajectory], tokenizer: Encoder, style:
 def tokenizer_texts(trajectories: Iterable[Trajectory], style: PromptStyle) -> Iterator[str]:
     """The texts to train a tokenizer on: all that prompts and responses of these trajectories can consist of.
 
-    With each trajectory come the messages of error feedback, which the expert never causes but a model does.
+    With each trajectory come the messages of error feedback, which the expert never causes but a model does; the action
+    they name is the last of the valid ones.
     """
     for trajectory in trajectories:
         last: Turn | None = None
@@ -77,9 +78,10 @@ def tokenizer_texts(trajectories: Iterable[Trajectory], style: PromptStyle) -> I
                 yield message["content"]
             yield format_response(step.reasoning, step.action)
             last = Turn(reasoning=step.reasoning, action=step.action)
+        first = trajectory.steps[0]
         for failure in ("reasoning", "action", "invalid"):
-            refused = feedback(ParsedResponse(reasoning="", action="Do nothing", failure=failure))
-            yield render_messages(trajectory.steps[0].observation, style=style, feedback=refused)[-1]["content"]
+            refused = feedback(ParsedResponse(reasoning="", action=first.valid_actions[-1], failure=failure))
+            yield render_messages(first.observation, style=style, feedback=refused)[-1]["content"]
 
 
 def _examples(trajectories: Iterable[Trajectory], tokenizer: Encoder, style: PromptStyle) -> list[Example]:

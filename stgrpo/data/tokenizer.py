@@ -1,8 +1,8 @@
 """Tokens: a small tokenizer trained from the data, and one wrapper for it and for those of Qwen2.5 and Llama 3.
 
 The small one is a byte-level BPE made for looking things up, which is what a tiny model finds hard: every object name
-is one token wherever it stands, and the words between two names merge freely over blanks, so most facts are three
-tokens ("patty1", " is at ", "table3") and the fact repeated in a reasoning is the same three.
+that the environment declares is one token wherever it stands, and the words between two names merge freely over blanks,
+so most facts are three tokens ("box1", " is in ", "room3") and the fact repeated in a reasoning is the same three.
 """
 
 import re
@@ -22,14 +22,6 @@ if TYPE_CHECKING:
 END_OF_TEXT, TURN_START, TURN_END = SPECIALS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 ROLE_HEADERS = ("system\n", "user\n", "assistant\n")
 NAME = "[a-z]+[0-9]+"
-MOST_OF_A_KIND = {
-    **dict.fromkeys(("table", "stove", "board", "fryer", "sink"), 14),
-    **dict.fromkeys(("topbun", "bottombun", "bread", "lettuce", "onion", "tomato", "patty", "chicken"), 9),
-    **dict.fromkeys(("cheese", "potato"), 9),
-    **dict.fromkeys(("pot", "bowl", "water"), 4),
-    "robot": 1,
-}
-OBJECT_NAMES = tuple(f"{kind}{i}" for kind, most in MOST_OF_A_KIND.items() for i in range(1, most + 1))
 
 CHAT_TEMPLATE = (
     "{% for message in messages %}"
@@ -42,16 +34,18 @@ TEMPLATE_OPTIONS = {"date_string": "26 Jul 2024", "enable_thinking": False}
 OTHER_STOPS = ("<|endoftext|>", "<|end_of_text|>", "<|eom_id|>")
 
 
-def train_tokenizer(texts: Iterable[str], *, vocab_size: int) -> "PreTrainedTokenizerFast":
+def train_tokenizer(texts: Iterable[str], *, vocab_size: int, names: Sequence[str] = ()) -> "PreTrainedTokenizerFast":
     """Train the byte-level BPE on prompts and responses.
 
     Object names and role headers are tokens by construction, not by their frequency, so no merge is spent on them and
-    a name that never occurs in training (a fourteenth table) has its token too. Being whole tokens, role headers also
+    a name that never occurs in training (a fourteenth box) has its token too. Being whole tokens, role headers also
     keep the end of a prompt from merging with the beginning of a response.
 
     Args:
         texts: observations and responses.
         vocab_size: upper limit of the whole vocabulary; less is used where the texts have no more to merge.
+        names: of objects, each a word and a number. Where there are any, nothing of this form is merged with its
+            neighbours.
 
     Raises:
         UserError: if `vocab_size` leaves no room for the bytes, names and special tokens.
@@ -59,27 +53,25 @@ def train_tokenizer(texts: Iterable[str], *, vocab_size: int) -> "PreTrainedToke
     from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
-    fixed = len(SPECIALS) + len(ROLE_HEADERS) + len(OBJECT_NAMES)
+    fixed = len(SPECIALS) + len(ROLE_HEADERS) + len(names)
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     if vocab_size < fixed + len(alphabet):
         raise UserError(f"vocab_size={vocab_size} is under the {fixed + len(alphabet)} tokens it must hold: raise it")
     bpe = Tokenizer(models.BPE())
+    apart = [pre_tokenizers.Split(Regex(NAME), behavior="isolated")] if names else []
     bpe.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Split(Regex(NAME), behavior="isolated"),
-            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-        ]
+        [*apart, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
     )
     bpe.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=vocab_size - len(ROLE_HEADERS) - len(OBJECT_NAMES),
+        vocab_size=vocab_size - len(ROLE_HEADERS) - len(names),
         special_tokens=list(SPECIALS),
         initial_alphabet=alphabet,
         show_progress=False,
     )
-    bpe.train_from_iterator(_between_names(texts), trainer)
+    bpe.train_from_iterator(_between_names(texts) if names else texts, trainer)
     bpe.add_tokens([AddedToken(header, normalized=False) for header in ROLE_HEADERS])
-    bpe.add_tokens([AddedToken(name, single_word=True, normalized=False) for name in OBJECT_NAMES])
+    bpe.add_tokens([AddedToken(name, single_word=True, normalized=False) for name in names])
     return PreTrainedTokenizerFast(
         tokenizer_object=bpe,
         chat_template=CHAT_TEMPLATE,

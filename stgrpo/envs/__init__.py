@@ -1,21 +1,27 @@
-"""Environments, by name; a package of one's own adds its environments with `register` or by an entry point."""
+"""Environments, by name: entry points of the group `stgrpo.environments`, and what a process adds with `register`.
 
-from collections.abc import Callable
-from importlib.metadata import entry_points
+An entry point is the name of an environment, such as `robotouille`. A further engine, which plays the same environment
+another way, is the name with the engine's after a dot, such as `robotouille.upstream`.
+"""
 
-from stgrpo.envs.robotouille.environment import Robotouille
-from stgrpo.envs.robotouille.upstream import UpstreamRobotouille
+import tomllib
+from collections.abc import Callable, Iterator
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+
 from stgrpo.errors import UserError, nearest
 from stgrpo.protocol import Environment
 
 ENTRY_POINTS = "stgrpo.environments"
 OURS = "ours"
+CHECKOUT = Path(__file__).resolve().parents[2]
 
-Engines = dict[str, Callable[[], Environment]]
-_REGISTRY: dict[str, Engines] = {"robotouille": {OURS: Robotouille, "upstream": UpstreamRobotouille}}
+Make = Callable[[], Environment]
+_REGISTRY: dict[str, dict[str, Make]] = {}
 
 
-def register(name: str, make: Callable[[], Environment], *, engine: str = OURS) -> None:
+def register(name: str, make: Make, *, engine: str = OURS) -> None:
     """Adds an environment to this process, under the name by which `config.env.name` chooses it.
 
     An environment that is to be there in every command is an entry point of the group `stgrpo.environments` instead.
@@ -30,11 +36,15 @@ def register(name: str, make: Callable[[], Environment], *, engine: str = OURS) 
 
 def names() -> tuple[str, ...]:
     """Returns the names `get` knows."""
-    return tuple(dict.fromkeys([*_REGISTRY, *(entry.name for entry in entry_points(group=ENTRY_POINTS))]))
+    return tuple(dict.fromkeys([*_REGISTRY, *(name for name, _, _ in _declared())]))
 
 
 def engines(name: str) -> tuple[str, ...]:
-    """Returns the engines that play the environment of this name: "ours", and others that should do the same."""
+    """Returns the engines that play the environment of this name: "ours", and others that should do the same.
+
+    Raises:
+        UserError: there is no such environment.
+    """
     return tuple(_engines(name))
 
 
@@ -54,10 +64,41 @@ def get(name: str, *, engine: str = OURS) -> Environment:
     return known[engine]()
 
 
-def _engines(name: str) -> Engines:
-    if name not in _REGISTRY:
-        found = next(iter(entry_points(group=ENTRY_POINTS, name=name)), None)
-        if found is None:
-            raise UserError(f"environment {name!r}: unknown; {nearest(name, names())}")
-        _REGISTRY[name] = {OURS: found.load()}
-    return _REGISTRY[name]
+def _engines(name: str) -> dict[str, Make]:
+    declared = {engine: _loading(entry) for other, engine, entry in _declared() if other == name}
+    known = declared | _REGISTRY.get(name, {})
+    if not known:
+        some = names()
+        fix = nearest(name, some) if some else "none is declared: `pip install -e .` in the checkout of stgrpo"
+        raise UserError(f"environment {name!r}: unknown; {fix}")
+    return known
+
+
+def _loading(entry: EntryPoint) -> Make:
+    def make() -> Environment:
+        try:
+            loaded = entry.load()
+        except (ImportError, AttributeError) as error:
+            raise UserError(f"environment {entry.name!r}: {entry.value} cannot be imported: {error}") from error
+        return loaded()
+
+    return make
+
+
+def _declared() -> Iterator[tuple[str, str, EntryPoint]]:
+    """Yields name, engine and entry point of all that is declared, ours last."""
+    for entry in (*entry_points(group=ENTRY_POINTS), *_of_checkout(CHECKOUT / "pyproject.toml")):
+        name, _, engine = entry.name.partition(".")
+        yield name, engine or OURS, entry
+
+
+@cache
+def _of_checkout(pyproject: Path) -> tuple[EntryPoint, ...]:
+    """Reads what a checkout declares in its pyproject.toml: it may be installed in an older form, or not at all."""
+    if not pyproject.is_file():
+        return ()
+    project = tomllib.loads(pyproject.read_text("utf-8")).get("project", {})
+    if project.get("name") != "stgrpo":
+        return ()
+    declared = project.get("entry-points", {}).get(ENTRY_POINTS, {})
+    return tuple(EntryPoint(name, value, ENTRY_POINTS) for name, value in declared.items())

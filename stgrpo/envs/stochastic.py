@@ -1,7 +1,7 @@
 """Environments in which actions fail: with probability p an action does nothing, and only time passes.
 
 Whether the action at some time fails is a function of (seed, task, layout, time): an episode can be repeated, a `step`
-is pure, and other actions in the same kitchen meet the same failures. The time is part of the state and is not shown.
+is pure, and other actions in the same layout meet the same failures. The time is part of the state and is not shown.
 
     environment = FlakyEnvironment(envs.get("robotouille"), 0.1, seed=0)
 """
@@ -10,8 +10,20 @@ import random
 from math import ceil
 from typing import NamedTuple
 
+from stgrpo.envs.sessions import require_problems
 from stgrpo.errors import UserError
-from stgrpo.protocol import WAIT, Environment, Instructions, Planner, Problem, State, instructions_of
+from stgrpo.protocol import (
+    Environment,
+    Instructions,
+    Planner,
+    Problem,
+    PureEnvironment,
+    State,
+    instructions_of,
+    object_names_of,
+    planner_of,
+    wait_of,
+)
 
 
 class FlakyState(NamedTuple):
@@ -24,23 +36,23 @@ class FlakyState(NamedTuple):
 class FlakyProblem:
     """A problem whose actions fail with probability `p`.
 
-    A failed action acts as `wait` does where that is a valid action, so that timers go on; elsewhere the state stays as
-    it is. The cap is longer by the factor 1 / (1 - p), by which the expected number of steps of a plan grows.
+    A failed action acts as the problem's `wait` where it has one and that is valid, so that timers go on; elsewhere the
+    state stays as it is. The cap is longer by the factor 1 / (1 - p), by which the expected number of steps of a plan
+    grows.
 
     Args:
         problem: the deterministic problem.
         p: the probability, at least 0 and below 1.
         seed: of the failures.
-        wait: the action that only lets time pass.
 
     Raises:
         UserError: p is not such a probability.
     """
 
-    def __init__(self, problem: Problem, p: float, seed: int = 0, *, wait: str = WAIT):
+    def __init__(self, problem: Problem, p: float, seed: int = 0):
         if not 0 <= p < 1:
             raise UserError(f"failure probability {p}: out of range; use one from 0 to below 1")
-        self.problem, self.p, self.seed, self._wait = problem, p, seed, wait
+        self.problem, self.p, self.seed, self._wait = problem, p, seed, wait_of(problem)
         self.task, self.layout, self.goal = problem.task, problem.layout, problem.goal
         self.max_steps = ceil(problem.max_steps / (1 - p))
 
@@ -68,7 +80,7 @@ class FlakyProblem:
         """
         after = self.problem.step(state.inner, action)
         if self.fails(state):
-            waits = self._wait in self.problem.valid_actions(state.inner)
+            waits = self._wait is not None and self._wait in self.problem.valid_actions(state.inner)
             after = self.problem.step(state.inner, self._wait) if waits else state.inner
         return FlakyState(after, state.time + 1)
 
@@ -100,13 +112,17 @@ class FlakyEnvironment:
     """An environment all of whose problems are flaky; tasks, families and layouts are those of the wrapped one.
 
     Args:
-        environment: the deterministic environment.
+        environment: the deterministic environment; one of pure problems.
         p: the probability that an action fails, at least 0 and below 1.
         seed: of the failures.
+
+    Raises:
+        UserError: the environment has sessions alone.
     """
 
     def __init__(self, environment: Environment, p: float, seed: int = 0):
-        self._environment, self._p, self._seed = environment, p, seed
+        self._environment: PureEnvironment = require_problems(environment, f"env.failure={p}")
+        self._p, self._seed = p, seed
         self.tasks, self.families = environment.tasks, environment.families
         self.benchmark_layouts, self.layouts = environment.benchmark_layouts, environment.layouts
 
@@ -122,6 +138,11 @@ class FlakyEnvironment:
         """Returns those of the wrapped environment: of failures nothing is said."""
         return instructions_of(self._environment)
 
-    def planner(self, problem: FlakyProblem) -> FlakyPlanner:
-        """Returns the planner of a problem that `make` built."""
-        return FlakyPlanner(self._environment.planner(problem.problem))
+    def object_names(self) -> tuple[str, ...]:
+        """Returns those of the wrapped environment."""
+        return object_names_of(self._environment)
+
+    def planner(self, problem: FlakyProblem) -> FlakyPlanner | None:
+        """Returns the planner of a problem that `make` built; None where the wrapped environment has none."""
+        planner = planner_of(self._environment, problem.problem)
+        return None if planner is None else FlakyPlanner(planner)

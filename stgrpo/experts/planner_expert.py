@@ -4,21 +4,22 @@ from collections.abc import Hashable, Sequence
 
 from stgrpo.data.records import Step, Trajectory
 from stgrpo.errors import UserError
-from stgrpo.protocol import WAIT, Explaining, Planner, Problem
+from stgrpo.protocol import Explaining, Planner, Problem, wait_of
 from stgrpo.react.response import ParsedResponse, format_response, parse_response
 
 
 class PlannerExpert:
     """The paper's π_GT: a policy that reaches the goal in the fewest steps and always takes the same way.
 
-    Where several actions are optimal it takes the one the kitchen displays first. The order of display depends on the
-    kitchen alone, so the choice is the same in every run, and a model can see it in its prompt: of several free tables,
+    Where several actions are optimal it takes the one that is displayed first. The order of display depends on the
+    layout alone, so the choice is the same in every run, and a model can see it in its prompt: of several free places,
     say, the one that is listed first. Where waiting is optimal it waits, rather than walk about.
     """
 
     def __init__(self, problem: Problem, planner: Planner) -> None:
         self._problem = problem
         self._planner = planner
+        self._wait = wait_of(problem)
         self._choices: dict[Hashable, str] = {}
 
     def action(self, state: Hashable) -> str:
@@ -30,9 +31,10 @@ class PlannerExpert:
         if state not in self._choices:
             optimal = self._planner.optimal_actions(state)
             if not optimal:
-                kitchen = f"{self._problem.task} {self._problem.layout}"
-                raise ValueError(f"no action leads to the goal of {kitchen} from here")
-            self._choices[state] = WAIT if WAIT in optimal else optimal[0]
+                raise ValueError(
+                    f"no action leads to the goal of {self._problem.task} {self._problem.layout} from here"
+                )
+            self._choices[state] = self._wait if self._wait in optimal else optimal[0]
         return self._choices[state]
 
     def plan(self, state: Hashable) -> tuple[str, ...]:
@@ -63,7 +65,7 @@ class PlannerExpert:
         return said
 
     def trajectory(self) -> Trajectory:
-        """The expert's way through the kitchen from its start; without steps if the start is a goal."""
+        """The expert's way through the layout from its start; without steps if the start is a goal."""
         problem, state, steps = self._problem, self._problem.initial_state(), []
         while not problem.is_goal(state):
             action = self.action(state)
@@ -84,4 +86,4 @@ class PlannerExpert:
 def outline(plan: Sequence[str]) -> str:
     """The reasoning where nothing is known but the plan: how far the goal is, and what comes next."""
     then = f", then {plan[1]}" if len(plan) > 1 else ""
-    return f"TrainProgram to the goal: {len(plan)}. Next: {plan[0]}{then}."
+    return f"Steps to the goal: {len(plan)}. Next: {plan[0]}{then}."

@@ -1,4 +1,4 @@
-"""Collect: the expert plays kitchens, and every state of its solutions becomes a single-turn problem."""
+"""Collect: the expert plays layouts, and every state of its solutions becomes a single-turn problem."""
 
 import itertools
 from collections.abc import Iterable, Iterator
@@ -14,6 +14,7 @@ from stgrpo.data.records import Trajectory, read_trajectories, write_trajectorie
 from stgrpo.data.tokenizer import Tokenizer, train_tokenizer
 from stgrpo.experts.collect import collect
 from stgrpo.monitors.open import write_figures
+from stgrpo.protocol import object_names_of
 from stgrpo.training.inputs import given_tokenizer, prompt_style
 from stgrpo.workdir import WorkDir
 
@@ -65,7 +66,9 @@ def _write_tokenizer(config: ConfigDict, workdir: WorkDir) -> None:
     tokenizer = given_tokenizer(config)
     source = "given" if tokenizer else "trained on the data"
     if tokenizer is None:
-        tokenizer = Tokenizer(train_tokenizer(_texts(config, workdir), vocab_size=config.tokenizer.vocab_size))
+        names = object_names_of(envs.get(config.env.name))
+        size = config.tokenizer.vocab_size
+        tokenizer = Tokenizer(train_tokenizer(_texts(config, workdir), vocab_size=size, names=names))
     unfinished = Path(f"{workdir.tokenizer}.part")
     tokenizer.save(unfinished)
     unfinished.replace(workdir.tokenizer)

@@ -9,7 +9,8 @@ import pytest
 from tokenizers import AddedToken
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from stgrpo.data.tokenizer import NAME, OBJECT_NAMES, Tokenizer, train_tokenizer
+from stgrpo.data.tokenizer import NAME, Tokenizer, train_tokenizer
+from stgrpo.envs.robotouille.kitchen.names import OBJECT_NAMES
 from stgrpo.errors import UserError
 
 RESPONSE = (
@@ -38,7 +39,7 @@ def observations(traces_dir: Path) -> list[str]:
 
 @pytest.fixture(scope="module")
 def small(observations: list[str]) -> Tokenizer:
-    return Tokenizer(train_tokenizer([*observations[::10], RESPONSE], vocab_size=1024))
+    return Tokenizer(train_tokenizer([*observations[::10], RESPONSE], vocab_size=1024, names=OBJECT_NAMES))
 
 
 def ids_of(tokenizer: Tokenizer, text: str) -> list[int]:
@@ -61,6 +62,14 @@ def test_a_name_is_one_token_and_the_same_everywhere(small: Tokenizer) -> None:
 def test_a_name_beyond_the_list_is_not_cut_into_a_listed_one(small: Tokenizer) -> None:
     (table1,) = ids_of(small, "table1")
     assert table1 not in ids_of(small, "table15") and table1 not in ids_of(small, "xtable1")
+
+
+def test_without_names_what_looks_like_one_is_learned_as_any_text() -> None:
+    texts = ["door3 is open. Go to door3"] * 9
+    plain = Tokenizer(train_tokenizer(texts, vocab_size=300))
+    assert len(ids_of(plain, "door3")) < 5 and plain.decode(ids_of(plain, texts[0])) == texts[0]
+    named = Tokenizer(train_tokenizer(texts, vocab_size=300, names=("door1", "door2", "door3")))
+    assert len(ids_of(named, "door3")) == len(ids_of(named, "door2")) == 1
 
 
 def test_a_fact_is_the_same_tokens_in_observation_and_reasoning(small: Tokenizer, observations: list[str]) -> None:

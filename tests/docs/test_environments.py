@@ -108,7 +108,7 @@ def test_without_words_of_its_own_there_are_general_ones(hanoi: ModuleType, monk
     monkeypatch.delattr(hanoi.HanoiEnvironment, "instructions")
     problem = envs.get("hanoi").make("three_disks", "start:0")
     reasoning = PlannerExpert(problem, problem).trajectory().steps[0].reasoning
-    assert reasoning == "TrainProgram to the goal: 7. Next: Move disk 1 to peg C, then Move disk 2 to peg B."
+    assert reasoning == "Steps to the goal: 7. Next: Move disk 1 to peg C, then Move disk 2 to peg B."
     assert instructions_of(envs.get("hanoi")) is GENERAL
 
 

@@ -6,7 +6,8 @@ import pytest
 
 from stgrpo import envs
 from stgrpo.envs.robotouille import load, make
-from stgrpo.envs.stochastic import WAIT, FlakyEnvironment, FlakyPlanner, FlakyProblem, FlakyState
+from stgrpo.envs.robotouille.kitchen.domain import WAIT
+from stgrpo.envs.stochastic import FlakyEnvironment, FlakyPlanner, FlakyProblem, FlakyState
 from stgrpo.errors import UserError
 from stgrpo.protocol import InvalidAction
 

@@ -52,12 +52,12 @@ def test_any_problem_has_an_expert() -> None:
     assert [step.action for step in trajectory.steps] == ["up", "right", "right"]  # of two, the one displayed first
     assert [step.optimal_actions for step in trajectory.steps] == [("up", "right"), ("right",), ("right",)]
     assert [step.distance for step in trajectory.steps] == [3, 2, 1]
-    assert trajectory.steps[0].reasoning == "TrainProgram to the goal: 3. Next: up, then right."
+    assert trajectory.steps[0].reasoning == "Steps to the goal: 3. Next: up, then right."
 
 
 def test_outline_knows_only_the_plan() -> None:
-    assert outline(["go left", "go up"]) == "TrainProgram to the goal: 2. Next: go left, then go up."
-    assert outline(["go up"]) == "TrainProgram to the goal: 1. Next: go up."
+    assert outline(["go left", "go up"]) == "Steps to the goal: 2. Next: go left, then go up."
+    assert outline(["go up"]) == "Steps to the goal: 1. Next: go up."
 
 
 class Talking(Grid):

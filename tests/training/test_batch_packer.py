@@ -11,6 +11,7 @@ from stgrpo import envs
 from stgrpo.config import base
 from stgrpo.data.examples import batch_indices, build_examples, stream_indices, tokenizer_texts
 from stgrpo.data.tokenizer import Tokenizer, train_tokenizer
+from stgrpo.envs.robotouille.kitchen.names import OBJECT_NAMES
 from stgrpo.experts.collect import collect
 from stgrpo.models.sharding import make_mesh
 from stgrpo.react.prompt import PromptStyle
@@ -25,7 +26,7 @@ def examples():
     """All states of 120 burger kitchens of the benchmark's size, with a tokenizer trained on them."""
     style = PromptStyle("none", "none")
     trajectories = list(collect(envs.get("robotouille"), "burger", "random", split="train", count=120))
-    tokenizer = Tokenizer(train_tokenizer(tokenizer_texts(trajectories, style), vocab_size=1024))
+    tokenizer = Tokenizer(train_tokenizer(tokenizer_texts(trajectories, style), vocab_size=1024, names=OBJECT_NAMES))
     return build_examples(trajectories, tokenizer, style, max_prompt_len=4096, max_response_len=4096)
 
 

@@ -1,10 +1,11 @@
-"""The registry entry: tasks, layouts, problems and planners of Robotouille."""
+"""The environment that the entry point names: tasks, layouts, problems and planners of Robotouille."""
 
 from collections.abc import Sequence
 from itertools import islice
 
 from stgrpo.envs.robotouille.kitchen.engine import RobotouilleProblem
 from stgrpo.envs.robotouille.kitchen.instructions import INSTRUCTIONS
+from stgrpo.envs.robotouille.kitchen.names import OBJECT_NAMES
 from stgrpo.envs.robotouille.kitchen.tasks import TASKS, get_task
 from stgrpo.envs.robotouille.layouts.generator import FAMILIES
 from stgrpo.envs.robotouille.layouts.layouts import enumerate_layouts, layout_cap, layout_kitchen
@@ -85,6 +86,20 @@ class Robotouille:
         from stgrpo.envs.robotouille.draw import svg
 
         return svg.draw_episode(observations, actions)
+
+    def object_names(self) -> tuple[str, ...]:
+        """Returns the names that things can have in kitchens."""
+        return OBJECT_NAMES
+
+    def play(self, task: str, layout: str, *, raw: bool = False) -> None:
+        """Plays one episode with a person; a layout may also be a family, or the path of an environment's JSON.
+
+        Raises:
+            UserError: there is no such task or layout.
+        """
+        from stgrpo.envs.robotouille.play import play
+
+        play(task or "burger", layout or "default", raw=raw)
 
     def planner(self, problem: RobotouilleProblem) -> RobotouillePlanner:
         """Returns the planner of a problem."""

@@ -23,7 +23,7 @@ from pathlib import Path
 from types import ModuleType
 
 from stgrpo.envs.robotouille.environment import Robotouille
-from stgrpo.envs.robotouille.kitchen.domain import ACTIONS, Special, parse_literals
+from stgrpo.envs.robotouille.kitchen.domain import ACTIONS, WAIT, Special, parse_literals
 from stgrpo.envs.robotouille.kitchen.effects import Pending
 from stgrpo.envs.robotouille.kitchen.engine import RobotouilleProblem, State
 from stgrpo.envs.robotouille.kitchen.grounding import effect_name, write_atom
@@ -197,6 +197,8 @@ class UpstreamProblem:
     Raises:
         UserError: the package is not installed, or could not hold the goal in memory.
     """
+
+    wait = WAIT
 
     def __init__(self, kitchen: Kitchen, *, task: str = "", layout: str = "", max_steps: int = 0):
         self.kitchen, self.task, self.layout, self.max_steps = kitchen, task, layout, max_steps

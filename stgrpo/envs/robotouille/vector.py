@@ -11,9 +11,10 @@ from typing import NamedTuple
 import numpy as np
 
 from stgrpo.envs import get
-from stgrpo.envs.robotouille import load
+from stgrpo.envs.robotouille.kitchen.load import load
+from stgrpo.envs.sessions import require_problems
 from stgrpo.errors import UserError, nearest
-from stgrpo.protocol import SPLITS, InvalidAction, Planner, Problem
+from stgrpo.protocol import SPLITS, InvalidAction, Planner, Problem, planner_of
 
 REWARDS = ("sparse", "distance")
 ON_INVALID = ("ignore", "end")
@@ -79,7 +80,8 @@ class Kitchens:
         pool: int = 0,
         environment: str = "robotouille",
     ):
-        self._environment, self._task, self._layout, self._split = get(environment), task, layout, split
+        self._environment = require_problems(get(environment), f"environment={environment!r}")
+        self._task, self._layout, self._split = task, layout, split
         _check("split", split, SPLITS)
         self._problems: dict[str, Problem] = {}
         self._planners: dict[str, Planner] = {}
@@ -123,10 +125,16 @@ class Kitchens:
             UserError: the environment cannot plan for it.
         """
         if self._problems.get(problem.layout) is not problem:
-            return self._environment.planner(problem)
+            return self._plan(problem)
         if problem.layout not in self._planners:
-            self._planners[problem.layout] = self._environment.planner(problem)
+            self._planners[problem.layout] = self._plan(problem)
         return self._planners[problem.layout]
+
+    def _plan(self, problem: Problem) -> Planner:
+        planner = planner_of(self._environment, problem)
+        if planner is None:
+            raise UserError(f"{problem.task} {problem.layout}: its environment has no planner")
+        return planner
 
 
 class Outcome(NamedTuple):

@@ -8,6 +8,7 @@ import subprocess
 import pytest
 
 from stgrpo.data.tokenizer import Tokenizer, train_tokenizer
+from stgrpo.envs.robotouille.kitchen.names import OBJECT_NAMES
 from stgrpo.models.huggingface.tokenizer import auto_reads_alike, save_tokenizer
 from stgrpo.models.huggingface.weights import save_description
 
@@ -30,7 +31,7 @@ print(json.dumps([ids, [auto.decode(row) for row in ids]]))
 @pytest.fixture(scope="module")
 def tokenizer():
     texts = ["table1 is empty", "patty1 is at table3", "Move robot1 from table1 to stove1"]
-    return Tokenizer(train_tokenizer(texts * 4, vocab_size=600))
+    return Tokenizer(train_tokenizer(texts * 4, vocab_size=600, names=OBJECT_NAMES))
 
 
 @pytest.fixture(scope="module", params=FAMILIES)

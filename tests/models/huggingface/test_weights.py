@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from stgrpo.data.tokenizer import Tokenizer, train_tokenizer
+from stgrpo.envs.robotouille.kitchen.names import OBJECT_NAMES
 from stgrpo.errors import UserError
 from stgrpo.models.attention.xla import attend_causal
 from stgrpo.models.huggingface.config import read_shape
@@ -78,7 +79,7 @@ def pair(request, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def tokenizer():
-    return Tokenizer(train_tokenizer(["table1 is empty"], vocab_size=512))
+    return Tokenizer(train_tokenizer(["table1 is empty"], vocab_size=512, names=OBJECT_NAMES))
 
 
 def abstract_model(shape, mesh):

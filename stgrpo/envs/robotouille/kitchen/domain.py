@@ -9,8 +9,6 @@ Literals are written `predicate(argument,...)`, a leading `!` negates. A paramet
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from stgrpo.protocol import WAIT
-
 TYPES = ("station", "item", "player", "container", "meal")
 TYPE_OF_LETTER = {name[0]: name for name in TYPES}
 
@@ -20,6 +18,8 @@ CONTAINERS = ("pot", "bowl")
 MEALS = ("water",)
 KINDS = {"station": STATIONS, "item": ITEMS, "player": ("robot",), "container": CONTAINERS, "meal": MEALS}
 
+WAIT = "Do nothing"
+"""The action that only lets time pass."""
 CUTS = 3
 DELAY = 4
 

@@ -8,6 +8,7 @@ step: two patties put on at once are not done at once.
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from stgrpo.envs.robotouille.kitchen.domain import WAIT
 from stgrpo.envs.robotouille.kitchen.effects import EffectsUnderWay, Pending
 from stgrpo.envs.robotouille.kitchen.goal import GoalTest
 from stgrpo.envs.robotouille.kitchen.grounding import Choices, Grounding, write_atom
@@ -50,6 +51,8 @@ class RobotouilleProblem:
         layout: the id of the layout, for records.
         max_steps: the cap on the steps of an episode.
     """
+
+    wait = WAIT
 
     def __init__(self, kitchen: Kitchen, *, task: str = "", layout: str = "", max_steps: int = 0):
         self.kitchen, self.task, self.layout, self.max_steps = kitchen, task, layout, max_steps

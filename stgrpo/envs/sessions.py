@@ -1,0 +1,94 @@
+"""Sessions of any environment: its own, or those that an adapter makes of its pure problems."""
+
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, closing, contextmanager
+
+from stgrpo.errors import UserError
+from stgrpo.protocol import (
+    Environment,
+    Observed,
+    Planner,
+    Problem,
+    PureEnvironment,
+    Session,
+    SessionEnvironment,
+    State,
+    planner_of,
+)
+
+
+class ProblemSession:
+    """A session of a pure problem, which tells its state.
+
+    Args:
+        problem: what is played.
+        planner: of the problem, if it has one.
+    """
+
+    def __init__(self, problem: Problem, planner: Planner | None = None):
+        self.problem, self.planner = problem, planner
+        self.task, self.layout, self.goal, self.max_steps = (
+            problem.task,
+            problem.layout,
+            problem.goal,
+            problem.max_steps,
+        )
+        self.state: State = problem.initial_state()
+
+    def reset(self) -> Observed:
+        """Begins an episode at the problem's start."""
+        self.state = self.problem.initial_state()
+        return self._observed()
+
+    def step(self, action: str) -> Observed:
+        """Does an action; an episode is over at the goal alone.
+
+        Raises:
+            InvalidAction: the action is not valid now; the state is unchanged.
+        """
+        self.state = self.problem.step(self.state, action)
+        return self._observed()
+
+    def close(self) -> None:
+        """Does nothing: a pure problem holds nothing."""
+
+    def _observed(self) -> Observed:
+        problem, at_goal = self.problem, self.problem.is_goal(self.state)
+        valid = tuple(problem.valid_actions(self.state))
+        return Observed(problem.observation(self.state), valid, done=at_goal, success=at_goal)
+
+
+def open_session(environment: Environment, task: str, layout: str) -> Session:
+    """Returns a session of one layout; who opens it closes it. A pure problem brings its planner.
+
+    Raises:
+        UserError: there is no such task or layout, or the environment makes neither problems nor sessions.
+    """
+    if isinstance(environment, PureEnvironment):
+        problem = environment.make(task, layout)
+        return ProblemSession(problem, planner_of(environment, problem))
+    if isinstance(environment, SessionEnvironment):
+        return environment.session(task, layout)
+    raise UserError(f"{type(environment).__name__} has neither make nor session: give it one (docs/environments.md)")
+
+
+@contextmanager
+def open_sessions(environment: Environment, layouts: Iterable[tuple[str, str]]) -> Iterator[list[Session]]:
+    """Opens a session a (task, layout), and closes them all."""
+    with ExitStack() as stack:
+        yield [stack.enter_context(closing(open_session(environment, *each))) for each in layouts]
+
+
+def require_problems(environment: Environment, what: str) -> PureEnvironment:
+    """Returns an environment that makes pure problems.
+
+    Args:
+        environment: any.
+        what: what asks for it, for the message.
+
+    Raises:
+        UserError: it has sessions alone.
+    """
+    if isinstance(environment, PureEnvironment):
+        return environment
+    raise UserError(f"{what} needs states that can be returned to: the environment has sessions alone")
