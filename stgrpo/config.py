@@ -54,9 +54,9 @@ def _expert() -> ConfigDict:
     c.validation = 20  # a task, to watch training with; not in paper
     c.server = ""  # "llm": address of an OpenAI-compatible server, or several with commas between them
     c.model = ""  # its name on the server
-    c.tries = 8  # episodes a kitchen at most, until it is solved; not in paper
-    c.successes = 1  # solutions a kitchen of which the shortest is kept; not in paper
-    c.kitchens = 0  # tried for these trajectories at most; 0: twice as many; not in paper
+    c.tries = 8  # episodes a layout at most, until it is solved; not in paper
+    c.successes = 1  # solutions a layout of which the shortest is kept; not in paper
+    c.layouts = 0  # tried for these trajectories at most; 0: twice as many; not in paper
     c.max_excess = -1  # steps a kept trajectory may have above the optimum; -1: any, the paper has no planner
     c.temperature = 0.7  # not in paper
     c.top_p = 1.0  # not in paper

@@ -11,6 +11,7 @@ from stgrpo.errors import UserError, nearest
 from stgrpo.models.attention.choose import CHOICES
 from stgrpo.models.shapes import LINEAR, named_shapes
 from stgrpo.monitors.open import writer_errors
+from stgrpo.protocol import Planning, PureEnvironment
 from stgrpo.react.prompt import HISTORY_POLICIES, INSTRUCTION_STYLES
 from stgrpo.react.reward import TARGETS
 from stgrpo.rl.losses import KL_ESTIMATORS, find_loss, loss_options
@@ -26,7 +27,7 @@ BACKENDS = ("jax", "vllm", "vllm_local")
 
 def validate(config: ConfigDict) -> list[str]:
     """Every error at once, each with the value, the limit and the fix; empty when the config can run."""
-    checks = (_choices, _numbers, _sampling, _servers, _rollout, _losses, _divisions, _adapters, writer_errors)
+    checks = (_choices, _numbers, _sampling, _servers, _rollout, _losses, _divisions, _adapters, writer_errors, _without_planner)
     return [error for check in checks for error in check(config)]
 
 
@@ -111,7 +112,7 @@ def _numbers(c: ConfigDict) -> Iterator[str]:
         "seed sft.steps sft.epochs sft.prompt_weight sft.weight_decay sft.clip_norm sft.row_tokens "
         "grpo.row_tokens grpo.steps grpo.epochs grpo.weight_decay grpo.clip_norm grpo.kl_coef grpo.clip_low "
         "grpo.clip_high grpo.resample grpo.validate_every reward.format reward.action evaluation.temperature "
-        "evaluation.top_k expert.kitchens expert.temperature client.requests_per_minute client.retries "
+        "evaluation.top_k expert.layouts expert.temperature client.requests_per_minute client.retries "
         "rollout.max_staleness rollout.mismatch_alarm "
         "client.prompt_price client.completion_price"
     ).split()
@@ -247,3 +248,21 @@ def refuse_constraint(config: ConfigDict, stage: str) -> None:
             f"evaluation.constrain_action=True is for `stgrpo evaluate` alone: {stage} makes what is learned from, and "
             "a model that is held to the valid actions does not say what it would have said; leave it out"
         )
+
+
+def _without_planner(c: ConfigDict) -> Iterator[str]:
+    """What an environment that cannot plan, or whose states cannot be returned to, is not asked for."""
+    if c.env.name not in envs.names():
+        return
+    environment = envs.get(c.env.name)
+    if c.env.failure and not isinstance(environment, PureEnvironment):
+        yield f"env.failure={c.env.failure}: {c.env.name!r} has sessions alone, whose actions cannot fail, use 0"
+    if isinstance(environment, Planning):
+        return
+    no_planner = f"{c.env.name!r} has no planner"
+    if c.expert.kind == "planner":
+        yield f"expert.kind='planner': {no_planner}, use expert.kind='llm' with a served model"
+    if c.expert.max_excess >= 0:
+        yield f"expert.max_excess={c.expert.max_excess}: {no_planner} to say what is optimal, use -1"
+    if c.reward.target == "optimal":
+        yield f"reward.target='optimal': {no_planner} to say what is optimal, use reward.target='expert'"

@@ -23,7 +23,7 @@ RUNTIME_FIELDS = (
     "monitor",
     "expert.server",
     "expert.tries",
-    "expert.kitchens",
+    "expert.layouts",
     "evaluation.constrain_action",
     "evaluation.reasoning_chars",
     "rollout.servers",

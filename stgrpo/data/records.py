@@ -18,21 +18,21 @@ class Step:
         valid_actions: in display order.
         reasoning: why the expert does what it does.
         action: the expert's action; a language model's need not be optimal.
-        optimal_actions: every action that brings the goal one step nearer.
-        distance: exact number of steps to the goal, before the action.
+        optimal_actions: every action that brings the goal one step nearer; None without a planner.
+        distance: exact number of steps to the goal, before the action; None without a planner.
     """
 
     observation: str
     valid_actions: tuple[str, ...]
     reasoning: str
     action: str
-    optimal_actions: tuple[str, ...]
-    distance: int
+    optimal_actions: tuple[str, ...] | None
+    distance: int | None
 
 
 @dataclass(frozen=True)
 class Trajectory:
-    """The expert's way from the start of one kitchen to its goal."""
+    """The expert's way from the start of one layout to its goal."""
 
     task: str
     layout: str
@@ -100,23 +100,31 @@ def _trajectory(value: object) -> Trajectory:
 def _step(value: object, index: int) -> Step:
     try:
         entry = _fields(value, Step)
-        distance = entry["distance"]
-        if not isinstance(distance, int) or isinstance(distance, bool) or distance < 1:
-            raise ValueError(f"distance is {distance!r}, must be a whole number of at least 1")
+        optimal, distance = _judged(entry)
         step = Step(
             observation=_text(entry, "observation"),
             valid_actions=_texts(entry, "valid_actions"),
             reasoning=_text(entry, "reasoning"),
             action=_text(entry, "action"),
-            optimal_actions=_texts(entry, "optimal_actions"),
+            optimal_actions=optimal,
             distance=distance,
         )
-        for action in (step.action, *step.optimal_actions):
+        for action in (step.action, *(optimal or ())):
             if action not in step.valid_actions:
                 raise ValueError(f"action {action!r} is not among the valid_actions")
     except ValueError as error:
         raise ValueError(f"step {index}: {error}") from error
     return step
+
+
+def _judged(entry: dict[str, object]) -> tuple[tuple[str, ...] | None, int | None]:
+    """What the planner says of a state: both figures, or none where there was no planner."""
+    distance = entry["distance"]
+    if distance is None and entry["optimal_actions"] is None:
+        return None, None
+    if not isinstance(distance, int) or isinstance(distance, bool) or distance < 1:
+        raise ValueError(f"distance is {distance!r}, must be a whole number of at least 1, or null as optimal_actions")
+    return _texts(entry, "optimal_actions"), distance
 
 
 def _fields(value: object, record: type[Step] | type[Trajectory]) -> dict[str, object]:

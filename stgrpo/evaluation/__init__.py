@@ -1,1 +1,1 @@
-"""Whole episodes in unseen kitchens: playing them, measuring them, keeping them on disk."""
+"""Whole episodes in unseen layouts: playing them, measuring them, keeping them on disk."""

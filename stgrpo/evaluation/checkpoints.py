@@ -1,4 +1,4 @@
-"""Checkpoints play whole episodes in kitchens they have never seen."""
+"""Checkpoints play whole episodes in layouts they have never seen."""
 
 import contextlib
 import json
@@ -49,7 +49,7 @@ def open_policy(
 def evaluate_checkpoint(config: ConfigDict, folder: Path, directory: Path) -> list[Evaluation]:
     """Plays every suite of the config with the policy of one step folder.
 
-    Results that are there already are kept if the same policy played the same kitchens in the same way.
+    Results that are there already are kept if the same policy played the same layouts in the same way.
     """
     record = load_metadata(folder)
     wanted = {f"{record.stage}_{suite.name}": suite for suite in suites(config)}

@@ -8,10 +8,11 @@ How an episode goes (the paper does not say what happens on an unusable response
   put before the observation and the model tries again, up to `retries` responses a decision; a decision that used them
   up starts afresh, and the third such decision of an episode (`max_exhausted`, cumulative) ends it.
 - `Finish`, the benchmark's word for giving up, always ends the episode as a failure.
-- At the cap the failure is "loop" if some state was visited three times or more, else "timeout".
+- At the cap the failure is "loop" if some state was visited three times or more, else "timeout"; what a session shows
+  stands for its state where it tells none. Before the cap an engine that lets nobody go on makes it "ended".
 
 Results do not depend on which episodes are played together: each response has a seed of its own, mixed from the
-configuration's seed, the kitchen, the step and the try. Greedy decoding has no seeds to differ by, so identical prompts
+configuration's seed, the layout, the step and the try. Greedy decoding has no seeds to differ by, so identical prompts
 are answered once per call of `run_episodes` and remembered: a policy that runs in circles costs nothing after its
 first round.
 """
@@ -19,12 +20,12 @@ first round.
 import collections
 import dataclasses
 import hashlib
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from stgrpo.data.tokenizer import Tokenizer
 from stgrpo.errors import UserError
 from stgrpo.evaluation.records import MALFORMED, Episode, TurnRecord
-from stgrpo.protocol import Planner, Problem
+from stgrpo.protocol import Judging, Planner, Session, State
 from stgrpo.react.policy import Policy, Question, Response, SamplingParams
 from stgrpo.react.prompt import PromptStyle, Turn, render_messages
 from stgrpo.react.response import ParsedResponse, feedback, parse_response
@@ -86,41 +87,46 @@ class _Advice:
 class _Game:
     """One episode under way."""
 
-    def __init__(self, problem: Problem, planner: Planner | None, key: int) -> None:
-        self.problem, self.planner, self.key = problem, planner, key
-        self.state = problem.initial_state()
-        self.visits: collections.Counter[Hashable] = collections.Counter([self.state])
-        self.advice: dict[Hashable, _Advice] = {}
+    def __init__(self, session: Session, key: int) -> None:
+        self.session, self.key = session, key
+        self.judging = session if isinstance(session, Judging) else None
+        self.seen = session.reset()
+        self.visits: collections.Counter[State] = collections.Counter([self._place()])
+        self.advice: dict[State, _Advice] = {}
         self.optimal_steps = self.advise().distance
         self.steps = self.attempt = self.exhausted = 0
         self.last: Turn | None = None
         self.feedback = ""
         self.turns: list[TurnRecord] = []
         self.failure = ""
-        self.success = self.done = problem.is_goal(self.state)
+        self.success = self.done = False
+        self._judge_end()
+
+    def _place(self) -> State:
+        return self.judging.state if self.judging is not None else self.seen.observation
 
     def advise(self) -> _Advice:
         """The planner on the present state; each state of an episode is planned for once."""
-        if self.planner is None:
+        if self.judging is None or self.judging.planner is None:
             return _Advice()
-        if self.state not in self.advice:
-            self.advice[self.state] = self._ask_planner(self.planner)
-        return self.advice[self.state]
+        state = self.judging.state
+        if state not in self.advice:
+            self.advice[state] = self._ask_planner(self.judging.planner, state)
+        return self.advice[state]
 
-    def _ask_planner(self, planner: Planner) -> _Advice:
+    def _ask_planner(self, planner: Planner, state: State) -> _Advice:
         try:
-            optimal = planner.optimal_actions(self.state)
-            return _Advice(planner.distance(self.state), optimal[0] if optimal else None, optimal)
+            optimal = planner.optimal_actions(state)
+            return _Advice(planner.distance(state), optimal[0] if optimal else None, optimal)
         except UserError:  # a policy can play into a state without a way out, or with one that takes too long to prove
             return _Advice()
 
     def question(self, config: EpisodeConfig) -> Question:
         """What the policy is asked next. A decision that starts afresh counts its tries on, to have other seeds."""
-        observation = self.problem.observation(self.state)
-        messages = render_messages(observation, style=config.style, last=self.last, feedback=self.feedback)
+        messages = render_messages(self.seen.observation, style=config.style, last=self.last, feedback=self.feedback)
         tries = self.exhausted * config.retries + self.attempt
         seed = mix_seed(config.seed, self.key, self.steps, tries)
-        return Question(messages, tuple(self.problem.valid_actions(self.state)), seed)
+        return Question(messages, self.seen.valid_actions, seed)
 
     def fail(self, failure: str) -> None:
         self.failure, self.done = failure, True
@@ -129,7 +135,7 @@ class _Game:
         """Records a response and does what it says; without one the prompt was too long."""
         if response is None:
             return self.fail("prompt_too_long")
-        parsed = parse_response(response.text, self.problem.valid_actions(self.state))
+        parsed = parse_response(response.text, self.seen.valid_actions)
         self.turns.append(self._record(response, parsed))
         if parsed.failure:
             self._refuse(parsed, config)
@@ -142,7 +148,7 @@ class _Game:
         return TurnRecord(
             step=self.steps,
             attempt=self.attempt,
-            observation=self.problem.observation(self.state),
+            observation=self.seen.observation,
             response=response.text,
             action=parsed.action,
             failure=parsed.failure,
@@ -167,35 +173,40 @@ class _Game:
 
     def _step(self, parsed: ParsedResponse) -> None:
         assert parsed.reasoning is not None and parsed.action is not None  # else it had failed to parse
-        self.state = self.problem.step(self.state, parsed.action)
-        self.visits[self.state] += 1
+        self.seen = self.session.step(parsed.action)
+        self.visits[self._place()] += 1
         self.steps, self.attempt, self.feedback = self.steps + 1, 0, ""
         self.last = Turn(parsed.reasoning, parsed.action)
-        if self.problem.is_goal(self.state):
+        self._judge_end()
+
+    def _judge_end(self) -> None:
+        if self.seen.success:
             self.success = self.done = True
-        elif self.steps >= self.problem.max_steps:
+        elif self.steps >= max(1, self.session.max_steps):
             self.fail("loop" if max(self.visits.values()) >= LOOP_VISITS else "timeout")
+        elif self.seen.done:
+            self.fail("ended")
 
     def episode(self) -> Episode:
         return Episode(
-            task=self.problem.task,
-            layout=self.problem.layout,
+            task=self.session.task,
+            layout=self.session.layout,
             success=self.success,
             steps=self.steps,
-            cap=self.problem.max_steps,
+            cap=self.session.max_steps,
             failure=self.failure,
             optimal_steps=self.optimal_steps,
             turns=tuple(self.turns),
-            last_observation=self.problem.observation(self.state),
+            last_observation=self.seen.observation,
         )
 
 
-def _keys(problems: Iterable[Problem]) -> list[int]:
-    """A number for each kitchen, by its name and not its place in the list; repeats of one are numbered."""
+def _keys(sessions: Iterable[Session]) -> list[int]:
+    """A number for each layout, by its name and not its place in the list; repeats of one are numbered."""
     seen: collections.Counter[str] = collections.Counter()
     keys = []
-    for problem in problems:
-        name = f"{problem.task}/{problem.layout}"
+    for session in sessions:
+        name = f"{session.task}/{session.layout}"
         digest = hashlib.sha256(f"{name}#{seen[name]}".encode()).digest()
         keys.append(int.from_bytes(digest[:8], "big"))
         seen[name] += 1
@@ -203,43 +214,38 @@ def _keys(problems: Iterable[Problem]) -> list[int]:
 
 
 def run_episodes(
-    problems: Sequence[Problem],
-    planners: Sequence[Planner | None] | None,
+    sessions: Sequence[Session],
     sampler: Sampler,
     tokenizer: Tokenizer,
     *,
     config: EpisodeConfig,
     progress: Callable[[EpisodeProgress], None] | None = None,
 ) -> list[Episode]:
-    """Plays one episode in each kitchen, all together; see the module's docstring for the rules.
+    """Plays one episode in each session, all together; see the module's docstring for the rules.
 
     Args:
-        problems: the kitchens.
-        planners: one each, for the expert's action and the distance; None where these are not wanted.
+        sessions: one a layout. Where one is `Judging`, its planner gives the expert's action and the distance.
         sampler: the policy.
         tokenizer: the policy's.
         config: how to play.
         progress: called once before the first turn and after each.
 
     Returns:
-        The episodes, in the order of `problems`.
+        The episodes, in the order of `sessions`.
     """
     policy = TokenPolicy(sampler, tokenizer, config.params, config.max_prompt_len)
-    return play_episodes(problems, planners, policy, config=config, progress=progress)
+    return play_episodes(sessions, policy, config=config, progress=progress)
 
 
 def play_episodes(
-    problems: Sequence[Problem],
-    planners: Sequence[Planner | None] | None,
+    sessions: Sequence[Session],
     policy: Policy,
     *,
     config: EpisodeConfig,
     progress: Callable[[EpisodeProgress], None] | None = None,
 ) -> list[Episode]:
     """`run_episodes` with any policy; of the configuration `params` and `max_prompt_len` are the policy's affair."""
-    planners = [None] * len(problems) if planners is None else planners
-    triples = zip(problems, planners, _keys(problems), strict=True)
-    games = [_Game(problem, planner, key) for problem, planner, key in triples]
+    games = [_Game(session, key) for session, key in zip(sessions, _keys(sessions), strict=True)]
     turn = 0
     while True:
         if progress is not None:

@@ -17,7 +17,7 @@ class Evaluation:
     """What `write_evaluation` wrote.
 
     Attributes:
-        name: such as "grpo_small": the policy, an underscore, the set of kitchens.
+        name: such as "grpo_small": the policy, an underscore, the set of layouts.
         summary: `metrics.summarise` over all episodes.
         tasks: the same for each task by itself.
         settings: how the episodes were played, as the caller gave it.
@@ -45,7 +45,7 @@ def write_evaluation(
     """Writes both files; the summary goes first away and last in, so that where it stands it fits the episodes.
 
     Args:
-        settings: JSON-able facts on how the episodes were played (policy, seed, temperature, kitchens, ...).
+        settings: JSON-able facts on how the episodes were played (policy, seed, temperature, layouts, ...).
 
     Returns:
         What a later `read_evaluation` gives.

@@ -11,7 +11,7 @@ from stgrpo.errors import UserError
 from stgrpo.evaluation.records import Episode, episode_facts, episode_from_facts
 
 Key = tuple[str, str, int]
-"""Task, layout, and the number of the try in this kitchen."""
+"""Task, layout, and the number of the try in this layout."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -45,10 +45,10 @@ def two_proportions(k_a: int, n_a: int, k_b: int, n_b: int) -> float:
 
 @dataclasses.dataclass(frozen=True)
 class McNemar:
-    """Exact McNemar test of two policies on the same kitchens.
+    """Exact McNemar test of two policies on the same layouts.
 
     Attributes:
-        both, only_a, only_b, neither: kitchens solved by both, by the first alone, by the second alone, by none.
+        both, only_a, only_b, neither: layouts solved by both, by the first alone, by the second alone, by none.
         p_value: two-sided, from the binomial distribution of the discordant pairs.
     """
 
@@ -60,7 +60,7 @@ class McNemar:
 
 
 def mcnemar(successes_a: Sequence[bool], successes_b: Sequence[bool]) -> McNemar:
-    """Tests whether two policies differ on the same kitchens, listed in the same order (McNemar 1947, exact form).
+    """Tests whether two policies differ on the same layouts, listed in the same order (McNemar 1947, exact form).
 
     Under the null hypothesis each discordant pair falls to either side with probability 1/2, so
     p = min(1, 2 P[Binomial(only_a + only_b, 1/2) <= min(only_a, only_b)]).
@@ -69,7 +69,7 @@ def mcnemar(successes_a: Sequence[bool], successes_b: Sequence[bool]) -> McNemar
         ValueError: the two lists differ in length.
     """
     if len(successes_a) != len(successes_b):
-        raise ValueError(f"{len(successes_a)} episodes against {len(successes_b)}: a pair needs the same kitchen")
+        raise ValueError(f"{len(successes_a)} episodes against {len(successes_b)}: a pair needs the same layout")
     from scipy.stats import binomtest
 
     pairs = list(zip(map(bool, successes_a), map(bool, successes_b), strict=True))
@@ -79,7 +79,7 @@ def mcnemar(successes_a: Sequence[bool], successes_b: Sequence[bool]) -> McNemar
 
 
 def pair_episodes(a: Iterable[Episode], b: Iterable[Episode]) -> list[tuple[Episode, Episode]]:
-    """Episodes of two evaluations in the same kitchen, matched by task and layout (and by order where one repeats)."""
+    """Episodes of two evaluations in the same layout, matched by task and layout (and by order where one repeats)."""
     waiting: dict[tuple[str, str], list[Episode]] = {}
     for episode in b:
         waiting.setdefault((episode.task, episode.layout), []).append(episode)

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Mapping
 
 # How an episode can fail, in the order in which reports list them.
-FAILURES = ("timeout", "loop", "invalid", "format", "finish", "prompt_too_long")
+FAILURES = ("timeout", "loop", "invalid", "format", "finish", "prompt_too_long", "ended")
 # The policies of a run and what reports call them; served models have names of their own.
 STAGE_LABELS = {"base": "Before training", "sft": "SFT", "grpo": "SFT + GRPO"}
 # Parse failures (stgrpo.react.response) that mean the text did not have the ReAct form.
@@ -48,7 +48,7 @@ class TurnRecord:
 
 @dataclasses.dataclass(frozen=True)
 class Episode:
-    """One kitchen, played from its start until the goal, the cap or a failure.
+    """One layout, played from its start until the goal, the cap or a failure.
 
     Attributes:
         steps: environment steps taken, also by a failed episode; `counted_steps` is what ASAT averages.
@@ -56,7 +56,7 @@ class Episode:
         failure: "" after a success, else one of `FAILURES`.
         optimal_steps: fewest steps from the start; None without a planner.
         turns: every response in order, refused ones included.
-        last_observation: the state in which the episode ended; after a success the finished meal is in it.
+        last_observation: the state in which the episode ended; after a success the goal holds in it.
     """
 
     task: str
@@ -71,7 +71,7 @@ class Episode:
 
     @property
     def counted_steps(self) -> int:
-        """TrainProgram as ASAT counts them: a failure costs the cap, however early it came."""
+        """Steps as ASAT counts them: a failure costs the cap, however early it came."""
         return self.steps if self.success else self.cap
 
 

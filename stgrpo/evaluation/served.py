@@ -6,19 +6,20 @@ import json
 import os
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from ml_collections import ConfigDict
 
 from stgrpo.console import ProgressBar, say
+from stgrpo.envs.sessions import open_session
 from stgrpo.errors import ServerError, UserError
 from stgrpo.evaluation.episodes import EpisodeConfig, play_episodes
 from stgrpo.evaluation.files import Evaluation, list_evaluations, read_evaluation, write_evaluation
 from stgrpo.evaluation.journal import Journal, usage
 from stgrpo.evaluation.records import STAGE_LABELS, Episode
-from stgrpo.evaluation.suites import Suite, play_settings, playing_environment, suite_problems, suites
-from stgrpo.protocol import Environment, Problem
+from stgrpo.evaluation.suites import Suite, play_settings, playing_environment, suite_layouts, suites
+from stgrpo.protocol import Environment
 from stgrpo.react.policy import SamplingParams
 from stgrpo.serving.chat_policy import ChatPolicy, Constraint, server_addresses
 from stgrpo.serving.client import ClientSettings, HttpClient
@@ -56,7 +57,7 @@ def policy_episodes(config: ConfigDict) -> EpisodeConfig:
 def evaluate_served(config: ConfigDict, directory: Path) -> list[Evaluation]:
     """Plays every suite of the config with the served policy.
 
-    Results that are there already are kept if the same model played the same kitchens in the same way, and episodes of
+    Results that are there already are kept if the same model played the same layouts in the same way, and episodes of
     an evaluation that broke off are not played again.
 
     Raises:
@@ -86,25 +87,26 @@ def evaluate_served(config: ConfigDict, directory: Path) -> list[Evaluation]:
 
 
 def _play_suite(config: ConfigDict, suite: Suite, policy: ChatPolicy, journal: Journal) -> list[Episode]:
-    """Every kitchen by itself, many at a time, so that none waits for the slowest answer of all."""
+    """Every layout by itself, many at a time, so that none waits for the slowest answer of all."""
     environment, how = playing_environment(config), policy_episodes(config)
-    problems = suite_problems(environment, suite)
-    jobs = (functools.partial(_play, environment, problem, policy, how, journal) for problem in problems)
-    bar = ProgressBar(f"evaluate {journal.path.name.partition('_')[0]} {suite.name}", len(problems))
+    layouts = suite_layouts(environment, suite)
+    jobs = (functools.partial(_play, environment, layout, policy, how, journal) for layout in layouts)
+    bar = ProgressBar(f"evaluate {journal.path.name.partition('_')[0]} {suite.name}", len(layouts))
     done: list[Episode] = []
     for episode in parallel(jobs, config.client.concurrency, on_error=policy.client.close):
         done.append(episode)
         bar.step(len(done), {"solved": sum(e.success for e in done), "requests": usage(done).requests})
     bar.close()
-    return [journal.episodes[problem.task, problem.layout, 0] for problem in problems]
+    return [journal.episodes[*layout, 0] for layout in layouts]
 
 
 def _play(
-    environment: Environment, problem: Problem, policy: ChatPolicy, how: EpisodeConfig, journal: Journal
+    environment: Environment, layout: tuple[str, str], policy: ChatPolicy, how: EpisodeConfig, journal: Journal
 ) -> Episode:
-    key = (problem.task, problem.layout, 0)
+    key = (*layout, 0)
     if key not in journal.episodes:
-        (episode,) = play_episodes([problem], [environment.planner(problem)], policy, config=how)
+        with closing(open_session(environment, *layout)) as session:
+            (episode,) = play_episodes([session], policy, config=how)
         journal.add(key, episode)
     return journal.episodes[key]
 

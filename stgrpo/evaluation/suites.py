@@ -1,4 +1,4 @@
-"""The kitchens that an evaluation plays, and how it plays them."""
+"""The layouts that an evaluation plays, and how it plays them."""
 
 import dataclasses
 
@@ -7,10 +7,11 @@ from ml_collections import ConfigDict
 from stgrpo import envs
 from stgrpo.console import ProgressBar
 from stgrpo.data.tokenizer import Tokenizer
+from stgrpo.envs.sessions import open_sessions
 from stgrpo.envs.stochastic import FlakyEnvironment
 from stgrpo.evaluation.episodes import EpisodeConfig, run_episodes
 from stgrpo.evaluation.records import Episode
-from stgrpo.protocol import Environment, Problem
+from stgrpo.protocol import Environment
 from stgrpo.react.policy import SamplingParams
 from stgrpo.sampling.base import Sampler
 from stgrpo.training.inputs import prompt_style
@@ -18,13 +19,13 @@ from stgrpo.training.inputs import prompt_style
 
 @dataclasses.dataclass(frozen=True)
 class Suite:
-    """A set of kitchens.
+    """A set of layouts.
 
     Attributes:
       name: of the suite in file names.
       family: of layouts; unused by the benchmark's own.
       split: "validation" or "test"; "benchmark" for the ten test layouts a task (the paper's protocol).
-      layouts: kitchens a task; the benchmark has its own number.
+      layouts: how many a task; the benchmark has its own number.
       tasks: to play.
     """
 
@@ -45,40 +46,40 @@ def suites(config: ConfigDict) -> list[Suite]:
     return [every[name] for name in e.suites]
 
 
-def suite_problems(environment: Environment, suite: Suite) -> list[Problem]:
-    """The kitchens of a suite."""
-    problems = []
+def suite_layouts(environment: Environment, suite: Suite) -> list[tuple[str, str]]:
+    """The (task, layout) of each episode of a suite."""
+    found = []
     for task in suite.tasks:
         if suite.split == "benchmark":
             layouts = environment.benchmark_layouts(task)
         else:
             layouts = environment.layouts(task, suite.family, split=suite.split, count=suite.layouts)
-        problems += [environment.make(task, layout) for layout in layouts]
-    return problems
+        found += [(task, layout) for layout in layouts]
+    return found
 
 
 def play_suite(
     config: ConfigDict, suite: Suite, sampler: Sampler, tokenizer: Tokenizer, label: str = ""
 ) -> list[Episode]:
-    """One episode in every kitchen of a suite; shows progress if there is a label."""
+    """One episode in every layout of a suite; shows progress if there is a label."""
     environment, e = playing_environment(config), config.evaluation
-    problems = suite_problems(environment, suite)
-    bar = ProgressBar(label, len(problems)) if label else None
-    episodes = run_episodes(
-        problems,
-        [environment.planner(p) for p in problems],
-        sampler,
-        tokenizer,
-        config=EpisodeConfig(
-            params=SamplingParams(config.limits.response, e.temperature, e.top_p, e.top_k),
-            style=prompt_style(config),
-            on_invalid=e.on_invalid,
-            retries=e.retries,
-            max_prompt_len=config.limits.prompt,
-            seed=config.seed,
-        ),
-        progress=(lambda p: bar.step(p.finished, {"solved": p.solved, "turn": p.turn})) if bar else None,
-    )
+    layouts = suite_layouts(environment, suite)
+    bar = ProgressBar(label, len(layouts)) if label else None
+    with open_sessions(environment, layouts) as sessions:
+        episodes = run_episodes(
+            sessions,
+            sampler,
+            tokenizer,
+            config=EpisodeConfig(
+                params=SamplingParams(config.limits.response, e.temperature, e.top_p, e.top_k),
+                style=prompt_style(config),
+                on_invalid=e.on_invalid,
+                retries=e.retries,
+                max_prompt_len=config.limits.prompt,
+                seed=config.seed,
+            ),
+            progress=(lambda p: bar.step(p.finished, {"solved": p.solved, "turn": p.turn})) if bar else None,
+        )
     if bar:
         bar.close()
     return episodes

@@ -3,8 +3,10 @@
 from collections.abc import Callable, Iterator
 
 from stgrpo.data.records import Trajectory
+from stgrpo.envs.sessions import require_problems
+from stgrpo.errors import UserError
 from stgrpo.experts.planner_expert import PlannerExpert
-from stgrpo.protocol import Environment
+from stgrpo.protocol import Environment, planner_of
 
 
 def collect(
@@ -17,24 +19,28 @@ def collect(
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> Iterator[Trajectory]:
-    """Yield the expert's trajectories in `count` kitchens of one family and split, in the environment's order.
+    """Yield the planner's trajectories in `count` layouts of one family and split, in the environment's order.
 
     The same arguments always give the same trajectories, so a collection that broke off is simply made again.
 
     Args:
-        environment: the registry entry that makes kitchens and planners.
+        environment: one that can plan.
         task: one of its tasks.
         family: one of its layout families, such as "small" or "random".
         split: "train", "validation" or "test".
-        count: how many kitchens.
-        seed: where the enumeration of kitchens starts.
+        count: how many layouts.
+        seed: where the enumeration of layouts starts.
         progress: called with (done, count) after each trajectory.
 
     Raises:
-        UserError: if the family has fewer kitchens than asked for (from the environment).
+        UserError: if the family has fewer layouts than asked for (from the environment), or there is no planner.
     """
+    pure = require_problems(environment, "expert.kind='planner'")
     for done, layout in enumerate(environment.layouts(task, family, split=split, count=count, seed=seed), start=1):
-        problem = environment.make(task, layout)
-        yield PlannerExpert(problem, environment.planner(problem)).trajectory()
+        problem = pure.make(task, layout)
+        planner = planner_of(environment, problem)
+        if planner is None:
+            raise UserError(f"expert.kind='planner': there is no planner for {task} {layout}; use expert.kind='llm'")
+        yield PlannerExpert(problem, planner).trajectory()
         if progress is not None:
             progress(done, count)

@@ -1,4 +1,4 @@
-"""The paper's expert: a language model that plays a kitchen until it succeeds; the shortest way is kept.
+"""The paper's expert: a language model that plays a layout until it succeeds; the shortest way is kept.
 
 An answer that cannot be used rejects the whole try, as any other failure does, so that every reasoning that is kept was
 given to a state as the learner will see it and not to a complaint about the answer before.
@@ -8,12 +8,15 @@ import collections
 import dataclasses
 import functools
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
 
 from stgrpo.data.records import Step, Trajectory
+from stgrpo.envs.sessions import open_session
+from stgrpo.errors import UserError
 from stgrpo.evaluation.episodes import EpisodeConfig, play_episodes
 from stgrpo.evaluation.journal import Journal, Key
 from stgrpo.evaluation.records import Episode
-from stgrpo.protocol import Environment, Planner, Problem
+from stgrpo.protocol import Environment, Judging, Session
 from stgrpo.react.policy import Policy
 from stgrpo.react.response import parse_response
 from stgrpo.sampling.base import mix_seed
@@ -26,9 +29,9 @@ class Budget:
 
     Attributes:
       trajectories: wanted.
-      tries: episodes a kitchen at most.
-      successes: after which a kitchen is done; the shortest is kept.
-      max_excess: steps that a success may have above the optimum, to count as one; None for any.
+      tries: episodes a layout at most.
+      successes: after which a layout is done; the shortest is kept.
+      max_excess: steps that a success may have above the optimum, to count as one; None for any. It needs a planner.
       fits: whether the learner has room for what was said in a success; one that it has no room for does not count.
     """
 
@@ -38,45 +41,63 @@ class Budget:
     max_excess: int | None = None
     fits: Callable[[Episode], bool] = lambda episode: True
 
-    def counts(self, episode: Episode) -> bool:
-        """Whether an episode is a success that can be learned from: the planner must have judged each of its states."""
-        if not episode.success or not episode.turns or any(turn.distance is None for turn in episode.turns):
+    def counts(self, episode: Episode, *, judged: bool) -> bool:
+        """Whether an episode is a success that can be learned from.
+
+        Args:
+          episode: any.
+          judged: whether there is a planner; it must have judged each state then.
+        """
+        if not episode.success or not episode.turns:
             return False
-        too_long = self.max_excess is not None and episode.steps - episode.optimal_steps > self.max_excess
-        return not too_long and self.fits(episode)
+        if judged and any(turn.distance is None for turn in episode.turns):
+            return False
+        return not self._too_long(episode) and self.fits(episode)
+
+    def _too_long(self, episode: Episode) -> bool:
+        if self.max_excess is None:
+            return False
+        return episode.optimal_steps is None or episode.steps - episode.optimal_steps > self.max_excess
 
 
 @dataclasses.dataclass(frozen=True)
 class LayoutTries:
-    """A kitchen with all that was tried in it.
+    """A layout with all that was tried in it.
 
     Attributes:
-      problem, planner: the kitchen.
+      task, layout: their names.
       episodes: in the order of the tries.
       solutions: those of them that count.
+      learned: what is kept of them; None without one.
     """
 
-    problem: Problem
-    planner: Planner
+    task: str
+    layout: str
     episodes: tuple[Episode, ...]
     solutions: tuple[Episode, ...]
+    learned: Trajectory | None
 
     @property
     def kept(self) -> Episode | None:
         """The shortest solution, the first of several; None without one."""
-        return min(self.solutions, key=lambda e: e.steps, default=None)
+        return shortest(self.solutions)
 
 
-def solved(kitchens: Iterable[LayoutTries]) -> int:
+def shortest(solutions: Iterable[Episode]) -> Episode | None:
+    """The first of those with the fewest steps; None of none."""
+    return min(solutions, key=lambda e: e.steps, default=None)
+
+
+def solved(layouts: Iterable[LayoutTries]) -> int:
     """How many of them give a trajectory."""
-    return sum(bool(kitchen.solutions) for kitchen in kitchens)
+    return sum(bool(tries.solutions) for tries in layouts)
 
 
 class LlmExpert:
-    """Plays kitchens, many at a time, and writes down every episode as soon as it has ended.
+    """Plays layouts, many at a time, and writes down every episode as soon as it has ended.
 
     Args:
-      environment: the registry entry that makes kitchens and planners.
+      environment: what is played.
       policy: the language model; threads ask it at one time.
       config: how it plays; each try has a seed of its own, mixed from this one.
       budget: how much is tried.
@@ -98,20 +119,20 @@ class LlmExpert:
         on_error: Callable[[], None],
         progress: Callable[[Sequence[LayoutTries]], None],
     ) -> list[LayoutTries]:
-        """Tries the kitchens in their order until there are enough trajectories.
+        """Tries the layouts in their order until there are enough trajectories.
 
-        No more kitchens are under way than trajectories are missing, so no answer is paid for in vain; and the same
+        No more layouts are under way than trajectories are missing, so no answer is paid for in vain; and the same
         answers give the same result, whatever the number of workers and wherever it broke off.
 
         Args:
           task: of the environment.
-          layouts: kitchens, tried in this order.
-          workers: kitchens at one time.
+          layouts: their names, tried in this order.
+          workers: layouts at one time.
           on_error: makes requests that are under way end soon.
-          progress: called after each kitchen with all that are done.
+          progress: called after each layout with all that are done.
 
         Returns:
-          The kitchens in the order of the layouts, with every episode that was played in them.
+          The layouts in their order, with every episode that was played in them.
         """
         done: dict[str, LayoutTries] = {}
 
@@ -121,83 +142,93 @@ class LlmExpert:
                     yield None
                 yield functools.partial(self._try, task, layout)
 
-        for kitchen in parallel(jobs(), workers, on_error=on_error):
-            done[kitchen.problem.layout] = kitchen
+        for tries in parallel(jobs(), workers, on_error=on_error):
+            done[tries.layout] = tries
             progress(list(done.values()))
         return [done[layout] for layout in layouts if layout in done]
 
     def _try(self, task: str, layout: str) -> LayoutTries:
-        problem = self._environment.make(task, layout)
-        planner = self._environment.planner(problem)
         episodes: list[Episode] = []
         solutions: list[Episode] = []
-        while len(episodes) < self._budget.tries and len(solutions) < self._budget.successes:
-            key = (task, layout, len(episodes))
-            episodes.append(self._journal.episodes.get(key) or self._play(problem, planner, key))
-            solutions += filter(self._budget.counts, episodes[-1:])
-        return LayoutTries(problem, planner, tuple(episodes), tuple(solutions))
+        with closing(open_session(self._environment, task, layout)) as session:
+            judged = isinstance(session, Judging) and session.planner is not None
+            while len(episodes) < self._budget.tries and len(solutions) < self._budget.successes:
+                key = (task, layout, len(episodes))
+                episodes.append(self._journal.episodes.get(key) or self._play(session, key))
+                if self._budget.counts(episodes[-1], judged=judged):
+                    solutions.append(episodes[-1])
+            kept = shortest(solutions)
+            learned = trajectory(session, kept) if kept is not None else None
+        return LayoutTries(task, layout, tuple(episodes), tuple(solutions), learned)
 
-    def _play(self, problem: Problem, planner: Planner, key: Key) -> Episode:
+    def _play(self, session: Session, key: Key) -> Episode:
         config = dataclasses.replace(self._config, seed=mix_seed(self._config.seed, key[2]))
-        (episode,) = play_episodes([problem], [planner], self._policy, config=config)
+        (episode,) = play_episodes([session], self._policy, config=config)
         self._journal.add(key, episode)
         return episode
 
 
 def as_told(episode: Episode) -> Trajectory:
-    """A success as it tells itself, without the planner's word: enough to see how long its prompts and answers are."""
+    """A success as it tells itself, without the other actions and the planner's word.
+
+    It is enough to see how long its prompts and answers are.
+    """
     steps = []
     for turn in episode.turns:
         parsed = parse_response(turn.response, (turn.action,))
-        steps.append(Step(turn.observation, (turn.action,), parsed.reasoning, turn.action, (), distance=1))
+        steps.append(Step(turn.observation, (turn.action,), parsed.reasoning, turn.action, None, None))
     return Trajectory(task=episode.task, layout=episode.layout, steps=tuple(steps))
 
 
-def trajectory(kitchen: LayoutTries, episode: Episode) -> Trajectory:
+def trajectory(session: Session, episode: Episode) -> Trajectory:
     """A success as the records that training reads: the model's own reasoning, and the planner's word on each state.
 
+    Its actions are done once more, for the valid ones of each state.
+
     Raises:
-      ValueError: the episode is not one of this kitchen: what the model was shown is not what the state shows.
+      UserError: the session does not show what the model was shown.
     """
-    problem, planner, state, steps = kitchen.problem, kitchen.planner, kitchen.problem.initial_state(), []
+    seen, steps = session.reset(), []
     for turn in episode.turns:
-        valid = tuple(problem.valid_actions(state))
-        parsed = parse_response(turn.response, valid)
-        if turn.observation != problem.observation(state) or parsed.failure:
-            raise ValueError(f"{episode.task} {episode.layout}: step {turn.step} was not played in this kitchen")
-        steps.append(
-            Step(
-                observation=turn.observation,
-                valid_actions=valid,
-                reasoning=parsed.reasoning,
-                action=parsed.action,
-                optimal_actions=tuple(planner.optimal_actions(state)),
-                distance=planner.distance(state),
+        parsed = parse_response(turn.response, seen.valid_actions)
+        if turn.observation != seen.observation or parsed.failure:
+            raise UserError(
+                f"{session.task} {session.layout}: step {turn.step} was played in another layout, or the environment "
+                "does not repeat an episode: the same actions after a reset must show the same"
             )
-        )
-        state = problem.step(state, parsed.action)
+        optimal, distance = _judgement(session)
+        steps.append(Step(turn.observation, seen.valid_actions, parsed.reasoning, parsed.action, optimal, distance))
+        seen = session.step(parsed.action)
     return Trajectory(task=episode.task, layout=episode.layout, steps=tuple(steps))
 
 
-def summary(kitchens: Sequence[LayoutTries]) -> dict[str, object]:
+def _judgement(session: Session) -> tuple[tuple[str, ...] | None, int | None]:
+    """The optimal actions of the session's state and the distance to its goal; None without a planner."""
+    if not isinstance(session, Judging) or session.planner is None:
+        return None, None
+    return tuple(session.planner.optimal_actions(session.state)), session.planner.distance(session.state)
+
+
+def summary(layouts: Sequence[LayoutTries]) -> dict[str, object]:
     """How the sampling went.
 
     Returns:
-      kitchens, episodes, successes; unfit: successes that did not count; kept, with their mean_steps and mean_excess
+      layouts, episodes, successes; unfit: successes that did not count; kept, with their mean_steps and mean_excess
       above the optimum; excess: how many kept ones are how many steps above it; failures: how many episodes ended in
-      which way.
+      which way. Without a planner there is no optimum: mean_excess is None and excess empty.
     """
-    episodes = [episode for kitchen in kitchens for episode in kitchen.episodes]
-    kept = [kitchen.kept for kitchen in kitchens if kitchen.kept is not None]
-    excess = collections.Counter(e.steps - e.optimal_steps for e in kept)
+    episodes = [episode for tries in layouts for episode in tries.episodes]
+    kept = [tries.kept for tries in layouts if tries.kept is not None]
+    above = [e.steps - e.optimal_steps for e in kept if e.optimal_steps is not None]
+    excess = collections.Counter(above)
     return {
-        "kitchens": len(kitchens),
+        "layouts": len(layouts),
         "episodes": len(episodes),
         "successes": sum(e.success for e in episodes),
-        "unfit": sum(e.success for e in episodes) - sum(len(kitchen.solutions) for kitchen in kitchens),
+        "unfit": sum(e.success for e in episodes) - sum(len(tries.solutions) for tries in layouts),
         "kept": len(kept),
         "mean_steps": sum(e.steps for e in kept) / len(kept) if kept else None,
-        "mean_excess": sum(e.steps - e.optimal_steps for e in kept) / len(kept) if kept else None,
+        "mean_excess": sum(above) / len(above) if above else None,
         "excess": {str(steps): excess[steps] for steps in sorted(excess)},
         "failures": dict(collections.Counter(e.failure for e in episodes if not e.success)),
     }

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 
 from ml_collections import ConfigDict
 
@@ -10,14 +11,15 @@ from stgrpo import envs
 from stgrpo.console import ProgressBar, say
 from stgrpo.data.examples import longest_parts
 from stgrpo.data.records import Trajectory
+from stgrpo.envs.sessions import open_session
 from stgrpo.errors import UserError
 from stgrpo.evaluation.episodes import EpisodeConfig
 from stgrpo.evaluation.journal import Journal, usage
 from stgrpo.evaluation.records import Episode
 from stgrpo.evaluation.served import connect, connected, spent
-from stgrpo.experts.llm_expert import Budget, LayoutTries, LlmExpert, as_told, solved, summary, trajectory
+from stgrpo.experts.llm_expert import Budget, LayoutTries, LlmExpert, as_told, solved, summary
 from stgrpo.files import write_atomically
-from stgrpo.protocol import Problem
+from stgrpo.protocol import Environment
 from stgrpo.react.policy import SamplingParams
 from stgrpo.react.prompt import render_messages
 from stgrpo.serving.chat_policy import ChatPolicy
@@ -42,9 +44,9 @@ def expert_budget(config: ConfigDict, count: int) -> Budget:
     return Budget(count, e.tries, e.successes, e.max_excess if e.max_excess >= 0 else None, fits)
 
 
-def expert_kitchens(config: ConfigDict, count: int) -> int:
-    """Kitchens tried for `count` trajectories at most."""
-    return config.expert.kitchens or 2 * count
+def expert_layouts(config: ConfigDict, count: int) -> int:
+    """How many layouts are tried for `count` trajectories at most."""
+    return config.expert.layouts or 2 * count
 
 
 def expert_episodes(config: ConfigDict) -> EpisodeConfig:
@@ -62,7 +64,7 @@ def sample_expert(config: ConfigDict, workdir: WorkDir, task: str, split: str, c
     """Yields at most `count` trajectories of the served expert, and writes every episode and a summary beside them.
 
     Raises:
-      UserError: the server cannot be reached or refuses, or no kitchen was solved.
+      UserError: the server cannot be reached or refuses, or no layout was solved.
       ServerError: it failed; the episodes that had ended are kept, and the same command goes on.
     """
     budget, path = expert_budget(config, count), workdir.expert(task, split)
@@ -70,47 +72,45 @@ def sample_expert(config: ConfigDict, workdir: WorkDir, task: str, split: str, c
     with connected(config, config.expert.server) as client:
         policy = ChatPolicy(client, config.expert.model, expert_episodes(config).params)
         connect(policy, "expert.server")
-        kitchens = _sample(config, policy, journal, budget, (task, split))
-    facts = summary(kitchens) | _usage(config, journal)
+        layouts = _sample(config, policy, journal, budget, (task, split))
+    facts = summary(layouts) | _usage(config, journal)
     write_atomically(path.with_suffix(".json"), json.dumps(facts, indent=2) + "\n")
     journal.close()
     _report(config, f"collect {task} {split}", facts, journal, count)
-    for kitchen in kitchens:
-        if kitchen.kept is not None:
-            yield trajectory(kitchen, kitchen.kept)
+    yield from (tries.learned for tries in layouts if tries.learned is not None)
 
 
 def _sample(
     config: ConfigDict, policy: ChatPolicy, journal: Journal, budget: Budget, of: tuple[str, str]
 ) -> list[LayoutTries]:
     (task, split), environment = of, envs.get(config.env.name)
-    wanted = expert_kitchens(config, budget.trajectories)
+    wanted = expert_layouts(config, budget.trajectories)
     layouts = environment.layouts(task, config.env.family, split=split, count=wanted)
-    _check_prompts(config, [environment.make(task, layout) for layout in layouts])
+    _check_prompts(config, environment, task, layouts)
     expert = LlmExpert(environment, policy, config=expert_episodes(config), budget=budget, journal=journal)
     bar = ProgressBar(f"collect {task} {split}", budget.trajectories)
 
     def show(done: Sequence[LayoutTries]) -> None:
-        tries = sum(len(kitchen.episodes) for kitchen in done)
-        bar.step(solved(done), {"kitchens": len(done), "tries": tries})
+        bar.step(solved(done), {"layouts": len(done), "tries": sum(len(tries.episodes) for tries in done)})
 
-    kitchens = expert.collect(
+    found = expert.collect(
         task, layouts, workers=config.client.concurrency, on_error=policy.client.close, progress=show
     )
     bar.close()
-    return kitchens
+    return found
 
 
-def _check_prompts(config: ConfigDict, problems: Sequence[Problem]) -> None:
-    """Raises a UserError if the learner has no room for the first state of a kitchen, before anybody is asked."""
+def _check_prompts(config: ConfigDict, environment: Environment, task: str, layouts: Sequence[str]) -> None:
+    """Raises a UserError if the learner has no room for the first state of a layout, before anybody is asked."""
     tokenizer, limit = given_tokenizer(config), config.limits.prompt
     if tokenizer is None:
         return
-    for problem in problems:
-        shown = render_messages(problem.observation(problem.initial_state()), style=prompt_style(config))
+    for layout in layouts:
+        with closing(open_session(environment, task, layout)) as session:
+            shown = render_messages(session.reset().observation, style=prompt_style(config))
         length = len(tokenizer.encode_prompt(shown))
         if length > limit:
-            where = f"{problem.task} {problem.layout}"
+            where = f"{task} {layout}"
             raise UserError(f"a prompt of {length} tokens ({where}) is longer than limits.prompt={limit}: raise it")
 
 
@@ -121,7 +121,7 @@ def _settings(config: ConfigDict) -> dict[str, object]:
 
 
 def _usage(config: ConfigDict, journal: Journal) -> dict[str, object]:
-    """Of all episodes, also of kitchens that were not needed in the end."""
+    """Of all episodes, also of layouts that were not needed in the end."""
     used = usage(journal.episodes.values())
     cost = used.cost(config.client.prompt_price, config.client.completion_price)
     return {"model": config.expert.model, "usage": dataclasses.asdict(used), "cost": cost or None}
@@ -129,16 +129,20 @@ def _usage(config: ConfigDict, journal: Journal) -> dict[str, object]:
 
 def _report(config: ConfigDict, label: str, facts: dict[str, object], journal: Journal, count: int) -> None:
     say(
-        f"{label}: {facts['kept']} of {facts['kitchens']} kitchens solved in {facts['episodes']} tries, "
+        f"{label}: {facts['kept']} of {facts['layouts']} layouts solved in {facts['episodes']} tries, "
         f"{spent(config, list(journal.episodes.values()))}"
     )
     if not facts["kept"]:
         raise UserError(
             f"{label}: nothing to learn from {config.expert.model} (failures {facts['failures']}, {facts['unfit']} "
             f"successes are over expert.max_excess, limits or the planner): read what it said in {journal.path}, raise "
-            "expert.tries or expert.kitchens, or take another model"
+            "expert.tries or expert.layouts, or take another model"
         )
-    say(f"{label}: {facts['mean_steps']:.1f} steps on average, {facts['mean_excess']:.1f} above the optimum")
+    excess = facts["mean_excess"]
+    above = (
+        "there is no planner to say how far above the optimum" if excess is None else f"{excess:.1f} above the optimum"
+    )
+    say(f"{label}: {facts['mean_steps']:.1f} steps on average, {above}")
     if facts["kept"] < count:
-        fix = "for more, delete the file and raise expert.tries or expert.kitchens"
+        fix = "for more, delete the file and raise expert.tries or expert.layouts"
         say(f"{label}: these are {facts['kept']} of {count} trajectories; {fix}")

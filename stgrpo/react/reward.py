@@ -33,7 +33,7 @@ def reward(
     *,
     target: str,
     expert_action: str,
-    optimal_actions: Collection[str],
+    optimal_actions: Collection[str] | None,
     weights: RewardWeights = PAPER_WEIGHTS,
 ) -> Reward:
     """Reward one response: `format · 1{ReAct} + action · 1{a = π_GT(s)}`.
@@ -45,15 +45,20 @@ def reward(
         parsed: the parsed response.
         target: "expert" asks for the expert's own action (Eq. 3), "optimal" for any action of the optimal set.
         expert_action: the action the expert takes in this state.
-        optimal_actions: all actions that bring the goal one step nearer.
+        optimal_actions: all actions that bring the goal one step nearer; None where no planner says so.
         weights: the worth of the two parts.
 
     Raises:
-        ValueError: on an unknown target.
+        ValueError: on an unknown target, or the target "optimal" without the optimal set.
     """
     if target not in TARGETS:
         raise ValueError(f"reward target {target!r} is not one of {', '.join(TARGETS)}")
-    right = parsed.action == expert_action if target == "expert" else parsed.action in optimal_actions
+    if target == "expert":
+        right = parsed.action == expert_action
+    elif optimal_actions is None:
+        raise ValueError("reward target 'optimal' needs the optimal actions, which only a planner knows: use 'expert'")
+    else:
+        right = parsed.action in optimal_actions
     format_part = weights.format if not parsed.failure else 0.0
     action_part = weights.action if not parsed.failure and right else 0.0
     return Reward(format=format_part, action=action_part, total=format_part + action_part)

@@ -1,4 +1,4 @@
-"""Evaluate: a policy plays whole episodes in kitchens it has never seen."""
+"""Evaluate: a policy plays whole episodes in layouts it has never seen."""
 
 from collections.abc import Sequence
 
@@ -53,22 +53,28 @@ def show(results: Sequence[Evaluation]) -> None:
             interval = f"{s['sr']:.3f} [{s['sr_low']:.3f}, {s['sr_high']:.3f}]"
             asst = "-" if s["asst"] is None else f"{s['asst']:.2f}"
             rows.append((result.name, task, str(s["n"]), interval, f"{s['asat']:.2f}", asst))
-    for line in table(rows, ("policy_kitchens", "task", "n", "SR [95 % interval]", "ASAT", "ASST")):
+    for line in table(rows, ("policy_suite", "task", "n", "SR [95 % interval]", "ASAT", "ASST")):
         say(line)
     for result in results:
         if unjudged := result.summary.get("unjudged"):  # older files have no such figure
-            what = f"{unjudged} of {result.summary['responses']} responses are not judged"
-            say(f"{result.name}: {what}: the planner finds no way from there, or no proof in its time")
+            say(f"{result.name}: {_unjudged(unjudged, result.summary['responses'])}")
     by_name = {result.name: result for result in results}
     for suite in SUITES:
         if f"sft_{suite}" in by_name and f"grpo_{suite}" in by_name:
             say(_comparison(suite, by_name[f"sft_{suite}"], by_name[f"grpo_{suite}"]))
 
 
+def _unjudged(unjudged: int, responses: int) -> str:
+    if unjudged == responses:
+        return "no response is judged, as without a planner: nothing is known of the expert's and the fewest steps"
+    what = f"{unjudged} of {responses} responses are not judged"
+    return f"{what}: the planner finds no way from there, or no proof in its time"
+
+
 def _comparison(suite: str, before: Evaluation, after: Evaluation) -> str:
     pairs = pair_episodes(before.episodes, after.episodes)
     test = mcnemar([a.success for a, _ in pairs], [b.success for _, b in pairs])
     return (
-        f"{suite}: of {len(pairs)} kitchens {test.only_b} are solved by GRPO alone, {test.only_a} by SFT alone "
+        f"{suite}: of {len(pairs)} layouts {test.only_b} are solved by GRPO alone, {test.only_a} by SFT alone "
         f"(exact McNemar, two-sided p = {test.p_value:.2g})"
     )

@@ -201,12 +201,12 @@ class _Training:
 
 
 def validation_suite(config: ConfigDict) -> Suite:
-    """The kitchens watched during training: never trained on, never tested on."""
+    """The layouts watched during training: never trained on, never tested on."""
     return Suite("validation", config.env.family, "validation", config.grpo.validation_layouts, tuple(config.env.tasks))
 
 
 def validate(setting: RunContext, suite: Suite, sampler: Sampler) -> dict[str, float]:
-    """Success rate and mean steps of whole episodes in the validation kitchens."""
+    """Success rate and mean steps of whole episodes in the validation layouts."""
     summary = summarise(play_suite(setting.config, suite, sampler, setting.tokenizer))
     return {"validation_sr": summary["sr"], "validation_asat": summary["asat"]}
 

@@ -33,6 +33,14 @@ def test_round_trip(tmp_path: Path) -> None:
     assert [p.name for p in path.parent.iterdir()] == ["train.jsonl"]
 
 
+def test_what_no_planner_has_judged_says_so(tmp_path: Path) -> None:
+    path = tmp_path / "train.jsonl"
+    unjudged = [Trajectory("maze", "start:1", (step(optimal_actions=None, distance=None),))]
+    write_trajectories(path, unjudged)
+    assert read_trajectories(path) == unjudged
+    assert '"optimal_actions": null, "distance": null' in path.read_text("utf-8")
+
+
 def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "train.jsonl"
     write_trajectories(path, TRAJECTORIES[:1])
@@ -67,6 +75,8 @@ def damaged(change) -> bytes:
         (damaged(lambda e: e["steps"][0].pop("reasoning")), "step 0: reasoning missing"),
         (damaged(lambda e: e["steps"][0].update(distance=0)), "step 0: distance is 0"),
         (damaged(lambda e: e["steps"][0].update(distance=True)), "step 0: distance is True"),
+        (damaged(lambda e: e["steps"][0].update(distance=None)), "step 0: distance is None"),
+        (damaged(lambda e: e["steps"][0].update(optimal_actions=None)), "optimal_actions must be a list of texts"),
         (damaged(lambda e: e["steps"][0].update(valid_actions="Do nothing")), "valid_actions must be a list of texts"),
         (damaged(lambda e: e["steps"][0].update(action="Fly")), "action 'Fly' is not among the valid_actions"),
         (

@@ -4,6 +4,7 @@ import dataclasses
 
 import pytest
 
+from stgrpo.envs.sessions import ProblemSession
 from stgrpo.errors import UserError
 from stgrpo.evaluation.episodes import EpisodeConfig, EpisodeProgress, run_episodes
 from stgrpo.evaluation.metrics import summarise
@@ -87,9 +88,9 @@ def say(action):
 
 def play(reply, problems=(Corridor(),), *, planners=True, params=GREEDY, progress=None, **options):
     script = Script(reply)
-    plans = [CorridorPlanner()] * len(problems) if planners else None
+    sessions = [ProblemSession(problem, CorridorPlanner() if planners else None) for problem in problems]
     config = EpisodeConfig(params=params, style=options.pop("style", BARE), **options)
-    return run_episodes(list(problems), plans, script, Letters(), config=config, progress=progress), script
+    return run_episodes(sessions, script, Letters(), config=config, progress=progress), script
 
 
 def test_success_is_recorded_step_by_step():

@@ -5,6 +5,8 @@ import pytest
 from stgrpo import envs
 from stgrpo.data.tokenizer import Tokenizer, train_tokenizer
 from stgrpo.envs.robotouille.draw.observation import read_observation
+from stgrpo.envs.robotouille.kitchen.names import OBJECT_NAMES
+from stgrpo.envs.sessions import ProblemSession
 from stgrpo.evaluation.episodes import EpisodeConfig, run_episodes
 from stgrpo.evaluation.metrics import summarise
 from stgrpo.experts.planner_expert import PlannerExpert
@@ -40,13 +42,13 @@ def problems():
 @pytest.fixture(scope="module")
 def tokenizer(problems):
     texts = [problem.observation(problem.initial_state()) for problem in problems]
-    return Tokenizer(train_tokenizer(texts, vocab_size=600))
+    return Tokenizer(train_tokenizer(texts, vocab_size=600, names=OBJECT_NAMES))
 
 
 def play(problems, tokenizer, choose, **options):
     config = EpisodeConfig(SamplingParams(64, temperature=0.0), PromptStyle(instructions="none"), **options)
-    planners = [ROBOTOUILLE.planner(problem) for problem in problems]
-    return run_episodes(problems, planners, Reader(tokenizer, choose), tokenizer, config=config)
+    sessions = [ProblemSession(problem, ROBOTOUILLE.planner(problem)) for problem in problems]
+    return run_episodes(sessions, Reader(tokenizer, choose), tokenizer, config=config)
 
 
 def test_the_expert_solves_every_kitchen_in_the_fewest_steps(problems, tokenizer):

@@ -312,13 +312,13 @@ def test_a_dry_run_shows_the_first_question_and_asks_nothing(expert, tmp_path, c
     assert collect(server, tmp_path / "w", "--dry_run", "--config.client.requests_per_minute=10") == 0
     shown = capsys.readouterr().out
     # 2 x 3 kitchens, 8 tries each, 15 steps: one question a step.
-    assert f"train      burger: 3 trajectories from at most 6 kitchens: at most {6 * 8 * 15} requests" in shown
+    assert f"train      burger: 3 trajectories from at most 6 layouts: at most {6 * 8 * 15} requests" in shown
     assert f"{6 * 8 * 15 * 256:,} completion tokens, {6 * 8 * 15 / 600:.1f} h at 10 a minute" in shown
     assert "--- system\nYou control a robot" in shown and "Valid Actions:" in shown
     assert evaluate(server, tmp_path / "w", "--dry_run", "--config.evaluation.on_invalid=retry") == 0
     shown = capsys.readouterr().out
     assert "org/Qwen_m-3B at http://127.0.0.1" in shown and "as Qwen-m-3B" in shown
-    assert f"unseen   4 kitchens: at most {4 * (15 + 2) * 5} requests" in shown
+    assert f"unseen   4 layouts: at most {4 * (15 + 2) * 5} requests" in shown
     assert not server.requests and not list(tmp_path.iterdir())
 
 
@@ -335,7 +335,7 @@ def test_what_the_learner_has_no_room_for_is_not_kept(expert, tmp_path, capsys):
     server = expert()
     assert collect(server, tmp_path / "a", tokenizer, "--config.limits.prompt=20") == 2
     assert "longer than limits.prompt=20: raise it" in capsys.readouterr().err and not chats(server)
-    small = (tokenizer, "--config.limits.response=5", "--config.expert.tries=2", "--config.expert.kitchens=3")
+    small = (tokenizer, "--config.limits.response=5", "--config.expert.tries=2", "--config.expert.layouts=3")
     assert collect(server, tmp_path / "b", *small) == 2
     assert "6 successes are over expert.max_excess, limits or the planner" in capsys.readouterr().err
     asked = len(chats(server))

@@ -6,6 +6,7 @@ import pytest
 
 from stgrpo import envs
 from stgrpo.data.records import read_trajectories, write_trajectories
+from stgrpo.envs.sessions import ProblemSession
 from stgrpo.errors import ServerError, UserError
 from stgrpo.evaluation.episodes import EpisodeConfig
 from stgrpo.evaluation.journal import Journal
@@ -47,10 +48,24 @@ class Corridor:
         return ("Right",) if state < 3 else ("Left",)
 
 
-class Corridors:
+class Unplanned:
+    def tasks(self):
+        return ("corridor",)
+
+    def families(self):
+        return ("c",)
+
+    def benchmark_layouts(self, task):
+        return ()
+
+    def layouts(self, task, family, *, split, count, seed=0):
+        return LAYOUTS[:count]
+
     def make(self, task, layout):
         return Corridor(layout)
 
+
+class Corridors(Unplanned):
     def planner(self, problem):
         return problem
 
@@ -80,9 +95,9 @@ class Script:
 LAYOUTS = [f"c{i}" for i in range(8)]
 
 
-def collect(path, plan, budget, *, workers=1, layouts=LAYOUTS, seen=None):
+def collect(path, plan, budget, *, workers=1, layouts=LAYOUTS, seen=None, environment=None):
     script, journal = plan if isinstance(plan, Script) else Script(plan), Journal(path, {})
-    expert = LlmExpert(Corridors(), script, config=CONFIG, budget=budget, journal=journal)
+    expert = LlmExpert(environment or Corridors(), script, config=CONFIG, budget=budget, journal=journal)
     show = seen.append if seen is not None else lambda kitchens: None
     try:
         kitchens = expert.collect("corridor", layouts, workers=workers, on_error=lambda: None, progress=show)
@@ -92,7 +107,7 @@ def collect(path, plan, budget, *, workers=1, layouts=LAYOUTS, seen=None):
 
 
 def tried(kitchens):
-    return {k.problem.layout: [e.steps if e.success else None for e in k.episodes] for k in kitchens}
+    return {k.layout: [e.steps if e.success else None for e in k.episodes] for k in kitchens}
 
 
 def test_a_kitchen_is_tried_until_it_is_solved(tmp_path):
@@ -106,7 +121,7 @@ def test_a_kitchen_that_takes_its_budget_is_given_up_for_the_next(tmp_path):
     assert tried(kitchens) == {"c0": [None] * 3, "c1": [3], "c2": [None] * 3, "c3": [3]}
     assert [k.kept is not None for k in kitchens] == [False, True, False, True]
     facts = summary(kitchens)
-    assert (facts["kitchens"], facts["episodes"], facts["successes"], facts["kept"]) == (4, 8, 2, 2)
+    assert (facts["layouts"], facts["episodes"], facts["successes"], facts["kept"]) == (4, 8, 2, 2)
     assert facts["failures"] == {"format": 6}
 
 
@@ -203,7 +218,7 @@ def test_progress_is_told_after_each_kitchen(tmp_path):
 def test_a_success_becomes_the_records_that_training_reads(tmp_path):
     budget = Budget(1, tries=1)
     (kitchen,), _ = collect(tmp_path / "j", lambda layout, n: 2, budget)
-    made = trajectory(kitchen, kitchen.kept)
+    made = kitchen.learned
     assert [s.action for s in made.steps] == ["Left", "Right", "Right", "Right", "Right"]
     assert [s.distance for s in made.steps] == [3, 4, 3, 2, 1]
     assert {s.optimal_actions for s in made.steps} == {("Right",)}
@@ -214,9 +229,20 @@ def test_a_success_becomes_the_records_that_training_reads(tmp_path):
 
 
 def test_an_episode_of_another_kitchen_is_refused(tmp_path):
-    (one, two), _ = collect(tmp_path / "j", lambda layout, n: 0, Budget(2, tries=1))
-    with pytest.raises(ValueError, match="c0: step 0 was not played in this kitchen"):
-        trajectory(two, one.episodes[0])
+    (one, _), _ = collect(tmp_path / "j", lambda layout, n: 0, Budget(2, tries=1))
+    with pytest.raises(UserError, match="corridor c1: step 0 was played in another layout"):
+        trajectory(ProblemSession(Corridor("c1")), one.episodes[0])
+
+
+def test_without_a_planner_the_shortest_success_is_kept_and_nothing_is_said_of_the_optimum(tmp_path):
+    lost = {"c0": (4, 2, 4)}
+    budget, environment = Budget(1, tries=3, successes=3), Unplanned()
+    (kitchen,), _ = collect(tmp_path / "j", lambda layout, n: lost[layout][n], budget, environment=environment)
+    assert tried([kitchen]) == {"c0": [7, 5, 7]} and kitchen.kept.steps == 5
+    assert {(s.optimal_actions, s.distance) for s in kitchen.learned.steps} == {(None, None)}
+    assert {s.valid_actions for s in kitchen.learned.steps} == {("Left", "Right")}
+    facts = summary([kitchen])
+    assert (facts["mean_steps"], facts["mean_excess"], facts["excess"]) == (5.0, None, {})
 
 
 def test_in_a_real_kitchen_the_records_are_the_planner_experts(tmp_path):
@@ -236,5 +262,5 @@ def test_in_a_real_kitchen_the_records_are_the_planner_experts(tmp_path):
     journal, budget = Journal(tmp_path / "j", {}), Budget(1, tries=1)
     expert = LlmExpert(environment, Parrot(), config=CONFIG, budget=budget, journal=journal)
     (kitchen,) = expert.collect("burger", [layout], workers=1, on_error=lambda: None, progress=lambda k: None)
-    assert trajectory(kitchen, kitchen.kept) == planned
+    assert kitchen.learned == planned
     assert summary([kitchen])["excess"] == {"0": 1}

@@ -37,5 +37,9 @@ def test_weights_and_unknown_target() -> None:
     options = {"expert_action": EXPERT, "optimal_actions": (EXPERT,)}
     got = reward(parsed, target="expert", weights=RewardWeights(format=0.0, action=2.0), **options)
     assert got == Reward(0.0, 2.0, 2.0)
+    options["optimal_actions"] = None
+    assert reward(parsed, target="expert", **options).total == 1.0
+    with pytest.raises(ValueError, match="only a planner knows"):
+        reward(parsed, target="optimal", **options)
     with pytest.raises(ValueError, match="'best' is not one of expert, optimal"):
         reward(parsed, target="best", **options)

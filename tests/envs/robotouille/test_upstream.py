@@ -18,6 +18,7 @@ from stgrpo.envs.robotouille.kitchen.domain import CHANGING, CONTAINERS, ITEMS, 
 from stgrpo.envs.robotouille.kitchen.kitchen_json import kitchen_from_json, kitchen_to_json
 from stgrpo.envs.robotouille.kitchen.tasks import PAPER_TASKS, TASKS
 from stgrpo.envs.robotouille.upstream import UpstreamPlanner, UpstreamProblem, checkout, goal_conjunctions
+from stgrpo.envs.sessions import open_sessions
 from stgrpo.errors import UserError
 from stgrpo.evaluation.episodes import EpisodeConfig, run_episodes
 from stgrpo.protocol import InvalidAction
@@ -311,8 +312,8 @@ def test_episodes_are_the_same_on_either_engine(installed: None) -> None:
     played = []
     for engine in envs.engines("robotouille"):
         environment = envs.get("robotouille", engine=engine)
-        problems = [environment.make(task, layout) for task in PAPER_TASKS for layout in ("test:42", "small:3")]
-        planners = [environment.planner(problem) for problem in problems]
-        played.append(run_episodes(problems, planners, _Wanderer(), _Letters(), config=config))
+        layouts = [(task, layout) for task in PAPER_TASKS for layout in ("test:42", "small:3")]
+        with open_sessions(environment, layouts) as sessions:
+            played.append(run_episodes(sessions, _Wanderer(), _Letters(), config=config))
     assert len(played) == 2 and played[0] == played[1]
     assert any(turn.distance for episode in played[0] for turn in episode.turns)
