@@ -139,9 +139,7 @@ def _report(config: ConfigDict, label: str, facts: dict[str, object], journal: J
             "expert.tries or expert.layouts, or take another model"
         )
     excess = facts["mean_excess"]
-    above = (
-        "there is no planner to say how far above the optimum" if excess is None else f"{excess:.1f} above the optimum"
-    )
+    above = "no planner to say how far above the optimum" if excess is None else f"{excess:.1f} above the optimum"
     say(f"{label}: {facts['mean_steps']:.1f} steps on average, {above}")
     if facts["kept"] < count:
         fix = "for more, delete the file and raise expert.tries or expert.layouts"
