@@ -27,7 +27,8 @@ BACKENDS = ("jax", "vllm", "vllm_local")
 
 def validate(config: ConfigDict) -> list[str]:
     """Every error at once, each with the value, the limit and the fix; empty when the config can run."""
-    checks = (_choices, _numbers, _sampling, _servers, _rollout, _losses, _divisions, _adapters, writer_errors, _without_planner)
+    checks = (_choices, _numbers, _sampling, _servers, _rollout, _losses, _divisions, _adapters)
+    checks += (writer_errors, _without_planner)
     return [error for check in checks for error in check(config)]
 
 

@@ -113,10 +113,10 @@ def test_without_words_of_its_own_there_are_general_ones(hanoi: ModuleType, monk
 
 
 def test_an_entry_point_is_an_environment(hanoi: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
-    entry = SimpleNamespace(name="towers", load=lambda: hanoi.HanoiEnvironment)
+    entry = SimpleNamespace(name="towers", value="hanoi:HanoiEnvironment", load=lambda: hanoi.HanoiEnvironment)
 
-    def entry_points(group: str, name: str = "towers") -> list:
-        return [entry] if (group, name) == ("stgrpo.environments", "towers") else []
+    def entry_points(group: str) -> list:
+        return [entry] if group == "stgrpo.environments" else []
 
     monkeypatch.setattr(envs, "entry_points", entry_points)
     assert "towers" in envs.names()
