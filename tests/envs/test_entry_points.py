@@ -81,9 +81,7 @@ def test_a_checkout_that_is_not_installed_has_what_its_pyproject_declares(monkey
     assert "burger" in envs.get("robotouille").tasks()
 
 
-@pytest.mark.parametrize(
-    "text", ["", '[project]\nname = "other"\n[project.entry-points."stgrpo.environments"]\na = "b:c"']
-)
+@pytest.mark.parametrize("text", ["", OTHER])
 def test_where_nothing_is_declared_the_fix_is_said(
     text: str, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

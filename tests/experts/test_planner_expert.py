@@ -92,6 +92,26 @@ def test_no_way_to_the_goal() -> None:
         PlannerExpert(Grid(), GridPlanner()).action((2, 1))
 
 
+def test_without_a_planner_nothing_is_collected() -> None:
+    class Lists:
+        def tasks(self) -> tuple[str, ...]:
+            return ("grid",)
+
+        families = benchmark_layouts = tasks
+
+        def layouts(self, task: str, family: str, *, split: str, count: int, seed: int = 0) -> list[str]:
+            return ["default"]
+
+    class Grids(Lists):
+        def make(self, task: str, layout: str) -> Grid:
+            return Grid()
+
+    with pytest.raises(UserError, match="no planner for grid default; use expert.kind='llm'"):
+        list(collect(Grids(), "grid", "default", split="train", count=1))
+    with pytest.raises(UserError, match="expert.kind='planner' needs states that can be returned to"):
+        list(collect(Lists(), "grid", "default", split="train", count=1))
+
+
 @pytest.mark.parametrize("task", TASKS)
 @pytest.mark.parametrize("family", ["small", "random"])
 def test_collected_trajectories(task: str, family: str, check_reasoning: Callable[[str, str, str], None]) -> None:
