@@ -36,7 +36,7 @@ def run_evaluate(config: ConfigDict, workdir: WorkDir) -> None:
 
 
 def figures(results: Sequence[Evaluation]) -> dict[int, dict[str, float]]:
-    """What is logged of evaluations: NAME/FIGURE over all kitchens and NAME/TASK/FIGURE, by the policy's step."""
+    """What is logged of evaluations: NAME/FIGURE over all layouts and NAME/TASK/FIGURE, by the policy's step."""
     found: dict[int, dict[str, float]] = {}
     for result in results:
         parts = {result.name: result.summary} | {f"{result.name}/{task}": s for task, s in result.tasks.items()}

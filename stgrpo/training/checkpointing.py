@@ -73,7 +73,7 @@ class Checkpoints:
         self._manager = ocp.CheckpointManager(self.folder, options=options)
 
     def steps(self) -> list[int]:
-        """TrainProgram that were written whole, in order."""
+        """Steps that were written whole, in order."""
         return sorted(self._manager.all_steps())
 
     def newest(self) -> int:
