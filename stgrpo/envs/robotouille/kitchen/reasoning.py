@@ -23,11 +23,11 @@ ROBOT = "robot1"
 MOVE = re.compile(rf"Move {ROBOT} from (\S+) to (\S+)")
 DEEDS = {
     "pick up": re.compile(rf"Pick up (\S+) from (\S+) using {ROBOT}"),
-    "decode_weights": re.compile(rf"Unstack (\S+) from (\S+) using {ROBOT}"),
+    "unstack": re.compile(rf"Unstack (\S+) from (\S+) using {ROBOT}"),
     "place": re.compile(rf"Place (\S+) on (\S+) using {ROBOT}"),
     "stack": re.compile(rf"Stack (\S+) on top of (\S+) using {ROBOT}"),
 }
-CONCLUSIONS = {"pick up": "pick it up", "decode_weights": "decode_weights it", "place": "place it", "stack": "stack it"}
+CONCLUSIONS = {"pick up": "pick it up", "unstack": "unstack it", "place": "place it", "stack": "stack it"}
 
 
 class KitchenProblem(Protocol):

@@ -31,7 +31,7 @@ def pick(item: str, station: str) -> str:
     return f"Pick up {item} from {station} using robot1"
 
 
-def decode_weights(item: str, below: str) -> str:
+def unstack(item: str, below: str) -> str:
     return f"Unstack {item} from {below} using robot1"
 
 
@@ -78,11 +78,11 @@ def test_blockers_are_named_from_the_needed_item_upwards() -> None:
     kitchen = scene("table1", None, table1="bottombun1", table2="patty1 lettuce1 topbun1", table3="", table4="")
     plan = [
         move("table1", "table2"),
-        decode_weights("topbun1", "lettuce1"),
+        unstack("topbun1", "lettuce1"),
         move("table2", "table3"),
         place("topbun1", "table3"),
         move("table3", "table2"),
-        decode_weights("lettuce1", "patty1"),
+        unstack("lettuce1", "patty1"),
         move("table2", "table4"),
         place("lettuce1", "table4"),
         move("table4", "table2"),
@@ -110,7 +110,7 @@ def test_a_held_item_whose_place_is_covered_goes_aside() -> None:
     plan = [
         place("patty1", "table2"),
         move("table2", "table1"),
-        decode_weights("topbun1", "bottombun1"),
+        unstack("topbun1", "bottombun1"),
         move("table1", "table2"),
         stack("topbun1", "patty1"),
         move("table2", "table1"),
@@ -130,7 +130,7 @@ def test_a_distractor_on_the_only_table_makes_room() -> None:
         move("table1", "stove1"),
         place("onion1", "stove1"),
         move("stove1", "board1"),
-        decode_weights("patty1", "bottombun1"),
+        unstack("patty1", "bottombun1"),
         move("board1", "stove1"),
         stack("patty1", "onion1"),
         move("stove1", "board1"),
@@ -138,7 +138,7 @@ def test_a_distractor_on_the_only_table_makes_room() -> None:
         move("board1", "table1"),
         place("bottombun1", "table1"),
         move("table1", "stove1"),
-        decode_weights("patty1", "onion1"),
+        unstack("patty1", "onion1"),
         move("stove1", "table1"),
         stack("patty1", "bottombun1"),
     ]
@@ -160,9 +160,9 @@ def test_a_distractor_on_the_only_table_makes_room() -> None:
 
 def test_a_plan_that_ends_by_uncovering() -> None:
     kitchen = scene("table1", None, table1="bottombun1 patty1 cheese1 topbun1 onion1")
-    assert explain(kitchen, [decode_weights("onion1", "topbun1")]) == (
+    assert explain(kitchen, [unstack("onion1", "topbun1")]) == (
         "robot1 is at table1. robot1 is holding nothing. Next, topbun1 must be free of onion1. onion1 is at table1. "
-        "onion1 is directly on top of topbun1. So decode_weights it."
+        "onion1 is directly on top of topbun1. So unstack it."
     )
 
 
