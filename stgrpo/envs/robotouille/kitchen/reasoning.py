@@ -96,7 +96,7 @@ class Deed:
 
     @property
     def takes(self) -> bool:
-        return self.kind in ("pick up", "decode_weights")
+        return self.kind in ("pick up", "unstack")
 
     @property
     def puts(self) -> bool:
