@@ -94,7 +94,15 @@ def sample_figure(config: ConfigDict) -> None:
     )
     model = jax.device_put(jax.jit(Transformer, static_argnums=0)(shape, jax.random.key(0)), mesh.devices.flat[0])
     model = jax.tree.unflatten(jax.tree.structure(policy), jax.tree.leaves(model))
-    sampler = JaxSampler(model, (), dtype=jnp.dtype(config.model.dtype), batch=config.rollout.batch, mesh=mesh)
+    sampler = JaxSampler(
+        model,
+        (),
+        dtype=jnp.dtype(config.model.dtype),
+        batch=config.rollout.batch,
+        limit=P,
+        largest={G: config.grpo.prompts},
+        mesh=mesh,
+    )
     prompts = np.random.default_rng(0).integers(0, shape.vocab_size, (config.grpo.prompts, P)).tolist()
     call = functools.partial(sampler.generate, prompts, G, params, list(range(len(prompts))))
     call()  # compiles

@@ -23,7 +23,15 @@ from peer import SHAPE, B, G, P, Peer, R, Seconds, compare, in_turns, parse, say
 from stgrpo.models.shapes import ModelShape
 from stgrpo.models.transformer import Transformer
 from stgrpo.react.policy import SamplingParams
-from stgrpo.sampling.jax.decode import DecodeShape, NewPrompts, decode, decode_weights, empty_slots, refill, take_layer
+from stgrpo.sampling.jax.decode import (
+    DecodeShape,
+    NewPrompts,
+    decode,
+    decode_weights,
+    empty_slots,
+    prefill_prompts,
+    take_layer,
+)
 from stgrpo.sampling.jax.sampler import JaxSampler
 
 
@@ -82,10 +90,11 @@ def compiling(shape: ModelShape) -> Seconds:
     slots = jax.eval_shape(functools.partial(empty_slots, shape, B, decoding))
     weights = jax.eval_shape(functools.partial(decode_weights, dtype=decoding.dtype), model)
     new = NewPrompts(prompts(B), np.full(B, P), np.zeros(B, np.uint32), np.arange(B))
+    filled = jax.eval_shape(functools.partial(prefill_prompts, room=P, dtype=decoding.dtype), model, new)
     programs = {
         "weights": lambda: take_layer.lower(model.layers, np.int32(0), model.shape, decoding.dtype),
-        "prefill": lambda: refill.lower(model, slots, new, decoding),
-        "decode": lambda: decode.lower(weights, slots, np.int32(1), decoding),
+        "prefill": lambda: prefill_prompts.lower(model, new, P, decoding.dtype),
+        "decode": lambda: decode.lower(weights, slots, filled, np.int32(1), decoding),
     }
     return {
         f"{name}_cpu_s": timed(lambda lower=lower: lower().compile() and 0)["cpu_s"] for name, lower in programs.items()

@@ -4,6 +4,7 @@ import math
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 
 
 def say(text: str) -> None:
@@ -48,6 +49,34 @@ class ProgressBar:
     def close(self) -> None:
         if self._bar is not None:
             self._bar.close()
+
+
+class ProgramLog:
+    """Programs that a stage compiles, as they are met: counted, named in a file, announced once on the console.
+
+    Args:
+      stage: of whom; in front of each line.
+      path: of the file, which further stages add to.
+    """
+
+    def __init__(self, stage: str, path: Path):
+        self._stage, self._path, self._met = stage, path, set()
+
+    @property
+    def count(self) -> int:
+        """Programs met so far."""
+        return len(self._met)
+
+    def met(self, name: str) -> None:
+        """Adds a program, unless it was met before."""
+        if name in self._met:
+            return
+        if not self._met:
+            say(f"{self._stage}: programs are compiled when they are first needed; their names are in {self._path}")
+        self._met.add(name)
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {self._stage}: program {self.count}, {name}\n")
 
 
 def table(rows: Iterable[tuple[str, ...]], header: tuple[str, ...]) -> Iterator[str]:

@@ -43,6 +43,7 @@ class WorkDir:
         self.tokenizer = self.path / "tokenizer"
         self.metrics = self.path / "metrics.jsonl"
         self.samples = self.path / "samples.jsonl"
+        self.programs = self.path / "programs.log"
         self.evaluation = self.path / "evaluation"
 
     def data(self, task: str, split: str) -> Path:

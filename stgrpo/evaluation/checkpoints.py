@@ -8,10 +8,10 @@ from pathlib import Path
 import jax
 from ml_collections import ConfigDict
 
-from stgrpo.console import say
+from stgrpo.console import ProgramLog, say
 from stgrpo.data.tokenizer import Tokenizer
 from stgrpo.evaluation.files import Evaluation, list_evaluations, read_evaluation, write_evaluation
-from stgrpo.evaluation.suites import Suite, play_settings, play_suite, suites
+from stgrpo.evaluation.suites import Suite, play_settings, play_suite, suite_size, suites
 from stgrpo.models.sharding import make_mesh
 from stgrpo.sampling.base import Sampler
 from stgrpo.sampling.open import open_sampler
@@ -19,11 +19,12 @@ from stgrpo.training.checkpointing import CheckpointMetadata, load_metadata
 from stgrpo.training.context import attention_core
 from stgrpo.training.policies import read_policy
 from stgrpo.training.start import abstract_model
+from stgrpo.workdir import WorkDir
 
 
 @contextlib.contextmanager
 def open_policy(
-    config: ConfigDict, folder: Path, record: CheckpointMetadata, place: Path
+    config: ConfigDict, folder: Path, record: CheckpointMetadata, *, place: Path, programs: ProgramLog
 ) -> Iterator[tuple[Sampler, Tokenizer]]:
     """A sampler for the policy in one step folder, and the tokenizer its record carries; the mesh is set.
 
@@ -32,6 +33,7 @@ def open_policy(
       folder: of the step.
       record: what it says of itself.
       place: folder for what a server writes.
+      programs: of the embedded sampler.
 
     Raises:
       UserError: the policy or the sampler cannot be had, or the devices have no such attention as the config wants.
@@ -41,13 +43,17 @@ def open_policy(
     with jax.set_mesh(mesh):
         core = attention_core(config, record.shape, mesh)
         params = read_policy(folder, abstract_model(record.shape, mesh, core=core))
-        with open_sampler(config, params, tokenizer, mesh=mesh, place=place) as sampler:
+        largest = {1: max(suite_size(config, suite) for suite in suites(config))}
+        log = programs.met
+        with open_sampler(config, params, tokenizer, mesh=mesh, place=place, largest=largest, log=log) as sampler:
             sampler.update_weights(params, record.step)
             yield sampler, tokenizer
 
 
-def evaluate_checkpoint(config: ConfigDict, folder: Path, directory: Path) -> list[Evaluation]:
-    """Plays every suite of the config with the policy of one step folder.
+def evaluate_checkpoint(
+    config: ConfigDict, folder: Path, directory: Path, programs: ProgramLog | None = None
+) -> list[Evaluation]:
+    """Plays every suite of the config with the policy of one step folder; `programs` are logged beside the directory.
 
     Results that are there already are kept if the same policy played the same layouts in the same way.
     """
@@ -61,7 +67,8 @@ def evaluate_checkpoint(config: ConfigDict, folder: Path, directory: Path) -> li
         del wanted[result.name]
     if not wanted:
         return results
-    with open_policy(config, folder, record, directory) as (sampler, tokenizer):
+    programs = programs or ProgramLog("evaluate", WorkDir(directory.parent).programs)
+    with open_policy(config, folder, record, place=directory, programs=programs) as (sampler, tokenizer):
         for name, suite in wanted.items():
             episodes = play_suite(config, suite, sampler, tokenizer, f"evaluate {name}")
             results.append(write_evaluation(directory, name, episodes, settings=_settings(config, suite, record)))

@@ -58,6 +58,14 @@ def suite_layouts(environment: Environment, suite: Suite) -> list[tuple[str, str
     return found
 
 
+def suite_size(config: ConfigDict, suite: Suite) -> int:
+    """The number of its kitchens."""
+    if suite.split != "benchmark":
+        return suite.layouts * len(suite.tasks)
+    environment = envs.get(config.env.name)
+    return sum(len(environment.benchmark_layouts(task)) for task in suite.tasks)
+
+
 def play_suite(
     config: ConfigDict, suite: Suite, sampler: Sampler, tokenizer: Tokenizer, label: str = ""
 ) -> list[Episode]:

@@ -19,14 +19,15 @@ from stgrpo.react.policy import SamplingParams
 from stgrpo.sampling.jax.decode import (
     DecodeShape,
     NewPrompts,
+    Prefilled,
     Slots,
     Weights,
     decode,
     decode_weights,
     empty_slots,
-    refill,
+    prefill_prompts,
 )
-from stgrpo.sampling.jax.slots import Filling, size_of, slot_schedule
+from stgrpo.sampling.jax.slots import SamplerSizes
 
 _FIX = "lower rollout.batch or limits.prompt, or raise mesh.fsdp"
 
@@ -54,7 +55,7 @@ class SamplingMemory:
 
 
 def sampling_memory(config: ConfigDict, policy: Transformer, mesh: Mesh, there: Target | None = None) -> SamplingMemory:
-    """Compiles what `JaxSampler` runs for the first prompts of a rollout, when it holds the most.
+    """Compiles what `JaxSampler` runs for the first prompts of a rollout as long as the limit, when it holds the most.
 
     Args:
       config: of the run.
@@ -67,24 +68,26 @@ def sampling_memory(config: ConfigDict, policy: Transformer, mesh: Mesh, there: 
     """
     there = there or target("")
     shards = int(np.prod([mesh.shape[a] for a in BATCH_AXES]))
-    prompts, G = [config.limits.prompt] * config.grpo.prompts, config.grpo.group_size
-    schedule = slot_schedule(prompts, G, batch=config.rollout.batch, shards=shards)
+    G, prompt = config.grpo.group_size, config.limits.prompt
+    sizes = SamplerSizes(prompt, config.rollout.batch, shards, {G: config.grpo.prompts})
+    count, room = sizes.slots(config.grpo.prompts, prompt, G)
     params = SamplingParams(config.limits.response, config.grpo.temperature)
-    shape = DecodeShape(G, size_of(max(prompts), 32), (0,), params, jnp.dtype(config.model.dtype), shards)
-    count, filling = len(schedule.prompt_S), next(schedule.fillings())
+    shape = DecodeShape(G, room, (0,), params, jnp.dtype(config.model.dtype), shards)
     with jax.set_mesh(mesh):
         slots, weights = _slots(policy, count, shape), _weights(policy, shape.dtype)
-        prefill = refill.lower(policy, slots, _new_prompts(filling, mesh), shape)
-        loop = decode.lower(weights, slots, jax.ShapeDtypeStruct((), np.int32, sharding=replicated(mesh)), shape)
+        prefill = prefill_prompts.lower(policy, _new_prompts(sizes, mesh), room, shape.dtype)
         filled = compile_for(prefill, there, what="the prefill of the sampler", fix=_FIX)
+        new: Prefilled = _with_shardings(prefill.out_info, filled.output_shardings)
+        wanted = jax.ShapeDtypeStruct((), np.int32, sharding=replicated(mesh))
+        loop = decode.lower(weights, slots, new, wanted, shape)
         decoded = compile_for(loop, there, what="the decode loop of the sampler", fix=_FIX)
-    copied = _copied(weights, policy, mesh)
+    copied, held = _copied(weights, policy, mesh), bytes_a_device(slots)
     shared = bytes_a_device(weights) - copied  # a tied head counts twice there, as XLA counts it
     peak = max(
-        peak_bytes(filled, mesh) - bytes_a_device(policy) + copied,
+        peak_bytes(filled, mesh) - bytes_a_device(policy) + copied + held,
         peak_bytes(decoded, mesh) - shared,
     )
-    return SamplingMemory(count * G, copied, bytes_a_device(slots), peak)
+    return SamplingMemory(count * G, copied, held, peak)
 
 
 def _slots(policy: Transformer, count: int, shape: DecodeShape) -> Slots:
@@ -104,9 +107,12 @@ def _weights(policy: Transformer, dtype: jnp.dtype) -> Weights:
 
 def _outputs(program: Callable, *arguments: object) -> object:
     """What a jitted function returns, as shapes with the shardings that it is compiled to."""
-    traced = program.trace(*arguments)
-    shardings = traced.lower().compile().output_shardings
-    return jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), traced.out_info, shardings)
+    lowered = program.lower(*arguments)
+    return _with_shardings(lowered.out_info, lowered.compile().output_shardings)
+
+
+def _with_shardings(shapes: object, shardings: object) -> object:
+    return jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, shardings)
 
 
 def _copied(weights: Weights, policy: Transformer, mesh: Mesh) -> int:
@@ -118,10 +124,10 @@ def _copied(weights: Weights, policy: Transformer, mesh: Mesh) -> int:
     return bytes_a_device((weights.layers, [mine for mine, own in rest if gathered or mine.dtype != own.dtype]))
 
 
-def _new_prompts(filling: Filling, mesh: Mesh) -> NewPrompts:
-    split, B = batch_sharding(mesh), len(filling.prompts_B)
+def _new_prompts(sizes: SamplerSizes, mesh: Mesh) -> NewPrompts:
+    split, B = batch_sharding(mesh), sizes.rows * sizes.shards
 
-    def array(*sizes: int, dtype: jnp.dtype = np.int32) -> jax.ShapeDtypeStruct:
-        return jax.ShapeDtypeStruct(sizes, dtype, sharding=split)
+    def array(*shape: int, dtype: jnp.dtype = np.int32) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct(shape, dtype, sharding=split)
 
-    return NewPrompts(array(B, filling.length), array(B), array(B, dtype=np.uint32), array(len(filling.source_S)))
+    return NewPrompts(array(B, sizes.room), array(B), array(B, dtype=np.uint32), array(B))

@@ -4,7 +4,7 @@ import contextlib
 import functools
 import socket
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TypeVar
 
@@ -32,7 +32,14 @@ _BETWEEN = 5.0  # seconds between two attempts to get a server back
 
 @contextlib.contextmanager
 def open_sampler(
-    config: ConfigDict, params: Transformer, tokenizer: Tokenizer, *, mesh: Mesh, place: Path
+    config: ConfigDict,
+    params: Transformer,
+    tokenizer: Tokenizer,
+    *,
+    mesh: Mesh,
+    place: Path,
+    largest: Mapping[int, int],
+    log: Callable[[str], None],
 ) -> Iterator[Sampler]:
     """The engine of the config. It may not hold the parameters before its first `update_weights`.
 
@@ -42,13 +49,23 @@ def open_sampler(
       tokenizer: its own.
       mesh: of the parameters.
       place: folder in which a server that is started leaves its log.
+      largest: prompts of the largest call by group size; see `SamplerSizes`.
+      log: called with the name of each program that is run here.
 
     Raises:
       UserError, ServerError: see `VllmServer` and `VllmSampler`.
     """
     if config.rollout.backend == "jax":
-        dtype = jnp.dtype(config.model.dtype)
-        yield JaxSampler(params, tokenizer.stop_ids, dtype=dtype, batch=config.rollout.batch, mesh=mesh, log=say)
+        yield JaxSampler(
+            params,
+            tokenizer.stop_ids,
+            dtype=jnp.dtype(config.model.dtype),
+            batch=config.rollout.batch,
+            limit=config.limits.prompt,
+            largest=largest,
+            mesh=mesh,
+            log=log,
+        )
         return
     if config.rollout.backend == "vllm_local":
         settings = _engine_settings(config, params.shape, tokenizer, place)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from ml_collections import ConfigDict
 
 from stgrpo.config import SUITES
-from stgrpo.console import say, table
+from stgrpo.console import ProgramLog, say, table
 from stgrpo.evaluation.checkpoints import evaluate_checkpoint
 from stgrpo.evaluation.files import Evaluation
 from stgrpo.evaluation.metrics import mcnemar, pair_episodes
@@ -23,11 +23,12 @@ def run_evaluate(config: ConfigDict, workdir: WorkDir) -> None:
         write_figures(config, workdir, "evaluate", figures(results))
         show(results)
         return
-    results = []
+    results, programs = [], ProgramLog("evaluate", workdir.programs)
     for stage in ("sft", "grpo"):
         if any(workdir.checkpoints(stage).glob("[0-9]*")):
             results += newest(
-                workdir.checkpoints(stage), lambda folder: evaluate_checkpoint(config, folder, workdir.evaluation)
+                workdir.checkpoints(stage),
+                lambda folder: evaluate_checkpoint(config, folder, workdir.evaluation, programs),
             )
     if not results:
         step_folders(workdir.checkpoints("sft"))  # says what is missing

@@ -9,11 +9,11 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from stgrpo.config_checks import refuse_constraint
-from stgrpo.console import ProgressBar, say
+from stgrpo.console import ProgramLog, ProgressBar, say
 from stgrpo.data.examples import Example
 from stgrpo.errors import ServerError, UserError
 from stgrpo.evaluation.metrics import summarise
-from stgrpo.evaluation.suites import Suite, play_suite
+from stgrpo.evaluation.suites import Suite, play_suite, suite_size
 from stgrpo.models.transformer import Transformer
 from stgrpo.monitors.open import open_monitor
 from stgrpo.rl.group_batch import Group, group_batch, rollout_metrics
@@ -57,7 +57,15 @@ def run_grpo(config: ConfigDict, workdir: WorkDir) -> None:
         state, record = _start(setting, steps, given, checkpoints)
         training = _Training(setting, steps, checkpoints, (None if record.lora else given[0], state, record))
         place = workdir.path / "rollout"
-        with open_sampler(config, training.policy, setting.tokenizer, mesh=setting.mesh, place=place) as sampler:
+        with open_sampler(
+            config,
+            training.policy,
+            setting.tokenizer,
+            mesh=setting.mesh,
+            place=place,
+            largest=largest_calls(config),
+            log=training.programs.met,
+        ) as sampler:
             training.run(examples, sampler, total)
     checkpoints.close()
 
@@ -109,7 +117,8 @@ class _Training:
         self._setting, self._config, self._steps, self._checkpoints = setting, setting.config, steps, checkpoints
         self._reference, self._state, self._record = start
         self._monitor = open_monitor(setting.config, setting.workdir, "grpo", self._record.step)
-        self._lay_out = BatchPacker("grpo", setting.config, setting.mesh)
+        self.programs = ProgramLog("grpo", setting.workdir.programs)
+        self._lay_out = BatchPacker("grpo", setting.config, setting.mesh, self.programs)
         self._suite = validation_suite(setting.config)
 
     @property
@@ -191,7 +200,8 @@ class _Training:
         c, step = self._config.grpo, self._record.step
         rate = rate_of_step(c, self._record.total, c.minibatches * c.passes)
         self._monitor.table(step, "samples", sample_facts(rollout.groups[0]))
-        self._monitor.write(step, values | {"learning_rate": rate(step - 1)} | timer.seconds)
+        facts = {"learning_rate": rate(step - 1), "programs": self.programs.count}
+        self._monitor.write(step, values | facts | timer.seconds)
 
     def _save_now(self) -> None:
         """A checkpoint out of turn, unless there is nothing new to keep."""
@@ -203,6 +213,11 @@ class _Training:
 def validation_suite(config: ConfigDict) -> Suite:
     """The layouts watched during training: never trained on, never tested on."""
     return Suite("validation", config.env.family, "validation", config.grpo.validation_layouts, tuple(config.env.tasks))
+
+
+def largest_calls(config: ConfigDict) -> dict[int, int]:
+    """Prompts of a rollout and of a validation, by their group sizes."""
+    return {1: suite_size(config, validation_suite(config)), config.grpo.group_size: config.grpo.prompts}
 
 
 def validate(setting: RunContext, suite: Suite, sampler: Sampler) -> dict[str, float]:

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from stgrpo.console import ProgressBar, say
+from stgrpo.console import ProgramLog, ProgressBar, say
 from stgrpo.data.examples import Example, batch_indices, length_grouped_indices
 from stgrpo.models.shapes import ModelShape
 from stgrpo.monitors.open import Monitor, open_monitor
@@ -86,7 +86,8 @@ def _train(
 ) -> None:
     config, (state, record) = setting.config, start
     rate, bar = rate_of_step(config.sft, total), ProgressBar("sft", total, record.step)
-    lay_out = BatchPacker("sft", config, setting.mesh)
+    programs = ProgramLog("sft", setting.workdir.programs)
+    lay_out = BatchPacker("sft", config, setting.mesh, programs)
     lengths = np.array([len(e.prompt_ids) for e in examples])
     for step in range(record.step, total):
         timer = Timer()
@@ -97,7 +98,7 @@ def _train(
                 rows = batch_indices(len(examples), config.sft.batch, step, config.seed)
             batch = lay_out(sft_batch([examples[i] for i in rows], config.sft.prompt_weight))
             state, values = steps.update(state, batch)
-            values = host_scalars(values) | padding([batch])
+            values = host_scalars(values) | padding([batch]) | {"programs": programs.count}
         monitor.write(step + 1, values | {"learning_rate": rate(step)} | timer.seconds)
         bar.step(step + 1, {"loss": values["response_loss"]})
         record = dataclasses.replace(record, step=step + 1, total=total, position=(step + 1) * config.sft.batch)

@@ -5,26 +5,25 @@ from collections.abc import Iterable
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from stgrpo.console import say
+from stgrpo.console import ProgramLog
 from stgrpo.training.batch import GroupBatch
 from stgrpo.training.packing import Batch, pack
 
 
 class BatchPacker:
-    """Lays batches out as a config asks, groups or packed rows, and says which programs that needs compiled."""
+    """Lays batches out as a config asks, groups or packed rows, and logs which programs that needs compiled."""
 
-    def __init__(self, stage: str, config: ConfigDict, mesh: Mesh):
+    def __init__(self, stage: str, config: ConfigDict, mesh: Mesh, programs: ProgramLog):
         section = config[stage]
-        self._stage, self._row = stage, section.row_tokens
+        self._row, self._programs = section.row_tokens, programs
         self._unit = mesh.shape["data"] * mesh.shape["fsdp"] * section.micro_batches
-        self._forms: set[str] = set()
+        self._kinds = ("update",) if stage == "sft" else ("log-probabilities", "update")
 
     def __call__(self, batch: GroupBatch) -> Batch:
-        """The batch as the update takes it; a form that was not met before is named."""
+        """The batch as the programs of the stage take it."""
         laid: Batch = pack(batch, self._row, unit=self._unit) if self._row else batch
-        if laid.shape_text not in self._forms:
-            self._forms.add(laid.shape_text)
-            say(f"{self._stage}: program {len(self._forms)}, {laid.shape_text}")
+        for kind in self._kinds:
+            self._programs.met(f"{kind} of {laid.shape_text}")
         return laid
 
 

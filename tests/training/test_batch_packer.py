@@ -9,6 +9,7 @@ import pytest
 
 from stgrpo import envs
 from stgrpo.config import base
+from stgrpo.console import ProgramLog
 from stgrpo.data.examples import batch_indices, build_examples, stream_indices, tokenizer_texts
 from stgrpo.data.tokenizer import Tokenizer, train_tokenizer
 from stgrpo.envs.robotouille.kitchen.names import OBJECT_NAMES
@@ -30,11 +31,11 @@ def examples():
     return build_examples(trajectories, tokenizer, style, max_prompt_len=4096, max_response_len=4096)
 
 
-def layouts(stage, capsys, **fields):
+def layouts(stage, path, **fields):
     config = base()
     config[stage].update(fields)
-    lay_out = BatchPacker(stage, config, make_mesh(1, 1, 1, jax.devices()[:1]))
-    return lay_out, lambda: [line for line in capsys.readouterr().out.splitlines() if "program" in line]
+    lay_out = BatchPacker(stage, config, make_mesh(1, 1, 1, jax.devices()[:1]), ProgramLog(stage, path / "log"))
+    return lay_out, lambda: [line.partition(", ")[2] for line in (path / "log").read_text().splitlines()]
 
 
 def rollout(examples, rng, prompts=64, group_size=8):
@@ -48,33 +49,33 @@ def rollout(examples, rng, prompts=64, group_size=8):
     return group_batch(groups, aggregation="token_mean", scale_by_std=True, limit=64)
 
 
-def test_a_rollout_in_packed_rows_is_padded_by_less_than_fifteen_percent(examples, capsys):
-    lay_out, said = layouts("grpo", capsys, row_tokens=1024)
+def test_a_rollout_in_packed_rows_is_padded_by_less_than_fifteen_percent(examples, tmp_path):
+    lay_out, named = layouts("grpo", tmp_path, row_tokens=1024)
     batches = [rollout(examples, np.random.default_rng(seed)) for seed in range(10)]
     packed = [lay_out(batch) for batch in batches]
     assert padding(packed)["padding"] < 0.15 < 0.4 < padding(batches)["padding"]
-    assert 1 <= len(said()) <= 4
+    assert 2 <= len(named()) <= 8  # log-probabilities and update
 
 
-def test_sft_batches_in_packed_rows_are_padded_by_less_than_fifteen_percent(examples, capsys):
-    lay_out, said = layouts("sft", capsys, row_tokens=1024)
+def test_sft_batches_in_packed_rows_are_padded_by_less_than_fifteen_percent(examples, tmp_path):
+    lay_out, named = layouts("sft", tmp_path, row_tokens=1024)
     batches = [sft_batch([examples[i] for i in batch_indices(len(examples), 64, step, 0)]) for step in range(10)]
     packed = [lay_out(batch) for batch in batches]
     assert padding(packed)["padding"] < 0.15 < 0.3 < padding(batches)["padding"]
-    assert 1 <= len(said()) <= 4
+    assert 1 <= len(named()) <= 4
 
 
-def test_a_form_is_named_once(examples, capsys):
-    lay_out, said = layouts("sft", capsys)
+def test_a_form_is_named_once(examples, tmp_path):
+    lay_out, named = layouts("sft", tmp_path)
     batch = sft_batch(examples[:4])
     for _ in range(2):
         assert lay_out(batch) is batch
     (B, P), R = batch.prompt_BP.shape, batch.response_BGR.shape[2]
-    assert said() == [f"sft: program 1, {B} prompts of {P} tokens, 1 responses of {R}"]
+    assert named() == [f"update of {B} prompts of {P} tokens, 1 responses of {R}"]
 
 
-def test_every_token_is_counted_once(examples, capsys):
-    lay_out, _ = layouts("grpo", capsys, row_tokens=512)
+def test_every_token_is_counted_once(examples, tmp_path):
+    lay_out, _ = layouts("grpo", tmp_path, row_tokens=512)
     batch = rollout(examples, np.random.default_rng(0), prompts=4)
     real = int(batch.prompt_len_B.sum() + batch.mask_BGR.sum())
     assert batch.tokens == lay_out(batch).tokens == real

@@ -1,7 +1,8 @@
-"""Decoding in slots, the device's side of the embedded sampler: prefill into slots, and one compiled loop over them.
+"""Decoding in slots, the device's side of the embedded sampler: a prefill, and one compiled loop over slots.
 
-A slot holds a prompt and its G responses; S slots are decoded together, and one whose responses have all ended can be
-given another prompt while the others go on. All slots write to the same column of their buffers, that of the clock
+The prefill knows the prompts alone, not the slots, so that one program serves all numbers of slots, all group sizes and
+ways to draw; the loop's program puts what it made into slots. A slot holds a prompt and its G responses; S slots are
+decoded together, and one whose responses have all ended can be given another prompt while the others go on. All slots write to the same column of their buffers, that of the clock
 modulo R: no response is longer than R, so none meets its own beginning, and a step changes one column in place instead
 of gathering S positions.
 
@@ -36,7 +37,7 @@ class DecodeShape:
 
     Attributes:
       group: responses a prompt.
-      prompt: P, the longest prompt the slots take.
+      prompt: P, the longest prompt the slots take, at most the room that the prefill makes.
       stop_ids: tokens that end a response.
       params: how to draw; `max_tokens` is R.
       dtype: of the computation.
@@ -111,16 +112,28 @@ class NewPrompts:
       prompt_BP: token ids, padded on the right.
       length_B: real lengths, at least 1.
       seed_B: of their responses.
-      source_S: for each slot the prompt it gets, counted among those of its device, or -1 to go on.
+      slot_B: the slot each gets, counted among those of its device; one that there is not leaves the prompt out.
     """
 
     prompt_BP: jax.Array
     length_B: jax.Array
     seed_B: jax.Array
-    source_S: jax.Array
+    slot_B: jax.Array
 
 
-for _type, _static in ((Weights, ["shape"]), (LayerCache, []), (Slots, []), (NewPrompts, [])):
+@dataclasses.dataclass(frozen=True)
+class Prefilled:
+    """New prompts as slots take them: their keys and values, and what the first token is predicted from."""
+
+    k_LBKPH: jax.Array
+    v_LBKPH: jax.Array
+    hidden_BD: jax.Array
+    length_B: jax.Array
+    seed_B: jax.Array
+    slot_B: jax.Array
+
+
+for _type, _static in ((Weights, ["shape"]), (LayerCache, []), (Slots, []), (NewPrompts, []), (Prefilled, [])):
     _names = [f.name for f in dataclasses.fields(_type) if f.name not in _static]
     jax.tree_util.register_dataclass(_type, _names, _static)
 
@@ -158,9 +171,9 @@ def empty_slots(model: ModelShape, size: int, shape: DecodeShape) -> Slots:
         return constrain_batch(jnp.zeros((S, *sizes), dtype))
 
     def cache() -> LayerCache:
-        prefix = [_heads(jnp.zeros((S, c.kv_heads, shape.prompt, c.head_dim), shape.dtype), 1) for _ in range(2)]
-        own_k = _heads(jnp.zeros((S, G, c.kv_heads, c.head_dim, R), shape.dtype), 2)
-        own_v = _heads(jnp.zeros((S, G, c.kv_heads, R, c.head_dim), shape.dtype), 2)
+        prefix = [_placed(jnp.zeros((S, c.kv_heads, shape.prompt, c.head_dim), shape.dtype), 0, 1) for _ in range(2)]
+        own_k = _placed(jnp.zeros((S, G, c.kv_heads, c.head_dim, R), shape.dtype), 0, 2)
+        own_v = _placed(jnp.zeros((S, G, c.kv_heads, R, c.head_dim), shape.dtype), 0, 2)
         return LayerCache(*prefix, own_k, own_v)
 
     return Slots(
@@ -178,13 +191,15 @@ def empty_slots(model: ModelShape, size: int, shape: DecodeShape) -> Slots:
     )
 
 
-def _heads(x: jax.Array, axis: int) -> jax.Array:
-    """Keeps the first axis split over the batch axes of the mesh, and the given one over its tensor axis if it can."""
+def _placed(x: jax.Array, batch: int, heads: int) -> jax.Array:
+    """Keeps one axis split over the batch axes of the mesh, and a later one over its tensor axis if that fits."""
     mesh = jax.sharding.get_abstract_mesh()
     if mesh.empty:
         return x
-    split = "tensor" if x.shape[axis] % mesh.shape["tensor"] == 0 else None
-    return jax.lax.with_sharding_constraint(x, PartitionSpec(BATCH_AXES, *[None] * (axis - 1), split))
+    split: list[str | tuple[str, ...] | None] = [None] * (heads + 1)
+    split[batch] = BATCH_AXES
+    split[heads] = "tensor" if x.shape[heads] % mesh.shape["tensor"] == 0 else None
+    return jax.lax.with_sharding_constraint(x, PartitionSpec(*split))
 
 
 def prefill(
@@ -201,52 +216,58 @@ def prefill(
     return prefix, last_B1D[:, 0]
 
 
-@functools.partial(jax.jit, static_argnames="shape", donate_argnames="slots")
-def refill(model: Transformer, slots: Slots, new: NewPrompts, shape: DecodeShape) -> Slots:
-    """Gives prompts to free slots; the others are left as they are."""
-    prefix, last_BD = prefill(model, new.prompt_BP, new.length_B, shape.dtype)
-    fresh_S, shards = new.source_S >= 0, shape.shards
-    source_DS = jnp.maximum(new.source_S, 0).reshape(shards, -1)
-
-    def put(new_B: jax.Array, old_S: jax.Array) -> jax.Array:
-        taken_DS = jax.vmap(lambda x, at: x[at])(new_B.reshape(shards, -1, *new_B.shape[1:]), source_DS)
-        taken_S = taken_DS.reshape(-1, *new_B.shape[1:])
-        return jnp.where(fresh_S.reshape(-1, *[1] * (old_S.ndim - 1)), taken_S.astype(old_S.dtype), old_S)
-
-    def put_prefix(new_BPKH: jax.Array, old_SKPH: jax.Array) -> jax.Array:
-        room = ((0, 0), (0, 0), (0, shape.prompt - new_BPKH.shape[1]), (0, 0))
-        return put(jnp.pad(new_BPKH.swapaxes(1, 2), room), old_SKPH)
-
-    layers = tuple(
-        dataclasses.replace(
-            layer,
-            prefix_k_SKPH=put_prefix(prefix.k[at], layer.prefix_k_SKPH),
-            prefix_v_SKPH=put_prefix(prefix.v[at], layer.prefix_v_SKPH),
-        )
-        for at, layer in enumerate(slots.layers)
-    )
-    old_SG = ~fresh_S[:, None]
-    return dataclasses.replace(
-        slots,
-        start_S=jnp.where(fresh_S, slots.clock, slots.start_S),
-        prompt_len_S=put(new.length_B, slots.prompt_len_S),
-        seed_S=put(new.seed_B, slots.seed_S),
-        hidden_SGD=put(last_BD[:, None], slots.hidden_SGD),
-        layers=layers,
-        length_SG=slots.length_SG * old_SG,
-        stopped_SG=slots.stopped_SG & old_SG,
-        done_SG=slots.done_SG & old_SG,
-    )
+@functools.partial(jax.jit, static_argnames=("room", "dtype"))
+def prefill_prompts(model: Transformer, new: NewPrompts, room: int, dtype: jnp.dtype) -> Prefilled:
+    """Runs new prompts; their keys and values are padded to `room` tokens, whatever the prompts are padded to."""
+    prefix, last_BD = prefill(model, new.prompt_BP, new.length_B, dtype)
+    pad = ((0, 0), (0, 0), (0, 0), (0, room - new.prompt_BP.shape[1]), (0, 0))
+    k, v = (_placed(jnp.pad(x_LBPKH.swapaxes(2, 3), pad), 1, 2) for x_LBPKH in (prefix.k, prefix.v))
+    return Prefilled(k, v, constrain_batch(last_BD), new.length_B, new.seed_B, new.slot_B)
 
 
 @functools.partial(jax.jit, static_argnames="shape", donate_argnames="slots")
-def decode(weights: Weights, slots: Slots, wanted: jax.Array, shape: DecodeShape) -> Slots:
-    """Decodes until at least `wanted` slots are free."""
+def decode(weights: Weights, slots: Slots, new: Prefilled, wanted: jax.Array, shape: DecodeShape) -> Slots:
+    """Puts new prompts into their slots, then decodes until at least `wanted` slots are free; with 0, not at all."""
 
     def busy(slots: Slots) -> jax.Array:
         return jnp.sum(jnp.all(slots.done_SG, axis=1)) < wanted
 
-    return jax.lax.while_loop(busy, functools.partial(_step, weights, shape), slots)
+    return jax.lax.while_loop(busy, functools.partial(_step, weights, shape), _filled(slots, new, shape))
+
+
+def _filled(slots: Slots, new: Prefilled, shape: DecodeShape) -> Slots:
+    """The slots with new prompts; those that get none are left as they are."""
+
+    def put(old_S: jax.Array, new_B: jax.Array) -> jax.Array:
+        """Writes rows in place, each device its own."""
+        old_DS, new_DB, slot_DB = (x.reshape(shape.shards, -1, *x.shape[1:]) for x in (old_S, new_B, new.slot_B))
+        write = jax.vmap(lambda old_S, new_B, slot_B: old_S.at[slot_B].set(new_B.astype(old_S.dtype), mode="drop"))
+        return write(old_DS, new_DB, slot_DB).reshape(old_S.shape)
+
+    def fill(old_S: jax.Array, value: jax.Array | bool) -> jax.Array:
+        return put(old_S, jnp.full((len(new.slot_B), *old_S.shape[1:]), value))
+
+    P = shape.prompt
+    layers = tuple(
+        dataclasses.replace(
+            layer,
+            prefix_k_SKPH=put(layer.prefix_k_SKPH, new.k_LBKPH[at, :, :, :P]),
+            prefix_v_SKPH=put(layer.prefix_v_SKPH, new.v_LBKPH[at, :, :, :P]),
+        )
+        for at, layer in enumerate(slots.layers)
+    )
+    hidden_BGD = jnp.broadcast_to(new.hidden_BD[:, None], (len(new.slot_B), *slots.hidden_SGD.shape[1:]))
+    return dataclasses.replace(
+        slots,
+        start_S=fill(slots.start_S, slots.clock),
+        prompt_len_S=put(slots.prompt_len_S, new.length_B),
+        seed_S=put(slots.seed_S, new.seed_B),
+        hidden_SGD=put(slots.hidden_SGD, hidden_BGD),
+        layers=layers,
+        length_SG=fill(slots.length_SG, 0),
+        stopped_SG=fill(slots.stopped_SG, False),
+        done_SG=fill(slots.done_SG, False),
+    )
 
 
 def _step(weights: Weights, shape: DecodeShape, slots: Slots) -> Slots:

@@ -1,21 +1,31 @@
 """The embedded sampler: a prompt's G responses share its keys and values; slots that are free get the next prompts."""
 
 import contextlib
+import dataclasses
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from stgrpo.data.padding import pad_rows
+from stgrpo.data.padding import bucket, pad_rows
 from stgrpo.models.sharding import BATCH_AXES, batch_sharding
 from stgrpo.models.transformer import Transformer
 from stgrpo.react.policy import SamplingParams
 from stgrpo.sampling.base import Samples
-from stgrpo.sampling.jax.decode import DecodeShape, NewPrompts, Slots, decode, decode_weights, empty_slots, refill
-from stgrpo.sampling.jax.slots import Filling, SlotSchedule, size_of, slot_schedule
+from stgrpo.sampling.jax.decode import (
+    DecodeShape,
+    NewPrompts,
+    Prefilled,
+    Slots,
+    decode,
+    decode_weights,
+    empty_slots,
+    prefill_prompts,
+)
+from stgrpo.sampling.jax.slots import Filling, SamplerSizes, SlotSchedule
 
 Group = tuple[list[list[int]], list[list[float]], list[str]]
 
@@ -23,10 +33,8 @@ Group = tuple[list[list[int]], list[list[float]], list[str]]
 class JaxSampler:
     """Draws from a `Transformer` on the devices it lies on.
 
-    Two kinds of programs are compiled, for each group size and `SamplingParams` that is asked for: a decode loop for
-    each number of slots a device (1, 2, 3, 4, 6, 8, 12, ...) and longest prompt (32, 48, 64, 96, ...), and a prefill
-    for each number of prompts a device (1, 2, 4, 8, ...) and their length (four an octave) besides. `programs` names
-    those met.
+    Two kinds of programs are compiled, prefills and decode loops, for the few sizes that `SamplerSizes` has: they follow
+    from limits, not from what is asked, and no call meets a shape for the first time late in a run.
     """
 
     def __init__(
@@ -36,8 +44,10 @@ class JaxSampler:
         *,
         dtype: jnp.dtype = jnp.float32,
         batch: int = 256,
+        limit: int = 0,
+        largest: Mapping[int, int] | None = None,
         mesh: Mesh | None = None,
-        log: Callable[[str], None] = lambda line: None,
+        log: Callable[[str], None] = lambda name: None,
     ):
         """Wraps a model.
 
@@ -46,14 +56,14 @@ class JaxSampler:
           stop_ids: tokens that end a response.
           dtype: of the computation.
           batch: the most responses that are decoded at one time; further prompts wait for a free slot.
+          limit: the longest prompt; 0 for the longest of each call, which compiles programs for each.
+          largest: prompts of the largest call by group size, see `SamplerSizes`.
           mesh: slots are split over its data and fsdp axes; None for one device.
-          log: called with the name of each program that is compiled.
+          log: called with the name of a program before each time it runs.
         """
         self._model, self._version = model, 0
-        self._stop_ids, self._dtype, self._batch, self.mesh = stop_ids, jnp.dtype(dtype), batch, mesh
-        self._shards = math.prod(mesh.shape[a] for a in BATCH_AXES) if mesh else 1
-        self._log = log
-        self.programs: list[str] = []
+        self._stop_ids, self._dtype, self.mesh, self._log = stop_ids, jnp.dtype(dtype), mesh, log
+        self._batch, self._limit, self._largest = batch, limit, dict(largest or {})
 
     def update_weights(self, params: Transformer, version: int) -> None:
         """The trainer's own arrays are used; a copy for decoding lives as long as a call of `generate`."""
@@ -66,46 +76,66 @@ class JaxSampler:
         if not prompts:
             return Samples([], [], [], self._version)
         lengths = [len(prompt) for prompt in prompts]
-        shape = DecodeShape(group_size, size_of(max(lengths), 32), self._stop_ids, params, self._dtype, self._shards)
-        schedule = slot_schedule(lengths, group_size, batch=self._batch, shards=self._shards)
+        sizes = self.sizes(max(lengths))
+        slots, room = sizes.slots(len(prompts), max(lengths), group_size)
+        shape = DecodeShape(group_size, room, self._stop_ids, params, self._dtype, sizes.shards)
+        call = _Call(prompts, seeds, SlotSchedule(lengths, slots, sizes), sizes, shape)
         with jax.set_mesh(self.mesh) if self.mesh else contextlib.nullcontext():
-            groups = self._run(schedule, prompts, seeds, shape)
+            groups = self._run(call)
         tokens, logprobs, finish = zip(*(groups[i] for i in range(len(prompts))), strict=True)
         return Samples(list(tokens), list(logprobs), list(finish), self._version)
 
-    def _run(
-        self, schedule: SlotSchedule, prompts: Sequence[Sequence[int]], seeds: Sequence[int], shape: DecodeShape
-    ) -> dict[int, Group]:
+    def sizes(self, longest: int) -> SamplerSizes:
+        """Of the programs for a call.
+
+        Raises:
+          ValueError: its longest prompt is longer than the limit.
+        """
+        if self._limit and longest > self._limit:
+            raise ValueError(f"a prompt of {longest} tokens is longer than limit={self._limit}: raise the limit")
+        shards = math.prod(self.mesh.shape[a] for a in BATCH_AXES) if self.mesh else 1
+        return SamplerSizes(self._limit or bucket(longest, smallest=32), self._batch, shards, self._largest)
+
+    def _run(self, call: "_Call") -> dict[int, Group]:
         groups: dict[int, Group] = {}
+        shape, schedule = call.shape, call.schedule
         count = len(schedule.prompt_S)
         slots, weights = empty_slots(self._model.shape, count, shape), decode_weights(self._model, self._dtype)
         while not schedule.finished:
-            for filling in schedule.fillings():
-                slots = self._refill(slots, filling, self._new_prompts(filling, prompts, seeds), shape)
-            self._note(f"decode {count} x {shape.group} responses", shape)
-            slots = decode(weights, slots, np.int32(schedule.wanted), shape)
+            *first, last = schedule.fillings()
+            for filling in first:
+                slots = decode(weights, slots, self._prefill(filling, call), np.int32(0), shape)
+            new = self._prefill(last, call)
+            self._log(_decode_name(count, shape))
+            slots = decode(weights, slots, new, np.int32(schedule.wanted), shape)
             groups |= _collect(slots, schedule)
         return groups
 
-    def _new_prompts(self, filling: Filling, prompts: Sequence[Sequence[int]], seeds: Sequence[int]) -> NewPrompts:
+    def _prefill(self, filling: Filling, call: "_Call") -> Prefilled:
         rows = filling.prompts_B.tolist()
-        prompt_BP, length_B = pad_rows([prompts[i] if i >= 0 else () for i in rows], length=filling.length)
-        seed_B = np.array([seeds[i] if i >= 0 else 0 for i in rows], np.uint32)
-        new = NewPrompts(prompt_BP, np.maximum(length_B, 1), seed_B, filling.source_S)
-        return jax.device_put(new, batch_sharding(self.mesh)) if self.mesh else new
+        prompt_BP, length_B = pad_rows([call.prompts[i] if i >= 0 else () for i in rows], length=filling.length)
+        seed_B = np.array([call.seeds[i] if i >= 0 else 0 for i in rows], np.uint32)
+        new = NewPrompts(prompt_BP, np.maximum(length_B, 1), seed_B, filling.slot_B)
+        self._log(f"prefill of {len(rows)} prompts of {filling.length} tokens")
+        placed = jax.device_put(new, batch_sharding(self.mesh)) if self.mesh else new
+        return prefill_prompts(self._model, placed, call.sizes.room, self._dtype)
 
-    def _refill(self, slots: Slots, filling: Filling, new: NewPrompts, shape: DecodeShape) -> Slots:
-        count, length = new.prompt_BP.shape
-        self._note(f"prefill {count} x {length} tokens into {len(filling.source_S)} slots", shape)
-        return refill(self._model, slots, new, shape)
 
-    def _note(self, what: str, shape: DecodeShape) -> None:
-        p = shape.params
-        draws = f"temperature {p.temperature:g}, top-p {p.top_p:g}, top-k {p.top_k}"
-        name = f"{what} ({shape.prompt} + {shape.group} x {p.max_tokens} tokens a slot, {draws})"
-        if name not in self.programs:
-            self.programs.append(name)
-            self._log(f"sampler: program {len(self.programs)}, {name}")
+@dataclasses.dataclass(frozen=True)
+class _Call:
+    """What is drawn, and in what shapes."""
+
+    prompts: Sequence[Sequence[int]]
+    seeds: Sequence[int]
+    schedule: SlotSchedule
+    sizes: SamplerSizes
+    shape: DecodeShape
+
+
+def _decode_name(slots: int, shape: DecodeShape) -> str:
+    p = shape.params
+    draws = f"temperature {p.temperature:g}, top-p {p.top_p:g}, top-k {p.top_k}"
+    return f"decode loop of {slots} slots of {shape.prompt} + {shape.group} x {p.max_tokens} tokens, {draws}"
 
 
 def _collect(slots: Slots, schedule: SlotSchedule) -> dict[int, Group]:

@@ -2,34 +2,81 @@
 
 import collections
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from stgrpo.data.padding import bucket
-
-PREFILL_TOKENS = 16_384
-"""Prompt tokens a device that are run at one time; a longer prompt is run alone."""
+PREFILL_TOKENS = 1024
+"""Prompt tokens a device that are run at one time, prompts as long as their limit; at least one prompt."""
 REFILL_SHARE = 4
 """One slot in so many is free before waiting prompts are prefilled, so that they are run together."""
+SMALL_SHARE = 4
+"""A call that fills at most one slot in so many is decoded in only that many."""
+ALIGNED = 32
+"""Sizes of prompts are multiples of it."""
 
 
-def size_of(n: int, smallest: int) -> int:
-    """The least size ≥ n among smallest × 2^k × {1, 1.5}: two an octave, since each is a decode loop to compile."""
-    size = smallest
-    while size < n:
-        size *= 2
-    half = size * 3 // 4
-    return half if smallest < half and half * 4 == size * 3 and n <= half else size
+@dataclasses.dataclass(frozen=True)
+class SamplerSizes:
+    """The few sizes that programs are compiled for: functions of limits that a run does not change.
 
+    Prompts are padded to one of two lengths, the limit or three quarters of it, in prefills of one number of rows. For a
+    group size and a way to draw there are at most three decode loops: all slots, with room for the longer or the shorter
+    prompts, and few slots. So a stage that draws in two ways, for training and for validation, compiles at most eight
+    programs: two prefills, twice three loops.
 
-def slots_for(prompts: int, most: int) -> int:
-    """Slots for so many prompts where at most `most` fit: what takes them in the fewest rounds, each as full as can be.
-
-    So 40 prompts get 24 slots where 32 fit: with all of those, a quarter would be busy in the second round.
+    Attributes:
+      prompt: the longest prompt.
+      batch: the most responses that are decoded at one time.
+      shards: devices that slots and new prompts are split over.
+      largest: prompts of the largest call by group size; one of another size is taken to fill the batch.
     """
-    rounds = -(-prompts // most)
-    return min(size_of(-(-prompts // rounds), 1), most)
+
+    prompt: int
+    batch: int
+    shards: int = 1
+    largest: Mapping[int, int] = dataclasses.field(default_factory=dict)
+
+    @property
+    def lengths(self) -> tuple[int, int]:
+        """What prompts are padded to, the shorter first."""
+        return _aligned(-(-self.prompt * 3 // 4)), self.room
+
+    @property
+    def room(self) -> int:
+        """The longer of both."""
+        return _aligned(self.prompt)
+
+    @property
+    def rows(self) -> int:
+        """Prompts a device that are prefilled at one time."""
+        return max(1, PREFILL_TOKENS // self.room)
+
+    def length(self, tokens: int) -> int:
+        """What a prompt is padded to."""
+        short, long = self.lengths
+        return short if tokens <= short else long
+
+    def most_slots(self, group: int) -> int:
+        """Slots a device: what takes the largest call in the fewest rounds, each as full as can be.
+
+        So 40 prompts get 20 slots where 32 fit: with all of those, a quarter would be busy in the second round.
+        """
+        fit = max(1, self.batch // group // self.shards)
+        prompts = -(-self.largest[group] // self.shards) if group in self.largest else fit
+        return -(-prompts // -(-prompts // fit))
+
+    def slots(self, prompts: int, longest: int, group: int) -> tuple[int, int]:
+        """Slots of all devices for a call, and the room each has for its prompt."""
+        most = self.most_slots(group)
+        few = most // SMALL_SHARE
+        if prompts <= few * self.shards:
+            return few * self.shards, self.room
+        return most * self.shards, self.length(longest)
+
+
+def _aligned(tokens: int) -> int:
+    return -(-tokens // ALIGNED) * ALIGNED
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,23 +85,22 @@ class Filling:
 
     Attributes:
       prompts_B: indices of them, the same number for each device; -1 pads.
-      source_S: for each slot which of its device's prompts it gets, or -1.
+      slot_B: the slot each gets, counted among those of its device; for padding one that there is not.
       length: padded length of the prompts.
     """
 
     prompts_B: np.ndarray
-    source_S: np.ndarray
+    slot_B: np.ndarray
     length: int
 
 
 class SlotSchedule:
     """Prompts wait, the longest first, for slots that are split evenly over devices."""
 
-    def __init__(self, lengths: Sequence[int], slots: int, shards: int = 1):
-        """All of `slots`, a multiple of `shards`, are free; `lengths` are those of the prompts, in tokens."""
-        self._lengths = lengths
+    def __init__(self, lengths: Sequence[int], slots: int, sizes: SamplerSizes):
+        """All of `slots`, a multiple of the shards, are free; `lengths` are those of the prompts, in tokens."""
+        self._lengths, self._sizes = lengths, sizes
         self._waiting = collections.deque(sorted(range(len(lengths)), key=lambda i: -lengths[i]))
-        self._shards = shards
         self.prompt_S = np.full(slots, -1)
 
     @property
@@ -69,28 +115,24 @@ class SlotSchedule:
         return min(len(self._waiting), max(1, slots // REFILL_SHARE)) if self._waiting else slots
 
     def fillings(self) -> Iterator[Filling]:
-        """Gives waiting prompts to free slots until one of them is used up.
-
-        The number of prompts a device is a power of two, so that few programs are compiled; several fillings make up
-        a number that is none, with no padding on one device.
-        """
-        free = [collections.deque(np.flatnonzero(part < 0)) for part in self.prompt_S.reshape(self._shards, -1)]
+        """Gives waiting prompts to free slots until one of them is used up."""
+        shards = self._sizes.shards
+        free = [collections.deque(np.flatnonzero(part < 0)) for part in self.prompt_S.reshape(shards, -1)]
         while self._waiting and any(free):
             yield self._filling(free)
 
     def _filling(self, free: list[collections.deque[int]]) -> Filling:
-        width = len(self.prompt_S) // self._shards
-        length = bucket(max(1, self._lengths[self._waiting[0]]), smallest=32)
-        share = -(-len(self._waiting) // self._shards)
-        each = _power_of_two(min(max(map(len, free)), share, max(1, PREFILL_TOKENS // length)))
-        prompts_DB, source_DS = np.full((self._shards, each), -1), np.full((self._shards, width), -1, np.int32)
-        for at in range(each):
-            for shard in range(self._shards):
+        shards, width = len(free), len(self.prompt_S) // len(free)
+        length = self._sizes.length(self._lengths[self._waiting[0]])
+        prompts_DB = np.full((shards, self._sizes.rows), -1)
+        slot_DB = np.full(prompts_DB.shape, width, np.int32)
+        for at in range(self._sizes.rows):
+            for shard in range(shards):
                 if free[shard] and self._waiting:
                     slot, prompt = free[shard].popleft(), self._waiting.popleft()
-                    prompts_DB[shard, at], source_DS[shard, slot] = prompt, at
+                    prompts_DB[shard, at], slot_DB[shard, at] = prompt, slot
                     self.prompt_S[shard * width + slot] = prompt
-        return Filling(prompts_DB.reshape(-1), source_DS.reshape(-1), length)
+        return Filling(prompts_DB.reshape(-1), slot_DB.reshape(-1), length)
 
     def release(self, ended_S: np.ndarray) -> list[tuple[int, int]]:
         """Frees the slots whose responses have ended; returns the (slot, prompt) pairs of those that held one."""
@@ -98,14 +140,3 @@ class SlotSchedule:
         pairs = [(int(slot), int(self.prompt_S[slot])) for slot in done]
         self.prompt_S[done] = -1
         return pairs
-
-
-def slot_schedule(lengths: Sequence[int], group: int, *, batch: int, shards: int) -> SlotSchedule:
-    """The schedule of a call: as many slots as decode at most `batch` responses at one time, `group` in each."""
-    each = slots_for(-(-len(lengths) // shards), max(1, batch // group // shards))
-    return SlotSchedule(lengths, each * shards, shards)
-
-
-def _power_of_two(n: int) -> int:
-    """The largest power of two ≤ n."""
-    return 1 << (n.bit_length() - 1)

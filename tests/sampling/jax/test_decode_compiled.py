@@ -13,7 +13,7 @@ from stgrpo.models.shapes import ModelShape
 from stgrpo.models.sharding import make_mesh, replicated
 from stgrpo.plan.topologies import target
 from stgrpo.react.policy import SamplingParams
-from stgrpo.sampling.jax.decode import DecodeShape, decode, decode_weights, empty_slots
+from stgrpo.sampling.jax.decode import DecodeShape, NewPrompts, decode, decode_weights, empty_slots, prefill_prompts
 from stgrpo.training.start import abstract_model
 
 COMPILER = "jax_cuda13_plugin"
@@ -32,9 +32,14 @@ def test_no_copy_of_a_weight_or_of_a_cache_is_made_for_a_token():
         return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=replicated(mesh)), tree)
 
     slots = placed(jax.eval_shape(lambda: empty_slots(SHAPE, S, shape)))
-    weights = placed(jax.eval_shape(lambda m: decode_weights(m, shape.dtype), abstract_model(SHAPE, mesh)))
+    model = abstract_model(SHAPE, mesh)
+    weights = placed(jax.eval_shape(lambda m: decode_weights(m, shape.dtype), model))
+    prompts = NewPrompts(
+        np.zeros((1, P), np.int32), np.ones(1, np.int32), np.zeros(1, np.uint32), np.zeros(1, np.int32)
+    )
+    new = placed(jax.eval_shape(lambda m: prefill_prompts(m, prompts, P, shape.dtype), model))
     with jax.set_mesh(mesh):
-        lowered = decode.lower(weights, slots, np.int32(1), shape)
+        lowered = decode.lower(weights, slots, new, np.int32(1), shape)
     text = lowered.compile(compiler_options=dict(there.options)).as_text()
     assert "__cublas" in text
     loop = text[: text.index("ENTRY ")]  # all that the loop calls comes before the main program

@@ -30,7 +30,7 @@ from stgrpo.sampling.jax.decode import (
     decode_weights,
     empty_slots,
     prefill,
-    refill,
+    prefill_prompts,
 )
 from stgrpo.sampling.jax.sampler import JaxSampler
 from stgrpo.training.logprobs import response_logprobs
@@ -202,11 +202,11 @@ def test_a_prompt_is_prefilled_once_and_not_once_a_sample(model):
     S, P, G = 2, 32, 16
     K, H, F = model.shape.kv_heads, model.shape.head_dim, model.shape.mlp_width
     shape = DecodeShape(G, P, STOPS, SamplingParams(4), jnp.dtype("float32"))
-    slots = empty_slots(model.shape, S, shape)
+    slots, weights = empty_slots(model.shape, S, shape), decode_weights(model, shape.dtype)
     new = NewPrompts(np.zeros((S, P), np.int32), np.ones(S, np.int32), np.zeros(S, np.uint32), np.arange(S))
-    filled = set(array_shapes(jax.make_jaxpr(refill, static_argnums=3)(model, slots, new, shape).jaxpr))
-    weights = decode_weights(model, shape.dtype)
-    decoded = set(array_shapes(jax.make_jaxpr(decode, static_argnums=3)(weights, slots, 1, shape).jaxpr))
+    filled = set(array_shapes(jax.make_jaxpr(prefill_prompts, static_argnums=(2, 3))(model, new, P, shape.dtype).jaxpr))
+    new = prefill_prompts(model, new, P, shape.dtype)
+    decoded = set(array_shapes(jax.make_jaxpr(decode, static_argnums=4)(weights, slots, new, 1, shape).jaxpr))
     assert (S, P, F) in filled and (S, G, F) not in filled  # the MLP over prompts
     assert (S, G, F) in decoded and (S, P, F) not in decoded  # and over one new token a sample
     assert max(map(np.prod, filled | decoded)) < S * G * P * K * H  # no copy of a prompt's keys a sample, in no layer
@@ -226,7 +226,8 @@ def test_free_slots_get_the_next_prompts(model):
     rng = np.random.default_rng(0)
     prompts = [rng.integers(0, 64, n).tolist() for n in rng.integers(1, 40, 11)]
     params, seeds = SamplingParams(20), list(range(11))
-    small = JaxSampler(model, STOPS, batch=8)  # four slots of two
+    names = []
+    small = JaxSampler(model, STOPS, batch=8, log=names.append)  # four slots of two
     got = small.generate(prompts, 2, params, seeds)
     single = JaxSampler(model, STOPS)
     alone = [single.generate([p], 2, params, [s]) for p, s in zip(prompts, seeds, strict=True)]
@@ -235,21 +236,64 @@ def test_free_slots_get_the_next_prompts(model):
     for values, one in zip(got.logprobs, alone, strict=True):
         for mine, other in zip(values, one.logprobs[0], strict=True):
             np.testing.assert_allclose(mine, other, atol=1e-5)
-    assert sum("decode 4 x 2" in name for name in small.programs) == 1
+    (loop,) = {name for name in names if name.startswith("decode")}
+    assert loop.startswith("decode loop of 4 slots of ")
 
 
-def test_programs_are_few_and_named(model):
+def adversarial_calls(rng, limit, groups):
+    """Calls of all sizes with prompts of all lengths, one token and the limit among them, in no order."""
+    for count in [16, 1, 40, 5, 19, 4, 2, 7, 33, 3, 1, 18]:
+        for longest in (int(rng.integers(1, limit * 3 // 4)), limit * 3 // 4, limit):
+            lengths = [longest, *rng.integers(1, longest + 1, count - 1)]
+            yield [rng.integers(0, 64, n).tolist() for n in lengths], int(rng.choice(groups))
+
+
+@pytest.mark.parametrize("sizes", [None, (2, 2, 1)])
+def test_a_stage_compiles_at_most_eight_programs_whatever_it_is_asked(model, tiny_shape, sizes):
+    """A stage draws in two ways: groups for training, single responses for validation."""
+    mesh = sizes and make_mesh(*sizes, devices=jax.devices()[: math.prod(sizes)])
+    placed = jax.device_put(model, tree_shardings(model, tiny_shape, mesh)) if mesh else model
+    names, ways = [], {3: SamplingParams(4, 0.9), 1: SamplingParams(4, 0.0)}
+    made = {"limit": 170, "largest": {3: 16, 1: 19}, "mesh": mesh, "log": names.append}
+    sampler = JaxSampler(placed, STOPS, batch=48, **made)
+    before = prefill_prompts._cache_size(), decode._cache_size()
+    for prompts, group in adversarial_calls(np.random.default_rng(1), 170, [*ways]):
+        sampler.generate(prompts, group, ways[group], list(range(len(prompts))))
+    compiled = prefill_prompts._cache_size() - before[0], decode._cache_size() - before[1]
+    kinds = [sum(name.startswith(kind) for name in set(names)) for kind in ("prefill", "decode")]
+    assert kinds == list(compiled) == [2, 6]
+
+
+def test_a_program_is_named_by_what_it_is_compiled_for(model):
     names = []
-    sampler = JaxSampler(model, STOPS, batch=32, log=names.append)
-    rng, before = np.random.default_rng(1), (refill._cache_size(), decode._cache_size())
-    for count in [1, 5, 8, 7, 8, 6, 5]:
-        prompts = [rng.integers(0, 64, n).tolist() for n in rng.integers(33, 49, count)]
-        sampler.generate(prompts, 4, SamplingParams(3, 0.9), list(range(count)))
-    compiled = refill._cache_size() - before[0] + decode._cache_size() - before[1]
-    decodes = [name for name in sampler.programs if name.startswith("decode")]
-    assert len(names) == len(sampler.programs) == len(set(sampler.programs)) >= compiled > 0
-    assert len(decodes) == 3  # slots 1, 6, 8; the longest prompt is put at 48
-    assert names[0].startswith("sampler: program 1, ") and "temperature 0.9" in names[0]
+    sampler = JaxSampler(model, STOPS, batch=32, limit=64, log=names.append)
+    sampler.generate([[1] * 40] * 3, 4, SamplingParams(3, 0.9), [0, 1, 2])
+    assert names == [
+        "prefill of 16 prompts of 64 tokens",
+        "decode loop of 8 slots of 64 + 4 x 3 tokens, temperature 0.9, top-p 1, top-k 0",
+    ]
+
+
+def test_what_is_drawn_does_not_depend_on_the_sizes_that_are_compiled(model):
+    """Prompts padded little and much, in few slots and many: the same ids, the same log-probabilities but for rounding."""
+    rng = np.random.default_rng(2)
+    prompts = [rng.integers(0, 64, n).tolist() for n in (1, 5, 30, 31, 32, 33, 48, 60)]
+    params, seeds = SamplingParams(12, 0.8), list(range(8))
+    close = [JaxSampler(model, STOPS).generate([p], 2, params, [s]) for p, s in zip(prompts, seeds, strict=True)]
+    for made in (
+        {"limit": 64, "batch": 64},
+        {"limit": 500, "batch": 4},
+        {"limit": 80, "batch": 200, "largest": {2: 40}},
+    ):
+        got = JaxSampler(model, STOPS, **made).generate(prompts, 2, params, seeds)
+        assert got.tokens == [one.tokens[0] for one in close]
+        for mine, one in zip(got.logprobs, close, strict=True):
+            np.testing.assert_allclose(np.concatenate(mine), np.concatenate(one.logprobs[0]), atol=1e-5)
+
+
+def test_a_prompt_beyond_the_limit_is_refused(model):
+    with pytest.raises(ValueError, match="a prompt of 33 tokens is longer than limit=32"):
+        JaxSampler(model, STOPS, limit=32).generate([[1], [2] * 33], 1, SamplingParams(3), [0, 1])
 
 
 def test_adapters_draw_what_the_merged_model_draws(tiny_shape, model):
@@ -352,8 +396,8 @@ def test_slots_and_weights_lie_split_over_the_mesh(tiny_shape, model):
         split = jax.device_put(model, tree_shardings(model, tiny_shape, mesh))
         slots, weights = empty_slots(tiny_shape, 8, shape), decode_weights(split, shape.dtype)
         prompts = NewPrompts(np.ones((8, 32), np.int32), np.full(8, 9), np.zeros(8, np.uint32), np.tile([0, 1], 4))
-        slots = refill(split, slots, jax.device_put(prompts, batch_sharding(mesh)), shape)
-        slots = decode(weights, slots, 8, shape)
+        new = prefill_prompts(split, jax.device_put(prompts, batch_sharding(mesh)), 32, shape.dtype)
+        slots = decode(weights, slots, new, 8, shape)
     cache = slots.layers[0]
     for x in (cache.prefix_k_SKPH, cache.prefix_v_SKPH, cache.own_k_SGKHR, cache.own_v_SGKRH):
         assert x.sharding.shard_shape(x.shape)[0] == 2  # of 8 slots over data x fsdp
@@ -369,6 +413,8 @@ def test_devices_decode_by_themselves(tiny_shape, model, sizes):
     with jax.set_mesh(mesh):
         split = jax.device_put(model, tree_shardings(model, tiny_shape, mesh))
         slots, weights = empty_slots(tiny_shape, 8, shape), decode_weights(split, shape.dtype)
-        text = decode.lower(weights, slots, 8, shape).compile().as_text()
+        prompts = NewPrompts(np.ones((8, 32), np.int32), np.full(8, 9), np.zeros(8, np.uint32), np.zeros(8, np.int32))
+        new = prefill_prompts(split, jax.device_put(prompts, batch_sharding(mesh)), 32, shape.dtype)
+        text = decode.lower(weights, slots, new, 8, shape).compile().as_text()
     sent = re.findall(r"= (\S+) (?:all-gather|all-reduce|all-to-all|reduce-scatter|collective-permute)\(", text)
     assert sent == ["s32[]"]  # how many slots are free: no weights, no tokens

@@ -3,20 +3,31 @@
 import numpy as np
 import pytest
 
-from stgrpo.sampling.jax.slots import PREFILL_TOKENS, SlotSchedule, size_of, slots_for
+from stgrpo.sampling.jax.slots import PREFILL_TOKENS, SamplerSizes, SlotSchedule
 
 
-def test_sizes_are_two_an_octave_and_never_too_small():
-    assert [size_of(n, 1) for n in (1, 2, 3, 4, 5, 7, 9, 13, 17, 25, 33)] == [1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48]
-    assert sorted({size_of(n, 32) for n in range(600)}) == [32, 48, 64, 96, 128, 192, 256, 384, 512, 768]
-    assert all(size_of(n, 32) >= n for n in range(3000))
+def test_prompts_have_two_lengths_and_prefills_one_number_of_rows():
+    sizes = SamplerSizes(prompt=250, batch=64)
+    assert sizes.lengths == (192, 256) and sizes.room == 256
+    assert {n: sizes.length(n) for n in (1, 192, 193, 250)} == {1: 192, 192: 192, 193: 256, 250: 256}
+    assert sizes.rows * sizes.room == PREFILL_TOKENS
+    assert SamplerSizes(prompt=PREFILL_TOKENS * 3, batch=64).rows == 1
 
 
 @pytest.mark.parametrize(
-    ("prompts", "most", "slots"), [(1, 32, 1), (14, 32, 16), (32, 32, 32), (40, 32, 24), (5, 1, 1)]
+    ("largest", "batch", "slots"), [(1, 32, 1), (14, 32, 14), (32, 32, 32), (40, 32, 20), (5, 1, 1), (None, 32, 32)]
 )
-def test_slots_are_full_in_every_round(prompts, most, slots):
-    assert slots_for(prompts, most) == slots
+def test_slots_are_full_in_every_round_of_the_largest_call(largest, batch, slots):
+    sizes = SamplerSizes(100, batch * 3, largest={} if largest is None else {3: largest})
+    assert sizes.most_slots(3) == slots
+
+
+def test_a_call_takes_few_slots_or_all_of_them():
+    sizes = SamplerSizes(256, batch=200, shards=2, largest={1: 200, 8: 16})
+    assert [sizes.slots(n, 100, 1) for n in (1, 50, 51, 200, 999)] == [(50, 256)] * 2 + [(200, 192)] * 3
+    assert sizes.slots(200, 193, 1) == (200, 256)
+    assert [sizes.slots(n, 100, 8) for n in (1, 4, 5, 16)] == [(4, 256)] * 2 + [(16, 192)] * 2
+    assert SamplerSizes(256, batch=3).slots(1, 9, 1) == (3, 192)  # too few to have fewer
 
 
 @pytest.mark.parametrize("shards", [1, 2, 4])
@@ -24,36 +35,34 @@ def test_slots_are_full_in_every_round(prompts, most, slots):
 def test_every_prompt_is_given_to_one_slot_of_the_device_that_prefills_it(prompts, shards):
     rng = np.random.default_rng(prompts)
     lengths = rng.integers(1, 200, prompts).tolist()
-    schedule, started, ended = SlotSchedule(lengths, 8, shards), [], []
+    sizes = SamplerSizes(200, 8, shards)
+    schedule, started, ended = SlotSchedule(lengths, 8, sizes), [], []
     while not schedule.finished:
         for filling in schedule.fillings():
-            rows_DB, source_DS = filling.prompts_B.reshape(shards, -1), filling.source_S.reshape(shards, -1)
-            assert rows_DB.shape[1].bit_count() == 1  # a power of two
-            for shard, slot in np.argwhere(source_DS >= 0):
-                prompt = rows_DB[shard, source_DS[shard, slot]]
-                assert schedule.prompt_S.reshape(shards, -1)[shard, slot] == prompt
+            rows_DB, slot_DB = filling.prompts_B.reshape(shards, -1), filling.slot_B.reshape(shards, -1)
+            assert rows_DB.shape == slot_DB.shape == (shards, sizes.rows)
+            assert filling.length in sizes.lengths
+            for shard, at in np.argwhere(rows_DB >= 0):
+                prompt = rows_DB[shard, at]
+                assert schedule.prompt_S.reshape(shards, -1)[shard, slot_DB[shard, at]] == prompt
                 assert lengths[prompt] <= filling.length
                 started.append(prompt)
-            assert (rows_DB >= 0).sum() == (source_DS >= 0).sum()
+            assert (slot_DB[rows_DB < 0] == 8 // shards).all()  # no such slot
         assert 1 <= schedule.wanted <= 8
         ended += [prompt for _, prompt in schedule.release(rng.random(8) < 0.3)]
     assert sorted(started) == sorted(ended) == list(range(prompts))
 
 
-def test_no_row_is_padding_on_one_device():
-    fillings = list(SlotSchedule([5] * 14, 16).fillings())
-    assert [f.prompts_B.tolist() for f in fillings] == [[*range(8)], [*range(8, 12)], [12, 13]]
-
-
-def test_long_prompts_are_prefilled_a_few_at_a_time():
-    fillings = list(SlotSchedule([PREFILL_TOKENS // 4] * 6 + [3 * PREFILL_TOKENS] + [10], 8).fillings())
-    assert [len(f.prompts_B) for f in fillings] == [1, 4, 2, 1]
-    assert fillings[-1].length == 32
+def test_prompts_are_prefilled_a_few_at_a_time_the_longest_first():
+    fillings = list(SlotSchedule([5] * 9 + [200], 16, SamplerSizes(256, 16)).fillings())
+    assert [f.prompts_B.tolist() for f in fillings] == [[9, 0, 1, 2], [3, 4, 5, 6], [7, 8, -1, -1]]
+    assert [f.slot_B.tolist() for f in fillings] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 16, 16]]
+    assert [f.length for f in fillings] == [256, 192, 192]
 
 
 def test_prompts_wait_until_a_share_of_the_slots_is_free():
-    schedule = SlotSchedule([9] * 30, 16)
-    assert len([*schedule.fillings()]) == 1
+    schedule = SlotSchedule([9] * 30, 16, SamplerSizes(512, 16))
+    assert len([*schedule.fillings()]) == 8
     assert schedule.wanted == 4
     assert schedule.release(np.arange(16) < 3) == [(0, 0), (1, 1), (2, 2)]
-    assert [f.prompts_B.tolist() for f in schedule.fillings()] == [[16, 17], [18]]
+    assert [f.prompts_B.tolist() for f in schedule.fillings()] == [[16, 17], [18, -1]]
