@@ -36,7 +36,8 @@ def lines(path: pathlib.Path) -> list[dict]:
 
 
 def untimed(rows: list[dict]) -> list[dict]:
-    return [{k: v for k, v in row.items() if not k.startswith("seconds")} for row in rows]
+    """All but what is of the process that wrote it: its times, and the programs that it compiled."""
+    return [{k: v for k, v in row.items() if not k.startswith(("seconds", "programs"))} for row in rows]
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +72,7 @@ def test_every_step_is_logged_with_all_its_figures(whole):
     assert evaluated["grpo_unseen/sr"] == evaluated["grpo_unseen/burger/sr"] == summary["sr"]
     needed = (
         "reward reward_format reward_action kl entropy ratio clip_fraction grad_norm groups_all_right groups_all_wrong "
-        "groups_zero_variance response_length truncated_fraction tokens_processed tokens_dense seconds_sample "
+        "groups_zero_variance response_length truncated_fraction tokens_processed tokens_dense programs seconds_sample "
         "seconds_reward seconds_reference seconds_update learning_rate"
     ).split()
     for row in rows[6:]:

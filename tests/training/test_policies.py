@@ -47,7 +47,9 @@ def abstract(folder):
 
 def metrics(workdir, stage):
     rows = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
-    return [{k: v for k, v in r.items() if not k.startswith("seconds")} for r in rows if r["stage"] == stage]
+    return [
+        {k: v for k, v in r.items() if not k.startswith(("seconds", "programs"))} for r in rows if r["stage"] == stage
+    ]
 
 
 @pytest.fixture(scope="module")

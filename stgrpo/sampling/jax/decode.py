@@ -1,8 +1,10 @@
 """Decoding in slots, the device's side of the embedded sampler: a prefill, and one compiled loop over slots.
 
-The prefill knows the prompts alone, not the slots, so that one program serves all numbers of slots, all group sizes and
-ways to draw; the loop's program puts what it made into slots. A slot holds a prompt and its G responses; S slots are
-decoded together, and one whose responses have all ended can be given another prompt while the others go on. All slots write to the same column of their buffers, that of the clock
+The prefill knows the prompts alone, not the slots, so that one program serves all numbers of slots, all group sizes
+and ways to draw; the loop's program puts what it made into slots.
+
+A slot holds a prompt and its G responses; S slots are decoded together, and one whose responses have all ended can be
+given another prompt while the others go on. All slots write to the same column of their buffers, that of the clock
 modulo R: no response is longer than R, so none meets its own beginning, and a step changes one column in place instead
 of gathering S positions.
 

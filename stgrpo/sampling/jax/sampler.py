@@ -33,8 +33,8 @@ Group = tuple[list[list[int]], list[list[float]], list[str]]
 class JaxSampler:
     """Draws from a `Transformer` on the devices it lies on.
 
-    Two kinds of programs are compiled, prefills and decode loops, for the few sizes that `SamplerSizes` has: they follow
-    from limits, not from what is asked, and no call meets a shape for the first time late in a run.
+    Two kinds of programs are compiled, prefills and decode loops, for the few sizes that `SamplerSizes` has: these
+    follow from limits, not from what is asked.
     """
 
     def __init__(

@@ -10,8 +10,8 @@ PREFILL_TOKENS = 1024
 """Prompt tokens a device that are run at one time, prompts as long as their limit; at least one prompt."""
 REFILL_SHARE = 4
 """One slot in so many is free before waiting prompts are prefilled, so that they are run together."""
-SMALL_SHARE = 4
-"""A call that fills at most one slot in so many is decoded in only that many."""
+SMALL_SHARE = 2
+"""A call that fills at most one slot in so many is decoded in a loop of only those."""
 ALIGNED = 32
 """Sizes of prompts are multiples of it."""
 
@@ -20,10 +20,10 @@ ALIGNED = 32
 class SamplerSizes:
     """The few sizes that programs are compiled for: functions of limits that a run does not change.
 
-    Prompts are padded to one of two lengths, the limit or three quarters of it, in prefills of one number of rows. For a
-    group size and a way to draw there are at most three decode loops: all slots, with room for the longer or the shorter
-    prompts, and few slots. So a stage that draws in two ways, for training and for validation, compiles at most eight
-    programs: two prefills, twice three loops.
+    Prompts are padded to one of two lengths, the limit or three quarters of it, in prefills of one number of rows. For
+    a group size and a way to draw there are at most three decode loops: all slots, with room for the longer or the
+    shorter prompts, and half of them. So a stage that draws in two ways, for training and for validation, compiles at
+    most eight programs: two prefills, twice three loops.
 
     Attributes:
       prompt: the longest prompt.

@@ -270,12 +270,12 @@ def test_a_program_is_named_by_what_it_is_compiled_for(model):
     sampler.generate([[1] * 40] * 3, 4, SamplingParams(3, 0.9), [0, 1, 2])
     assert names == [
         "prefill of 16 prompts of 64 tokens",
-        "decode loop of 8 slots of 64 + 4 x 3 tokens, temperature 0.9, top-p 1, top-k 0",
+        "decode loop of 4 slots of 64 + 4 x 3 tokens, temperature 0.9, top-p 1, top-k 0",
     ]
 
 
 def test_what_is_drawn_does_not_depend_on_the_sizes_that_are_compiled(model):
-    """Prompts padded little and much, in few slots and many: the same ids, the same log-probabilities but for rounding."""
+    """Prompts padded little and much, in few slots and many: the same ids, and log-probabilities but for rounding."""
     rng = np.random.default_rng(2)
     prompts = [rng.integers(0, 64, n).tolist() for n in (1, 5, 30, 31, 32, 33, 48, 60)]
     params, seeds = SamplingParams(12, 0.8), list(range(8))

@@ -24,10 +24,10 @@ def test_slots_are_full_in_every_round_of_the_largest_call(largest, batch, slots
 
 def test_a_call_takes_few_slots_or_all_of_them():
     sizes = SamplerSizes(256, batch=200, shards=2, largest={1: 200, 8: 16})
-    assert [sizes.slots(n, 100, 1) for n in (1, 50, 51, 200, 999)] == [(50, 256)] * 2 + [(200, 192)] * 3
+    assert [sizes.slots(n, 100, 1) for n in (1, 100, 101, 200, 999)] == [(100, 256)] * 2 + [(200, 192)] * 3
     assert sizes.slots(200, 193, 1) == (200, 256)
-    assert [sizes.slots(n, 100, 8) for n in (1, 4, 5, 16)] == [(4, 256)] * 2 + [(16, 192)] * 2
-    assert SamplerSizes(256, batch=3).slots(1, 9, 1) == (3, 192)  # too few to have fewer
+    assert [sizes.slots(n, 100, 8) for n in (1, 8, 9, 16)] == [(8, 256)] * 2 + [(16, 192)] * 2
+    assert SamplerSizes(256, batch=1).slots(1, 9, 1) == (1, 192)  # too few to have fewer
 
 
 @pytest.mark.parametrize("shards", [1, 2, 4])
