@@ -3,11 +3,20 @@
 import pathlib
 import re
 
+import jax
 import pytest
 
 from stgrpo.cli import main, parse
+from stgrpo.console import ProgramLog
+from stgrpo.data.examples import Example
+from stgrpo.data.records import Step
 from stgrpo.errors import UserError
-from stgrpo.plan.update import plan
+from stgrpo.models.sharding import make_mesh
+from stgrpo.plan.update import abstract_batch, plan
+from stgrpo.react.reward import RewardWeights
+from stgrpo.rl.group_batch import group_batch, score
+from stgrpo.sampling.base import Samples
+from stgrpo.training.batch_packer import BatchPacker
 
 SMOKE = f"--config={pathlib.Path(__file__).resolve().parents[2] / 'configs' / 'tiny.py'}:smoke"
 
@@ -39,3 +48,24 @@ def test_fsdp_shrinks_the_arguments():
 def test_what_does_not_fit_the_mesh_is_said(override, says):
     with pytest.raises(UserError, match=says):
         plan(parse(["plan", SMOKE, f"--config.{override}"]).config)
+
+
+@pytest.mark.parametrize("rows", [0, 1024])
+@pytest.mark.parametrize("passes", [1, 2])
+def test_what_is_planned_is_what_a_run_gives_to_its_updates(rows, passes, tmp_path):
+    """The same arrays in the same dtypes, the sampler's log-probabilities among them, whatever is done with those."""
+    given = [f"--config.grpo.row_tokens={rows}", f"--config.grpo.passes={passes}", "--config.rollout.correction=token"]
+    config = parse(["plan", SMOKE, *given]).config
+    mesh = make_mesh(1, devices=jax.devices()[:1])
+    planned = abstract_batch(config, mesh)
+    step = Step("observation", ("go",), "reasoning", "go", ("go",), 1)
+    example = Example(tuple(range(1, 101)), (5, 6), step, "task", "layout", 0)
+    samples = Samples([[[7, 8, 9]] * 4], [[[-1.0, -2.0, -0.5]] * 4], [["stop", "length"] * 2], 0)
+    groups = score([example], samples, [["x"] * 4], target="expert", weights=RewardWeights(0.1, 0.9))
+    lay_out = BatchPacker("grpo", config, mesh, ProgramLog("grpo", tmp_path / "programs.log"))
+    batch = lay_out(group_batch(groups, aggregation="token_mean", scale_by_std=True, limit=48))
+    old_logp = batch.terms.ref_logp if passes > 1 else None
+    real = batch.with_logprobs(batch.terms.ref_logp, old_logp)
+    assert jax.tree.structure(planned) == jax.tree.structure(real)
+    assert [x.dtype for x in jax.tree.leaves(planned)] == [x.dtype for x in jax.tree.leaves(real)]
+    assert [x.ndim for x in jax.tree.leaves(planned)] == [x.ndim for x in jax.tree.leaves(real)]
