@@ -3,6 +3,7 @@
 import dataclasses
 import logging
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -27,6 +28,7 @@ And beside them:
   serve      a vLLM server for rollouts: a checkpoint, or the model in model.path  -> http://HOST:PORT
   plan       compiles the GRPO update and the sampler for a topology, runs nothing: memory, work, time
   play       you in the agent's place, in the terminal: stgrpo play [--env=NAME] [--task=TASK] [--layout=LAYOUT] [--raw]
+  help       of a field of the config or of a section: stgrpo help grpo.kl_coef, stgrpo help grpo
 
 Options:
   --config=FILE.py[:ARG]     an experiment; configs/ has them
@@ -57,6 +59,7 @@ Served models (any OpenAI-compatible server), as a baseline and as the expert:
 Exit status: 0 done; 2 a mistake in what was given (one line: what, where, the fix); 1 a failure of ours.
 """
 STAGES = ("collect", "sft", "grpo", "evaluate", "report")
+TRAINING = ("sft", "grpo")  # stages that are sections of the config too
 COMMANDS = (*STAGES, "run", "export", "serve", "plan", "play")
 FLAGS_OF = {
     "checkpoint": ("evaluate", "export", "serve"),
@@ -85,13 +88,18 @@ class Command:
 def main(argv: Sequence[str] | None = None) -> None:
     """Entry point of the `stgrpo` command; exits with 0, 1 or 2."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    if not arguments or arguments[0] in ("-h", "--help", "help") or "--help" in arguments:
+    topic = arguments[1:2] if arguments[:1] == ["help"] else []
+    asks = not arguments or arguments[0] in ("-h", "--help", "help") or "--help" in arguments
+    if asks and (not topic or topic[0] in COMMANDS and topic[0] not in TRAINING):
         print(USAGE)
         sys.exit(0)
     logging.basicConfig(format="stgrpo: %(levelname)s: %(message)s", level=logging.WARNING)
     logging.getLogger("absl").setLevel(logging.ERROR)
     try:
-        run(arguments)
+        if topic:
+            _help(topic[0])
+        else:
+            run(arguments)
     except UserError as error:
         print(f"stgrpo: {error}", file=sys.stderr)
         sys.exit(2)
@@ -101,6 +109,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     except KeyboardInterrupt:
         print("stgrpo: interrupted; the same command goes on where it was", file=sys.stderr)
         sys.exit(130)
+
+
+def _help(name: str) -> None:
+    """Explains a field of the config, or a section."""
+    from stgrpo.config.docs import explain
+
+    print(explain(name))
 
 
 def run(arguments: Sequence[str]) -> None:
@@ -242,6 +257,7 @@ def _joined(arguments: Sequence[str]) -> list[str]:
 def _define_config(values: "FlagValues", rest: Sequence[str]) -> None:  # noqa: F821
     """Defines --config on the flags: from the file given, or from the checkpoint where only that is given."""
     from ml_collections import config_flags
+    from ml_collections.config_dict import RequiredValueError
 
     given = dict(a.removeprefix("--").partition("=")[::2] for a in rest if a.startswith("--"))
     if "config" in given:
@@ -250,64 +266,70 @@ def _define_config(values: "FlagValues", rest: Sequence[str]) -> None:  # noqa: 
         config = _config_of(Path(given["checkpoint"]))
     else:
         raise UserError("--config is missing: give an experiment, such as --config=configs/tiny.py")
-    _check_fields(config, [name.removeprefix("config.") for name in given if name.startswith("config.")])
+    _check_fields(rest)
     arguments = [a for a in rest if not a.startswith("--config=")]
-    config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=["stgrpo", *arguments])
+    try:
+        config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=["stgrpo", *arguments])
+    except (AttributeError, KeyError, RequiredValueError, TypeError) as error:  # a config of another form than base()
+        raise UserError(f"the config lacks a field that is set here ({_one_line(error)}): begin with base()") from error
 
 
 def _load(spec: str) -> "ConfigDict":  # noqa: F821
     """Runs get_config(ARG) of a file, given as FILE.py or FILE.py:ARG."""
     import importlib.util
 
+    from ml_collections import ConfigDict
+
     name, _, argument = spec.partition(":")
     path = Path(name)
     if not path.is_file():
         raise UserError(f"--config={name} does not exist: give a file such as configs/tiny.py")
+    if path.suffix != ".py":
+        raise UserError(f"--config={name} is no Python file: give one such as configs/tiny.py")
     module_spec = importlib.util.spec_from_file_location(f"_config_{path.stem}", path)
     module = importlib.util.module_from_spec(module_spec)
     neighbours = [str(folder) for folder in path.absolute().parents[:2]]  # an ablation imports what it changes
     sys.path[:0] = neighbours
     try:
         module_spec.loader.exec_module(module)
-        return module.get_config(argument) if argument else module.get_config()
+        config = module.get_config(argument) if argument else module.get_config()
     except UserError:
         raise
     except Exception as error:
         raise UserError(f"--config={spec} cannot be loaded ({type(error).__name__}: {_one_line(error)})") from error
     finally:
         del sys.path[: len(neighbours)]
+    if not isinstance(config, ConfigDict):
+        raise UserError(f"--config={spec} gives a {type(config).__name__}: return the config that base() makes")
+    return config
 
 
 def _config_of(folder: Path) -> "ConfigDict":  # noqa: F821
     from ml_collections import ConfigDict
 
-    from stgrpo.config import base
+    from stgrpo.config import base, with_new_names
     from stgrpo.training.checkpointing import load_metadata
 
     config = base()
     with config.unlocked():
-        config.update(ConfigDict(load_metadata(folder).config, convert_dict=True))
+        config.update(ConfigDict(with_new_names(load_metadata(folder).config), convert_dict=True))
     return config.lock()
 
 
-def _check_fields(config: "ConfigDict", names: Sequence[str]) -> None:  # noqa: F821
-    known = list(_field_names(config.to_dict()))
-    for name in names:
-        if name not in known:
-            raise UserError(f"--config.{name} is not a field of the config: {nearest(name, known)}")
+def _check_fields(arguments: Sequence[str]) -> None:
+    """Raises a UserError for an argument that sets a field there is not, before absl meets it."""
+    from stgrpo.config import FIELDS
+    from stgrpo.config.names import suggest
 
-
-def _field_names(values: dict, at: str = ""):
-    for key, value in values.items():
-        if isinstance(value, dict):
-            yield from _field_names(value, f"{at}{key}.")
-        else:
-            yield f"{at}{key}"
+    for argument in arguments:
+        flag = re.fullmatch(r"--?(?:no)?config\.([^=]*)(=.*)?", argument, re.DOTALL)
+        if flag and flag[1] not in FIELDS:
+            raise UserError(f"--config.{flag[1]} is not a field of the config: {suggest(flag[1])}")
 
 
 def check(config: "ConfigDict") -> None:  # noqa: F821
     """Raises a UserError that holds every error of the config."""
-    from stgrpo.config_checks import validate
+    from stgrpo.plan.checks import validate
 
     errors = validate(config)
     if errors:

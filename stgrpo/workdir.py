@@ -61,18 +61,20 @@ class WorkDir:
     def claim(self, config: ml_collections.ConfigDict) -> None:
         """Makes the directory this config's, or checks that it is.
 
-        A field that the directory's config does not have yet, since it is older, counts as having its default. Which
-        served models are evaluated, and how servers are asked, may change from command to command.
+        A field that the directory's config does not have yet, since it is older, counts as having its default; one that
+        had another name then is the same field. Which served models are evaluated, and how servers are asked, may
+        change from command to command.
 
         Raises:
           UserError: it belongs to another config; the fields that differ are named.
         """
-        from stgrpo.config import base  # brings jax, which those who only read a work directory do without
+        # Brings jax, which those who only read a work directory do without.
+        from stgrpo.config import base, with_new_names
 
         file = self.path / "config.json"
         mine = json.loads(config.to_json())
         if file.is_file():
-            theirs = _read_json(file)
+            theirs = with_new_names(_read_json(file))
             found = _differences(mine, _completed(theirs, json.loads(base().to_json())))
             differ = sorted(
                 text for at, text in found if not f"{at}.".startswith(tuple(f"{f}." for f in RUNTIME_FIELDS))
@@ -120,14 +122,18 @@ def environment() -> dict[str, object]:
 
 def _read_json(file: Path) -> dict:
     try:
-        return json.loads(file.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
+        values = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:  # not JSON, or not even text
         raise UserError(f"{file} is not JSON ({error}): restore it or use another --workdir") from error
+    if not isinstance(values, dict):
+        raise UserError(f"{file} is no config: restore it or use another --workdir")
+    return values
 
 
 def _completed(given: dict, defaults: dict) -> dict:
     """The given fields, and the defaults of all others."""
-    parts = {k: _completed(v, defaults[k]) for k, v in given.items() if isinstance(v, dict) and k in defaults}
+    both = [k for k, v in given.items() if isinstance(v, dict) and isinstance(defaults.get(k), dict)]
+    parts = {k: _completed(given[k], defaults[k]) for k in both}
     return {**defaults, **given, **parts}
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from stgrpo.cli import check, parse
 from stgrpo.config import base
-from stgrpo.config_checks import validate
+from stgrpo.plan.checks import validate
 from stgrpo.errors import UserError
 from stgrpo.workdir import WorkDir
 

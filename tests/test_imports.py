@@ -21,7 +21,6 @@ FLOORS = (
     ("evaluation",),
     ("monitors", "report"),
     ("experts",),
-    ("config_checks",),
     ("plan",),
     ("stages",),
     ("cli",),

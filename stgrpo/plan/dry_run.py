@@ -3,7 +3,7 @@
 import jax
 from ml_collections import ConfigDict
 
-from stgrpo.config_checks import refuse_constraint
+from stgrpo.config.checks import refuse_constraint
 from stgrpo.models.shapes import ModelShape
 from stgrpo.models.sharding import make_mesh
 from stgrpo.plan.requests import plan_expert, plan_policy

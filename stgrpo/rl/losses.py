@@ -150,7 +150,7 @@ def find_loss(name: str) -> LossFunction:
         raise UserError(f"loss {name!r}: unknown; {nearest(name, LOSSES)}, or give one of your own as MODULE:FUNCTION")
     try:
         function = getattr(_import(module_name), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
+    except Exception as error:  # of any kind: the module is somebody's own
         raise UserError(f"loss {name!r} cannot be imported ({error}): give it as MODULE:FUNCTION") from error
     if not callable(function):
         raise UserError(f"loss {name!r} is no function: it takes (LossInputs, Coefficients), see docs/losses.md")

@@ -7,7 +7,7 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from stgrpo import envs
-from stgrpo.config_checks import refuse_constraint
+from stgrpo.config.checks import refuse_constraint
 from stgrpo.console import ProgressBar, say
 from stgrpo.data.examples import tokenizer_texts
 from stgrpo.data.records import Trajectory, read_trajectories, write_trajectories

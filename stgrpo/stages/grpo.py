@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from stgrpo.config_checks import refuse_constraint
+from stgrpo.config.checks import refuse_constraint
 from stgrpo.console import ProgramLog, ProgressBar, say
 from stgrpo.data.examples import Example
 from stgrpo.errors import ServerError, UserError

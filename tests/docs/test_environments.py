@@ -11,7 +11,7 @@ import pytest
 
 from stgrpo import envs
 from stgrpo.cli import main, parse
-from stgrpo.config_checks import validate
+from stgrpo.plan.checks import validate
 from stgrpo.errors import UserError
 from stgrpo.experts.planner_expert import PlannerExpert
 from stgrpo.protocol import GENERAL, SPLITS, InvalidAction, instructions_of

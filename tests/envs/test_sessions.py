@@ -8,7 +8,7 @@ import pytest
 
 from stgrpo import envs
 from stgrpo.cli import main, parse
-from stgrpo.config_checks import validate
+from stgrpo.plan.checks import validate
 from stgrpo.data.records import read_trajectories
 from stgrpo.envs.sessions import ProblemSession, open_session, open_sessions
 from stgrpo.envs.stochastic import FlakyEnvironment

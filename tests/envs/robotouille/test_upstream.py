@@ -12,7 +12,7 @@ import pytest
 
 from stgrpo import envs
 from stgrpo.config import base
-from stgrpo.config_checks import validate
+from stgrpo.plan.checks import validate
 from stgrpo.envs.robotouille import load, make, upstream
 from stgrpo.envs.robotouille.kitchen.domain import CHANGING, CONTAINERS, ITEMS, KINDS, PREDICATES, STATIONS
 from stgrpo.envs.robotouille.kitchen.kitchen_json import kitchen_from_json, kitchen_to_json

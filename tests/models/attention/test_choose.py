@@ -8,7 +8,7 @@ import pytest
 
 from stgrpo.cli import parse
 from stgrpo.config import base
-from stgrpo.config_checks import validate
+from stgrpo.plan.checks import validate
 from stgrpo.errors import UserError
 from stgrpo.models.attention.choose import choose_core
 from stgrpo.plan.dry_run import describe

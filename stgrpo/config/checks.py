@@ -1,0 +1,236 @@
+"""What is wrong with a config, all of it at once, before a run starts.
+
+A value by itself is checked by its declaration; what stands here relates several fields.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Iterator
+
+from ml_collections import ConfigDict
+from ml_collections.config_dict import RequiredValueError
+
+from stgrpo import envs
+from stgrpo.config.build import FIELDS, SECTIONS, WHOLE, base, model_shape
+from stgrpo.config.field import Section, shown
+from stgrpo.config.names import suggest
+from stgrpo.errors import UserError, nearest
+from stgrpo.protocol import Planning, PureEnvironment
+
+
+Check = Callable[[ConfigDict], Iterable[str]]
+
+
+def validate(config: ConfigDict, *more: Check) -> list[str]:
+    """Every error at once, each with the value, the limit and the fix; empty when there is none.
+
+    What relates several fields is asked of the config with defaults in place of values that are wrong by themselves;
+    what it finds in those is left out, since it is not their user's doing.
+
+    Args:
+      config: of any form, with values of any type.
+      more: checks by rooms that this one cannot know: `plan.checks` has those that a run does not start without.
+    """
+    values, errors = _read(config)
+    sound, faulty = base(), FIELDS.keys() - values.keys()
+    for name, value in values.items():
+        found = list(FIELDS[name].errors(name, value))
+        errors += found
+        if found:
+            faulty.add(name)
+        else:
+            section, _, leaf = name.rpartition(".")
+            (sound[section] if section else sound)[leaf] = value
+    related = [error for check in (*RELATIONS, *more) for error in check(sound)]
+    return errors + [error for error in related if not any(re.search(rf"\b{name}\b", error) for name in faulty)]
+
+
+def refuse_constraint(config: ConfigDict, stage: str) -> None:
+    """Raises a UserError if the answers that a stage learns from would be held to the valid actions."""
+    if config.evaluation.constrain_action:
+        raise UserError(
+            f"evaluation.constrain_action=True is for `stgrpo evaluate` alone: {stage} makes what is learned from, and "
+            "a model that is held to the valid actions does not say what it would have said; leave it out"
+        )
+
+
+def _read(config: ConfigDict) -> tuple[dict[str, object], list[str]]:
+    """The values of all fields that are there, and what is wrong with the form of the config."""
+    values, errors = {}, []
+    for name, section in {"": WHOLE, **SECTIONS}.items():
+        holder = _value(config, name) if name else config
+        if not isinstance(holder, ConfigDict):
+            errors.append(f"{name}={shown(holder)} must be a section: begin with stgrpo.config.base()")
+            continue
+        prefix = f"{name}." if name else ""
+        errors += _form_errors(holder, section, prefix)
+        values |= {f"{prefix}{leaf}": _value(holder, leaf) for leaf in section.fields if leaf in holder}
+    return values, errors
+
+
+def _form_errors(holder: ConfigDict, section: Section, prefix: str) -> Iterator[str]:
+    known = {*section.fields, *(() if prefix else SECTIONS)}
+    for leaf in holder:
+        if leaf not in known:
+            yield f"{prefix}{leaf} is not a field of the config: {suggest(f'{prefix}{leaf}')}"
+    for leaf in section.fields:
+        if leaf not in holder:
+            yield f"{prefix}{leaf} is missing: begin with stgrpo.config.base()"
+
+
+def _value(holder: ConfigDict, name: str) -> object:
+    try:
+        return holder.get(name)
+    except RequiredValueError:  # a placeholder that nobody filled
+        return None
+
+
+def _attention(c: ConfigDict) -> Iterator[str]:
+    if c.model.attention == "cudnn" and c.model.dtype == "float32":
+        yield "model.attention='cudnn' cannot do model.dtype='float32': use 'bfloat16', or model.attention='auto'"
+
+
+def _environment(c: ConfigDict) -> Iterator[str]:
+    """Names that only the environment knows."""
+    environment, engines = envs.get(c.env.name), envs.engines(c.env.name)
+    tasks = environment.tasks()
+    yield from _unknown(c, "env.engine", [c.env.engine], engines)
+    yield from _unknown(c, "env.family", [c.env.family], environment.families())
+    yield from _unknown(c, "env.tasks", c.env.tasks, tasks)
+    yield from _unknown(c, "evaluation.tasks", c.evaluation.tasks, tasks)
+    if c.env.engine in engines:
+        try:
+            envs.get(c.env.name, engine=c.env.engine)
+        except UserError as error:
+            yield str(error)
+    played = [task for task in c.evaluation.tasks or c.env.tasks if task in tasks]
+    if "benchmark" in c.evaluation.suites and played and not any(map(environment.benchmark_layouts, played)):
+        yield (
+            f"evaluation.suites={tuple(c.evaluation.suites)}: {c.env.name!r} has no benchmark layouts of "
+            f"{', '.join(played)}, use evaluation.suites=('unseen',)"
+        )
+
+
+def _without_planner(c: ConfigDict) -> Iterator[str]:
+    """What an environment that cannot plan, or whose states cannot be returned to, is not asked for."""
+    environment = envs.get(c.env.name)
+    if c.env.failure and not isinstance(environment, PureEnvironment):
+        yield f"env.failure={c.env.failure}: {c.env.name!r} has sessions alone, whose actions cannot fail, use 0"
+    if isinstance(environment, Planning):
+        return
+    no_planner = f"{c.env.name!r} has no planner"
+    if c.expert.kind == "planner":
+        yield f"expert.kind='planner': {no_planner}, use expert.kind='llm' with a served model"
+    if c.expert.max_excess >= 0:
+        yield f"expert.max_excess={c.expert.max_excess}: {no_planner} to say what is optimal, use -1"
+    if c.reward.target == "optimal":
+        yield f"reward.target='optimal': {no_planner} to say what is optimal, use reward.target='expert'"
+
+
+def _unknown(c: ConfigDict, name: str, values: Iterable[str], known: Iterable[str]) -> Iterator[str]:
+    known = list(known)
+    for value in values:
+        if value not in known:
+            yield f"{name}={shown(value)} is unknown to env.name={c.env.name!r}: {nearest(value, known)}"
+
+
+def _stages(c: ConfigDict) -> Iterator[str]:
+    for stage in ("sft", "grpo"):
+        if c[stage].optimiser == "adafactor" and c[stage].moment_dtype != "float32":
+            yield f"{stage}.moment_dtype={c[stage].moment_dtype} is for adamw: use float32, adafactor's are small"
+        if not c[stage].steps and not c[stage].epochs:
+            yield f"{stage}.steps=0 and {stage}.epochs=0 train nothing: set one of them"
+
+
+def _shape(c: ConfigDict) -> Iterator[str]:
+    if c.model.name == "custom":
+        yield from (f"model.{error}" for error in model_shape(c, c.tokenizer.vocab_size).errors())
+
+
+def _sampling(c: ConfigDict) -> Iterator[str]:
+    if c.grpo.top_p != 1.0 or c.grpo.top_k != 0:
+        yield (
+            f"grpo.top_p={c.grpo.top_p}, grpo.top_k={c.grpo.top_k}: training must sample from the policy itself, "
+            "use top_p=1.0 and top_k=0"
+        )
+
+
+def _servers(c: ConfigDict) -> Iterator[str]:
+    for name, is_used in (("expert", c.expert.kind == "llm"), ("policy", c.policy.kind == "server")):
+        if not is_used:
+            continue
+        if not c[name].model:
+            yield f"{name}.model is empty: give the model's name on the server"
+        for address in c[name].server.split(","):
+            if not re.fullmatch(r"https?://[^/@\s]+(/[^@\s]*)?", address.strip()):
+                given = "" if "@" in address else shown(c[name].server)  # what is before an @ may be a password
+                yield f"{name}.server={given} must be addresses such as http://127.0.0.1:8000, without user or key"
+    if c.expert.tries > 1 and c.expert.temperature == 0 and c.expert.kind == "llm":
+        yield f"expert.temperature=0 makes all expert.tries={c.expert.tries} alike: use a temperature or expert.tries=1"
+    if c.expert.successes > c.expert.tries:
+        yield f"expert.successes={c.expert.successes} is over expert.tries={c.expert.tries}: use at most that"
+    if c.evaluation.constrain_action and c.policy.kind != "server":
+        yield (
+            f"evaluation.constrain_action=True is for served models, not policy.kind={c.policy.kind!r}: "
+            "export the checkpoint, serve it with vLLM and use policy.kind='server'"
+        )
+
+
+def _rollout(c: ConfigDict) -> Iterator[str]:
+    r, corrected = c.rollout, c.rollout.correction != "none"
+    of_servers = {"servers": (), "python": "", "folder": "", "max_staleness": 0}
+    of_vllm = {"flags": (), "dtype": ""}
+    unused = {"jax": of_servers | of_vllm, "vllm_local": of_servers}.get(r.backend, {})
+    for name, default in unused.items():
+        if r[name] != default:
+            yield f"rollout.{name}={r[name]!r} is for servers: use rollout.backend='vllm' or leave it out"
+    if corrected and r.old_logprobs == "sampler":
+        yield (
+            f"rollout.correction={r.correction!r} and rollout.old_logprobs='sampler' correct for the same thing twice: "
+            "use one of them"
+        )
+    if r.max_staleness and not corrected and r.old_logprobs == "trainer":
+        yield (
+            f"rollout.max_staleness={r.max_staleness} trains on what another policy drew: use "
+            "rollout.correction='token', or 0"
+        )
+
+
+def _divisions(c: ConfigDict) -> Iterator[str]:
+    if not c.sft.row_tokens and c.sft.batch % c.sft.micro_batches:
+        yield _divide("sft.batch", c.sft.batch, "sft.micro_batches", c.sft.micro_batches)
+    parts, name = c.grpo.minibatches * c.grpo.micro_batches, "grpo.minibatches × grpo.micro_batches"
+    if c.grpo.row_tokens:  # rows are filled up to any number of micro-batches
+        parts, name = c.grpo.minibatches, "grpo.minibatches"
+    if c.grpo.prompts % parts:
+        yield _divide("grpo.prompts", c.grpo.prompts, name, parts)
+
+
+def _adapters(c: ConfigDict) -> Iterator[str]:
+    if not c.lora.rank:
+        return
+    for name in ("targets", "stages"):
+        if not c.lora[name]:
+            yield f"lora.{name} is empty: name at least one, or set lora.rank=0"
+    if "sft" in c.lora.stages and not (c.init_from or c.model.path):
+        yield (
+            f"lora.stages={tuple(c.lora.stages)} has sft, whose frozen weights would be random: "
+            'use lora.stages=("grpo",), or start from model.path or init_from'
+        )
+
+
+def _divide(whole: str, size: int, part: str, parts: int) -> str:
+    return f"{whole}={size} is not a multiple of {part}={parts}: use {whole}={max(1, round(size / parts)) * parts}"
+
+
+RELATIONS: tuple[Check, ...] = (
+    _attention,
+    _environment,
+    _without_planner,
+    _stages,
+    _shape,
+    _sampling,
+    _servers,
+    _rollout,
+    _divisions,
+    _adapters,
+)

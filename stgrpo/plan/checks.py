@@ -1,0 +1,28 @@
+"""All that is checked of a config before a run starts: what config.checks finds, and what only the rooms above it know."""
+
+from collections.abc import Callable, Iterator
+
+from ml_collections import ConfigDict
+
+from stgrpo.config import checks
+from stgrpo.errors import UserError
+from stgrpo.monitors.open import writer_errors
+from stgrpo.rl.losses import find_loss, loss_options
+
+
+def validate(config: ConfigDict) -> list[str]:
+    """Every error at once, each with the value, the limit and the fix; empty when the config can run."""
+    return checks.validate(config, _losses, writer_errors)
+
+
+def _losses(c: ConfigDict) -> Iterator[str]:
+    yield from _refusal("sft.loss", find_loss, c.sft.loss)
+    yield from _refusal("grpo.loss", find_loss, c.grpo.loss)
+    yield from _refusal("grpo.loss_options", loss_options, c.grpo.loss_options)
+
+
+def _refusal(field: str, find: Callable[[object], object], value: object) -> Iterator[str]:
+    try:
+        find(value)
+    except UserError as error:
+        yield f"{field}={checks.shown(value)}: {error}"
