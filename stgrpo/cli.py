@@ -180,6 +180,8 @@ def parse(arguments: Sequence[str]) -> Command:
     _define_config(values, rest)
     try:
         extra = values([stage, *(a for a in rest if not a.startswith("--config="))])[1:]
+    except (MemoryError, RecursionError) as error:  # so Python says of an expression that is nested too deeply
+        raise UserError("an argument is nested too deeply: give a tuple such as \"('a', 'b')\"") from error
     except flags.Error as error:
         raise UserError(f"{_one_line(error)} (stgrpo --help)") from error
     if extra:

@@ -13,10 +13,10 @@ _HEAD = """\
 
 Made from the declarations in `stgrpo/config/` by `python -m stgrpo.config.docs > docs/config.md`: change them, not
 this page. A field is changed in a config file (`c.grpo.kl_coef = 0.01`) or on the command line
-(`--config.grpo.kl_coef=0.01`); `stgrpo help grpo.kl_coef` explains one, `stgrpo help grpo` a section. The column "paper"
-says where a default comes from: the paper states it ("stated"), the paper leaves the question open and this is our
-choice ("not in paper"), or it is not the method's matter (empty), as how servers are asked. [paper.md](paper.md) gives
-the reasons of our choices.
+(`--config.grpo.kl_coef=0.01`); `stgrpo help grpo.kl_coef` explains one, `stgrpo help grpo` a section. The column
+"paper" says where a default comes from: the paper states it ("stated"), the paper leaves the question open and this is
+our choice ("not in paper"), or it is not the method's matter (empty), as how servers are asked. [paper.md](paper.md)
+gives the reasons of our choices.
 """
 _WIDTH = 100
 _NAME = 24  # columns of a name in a list
