@@ -6,8 +6,8 @@ import pytest
 
 from stgrpo.cli import check, parse
 from stgrpo.config import base
-from stgrpo.plan.checks import validate
 from stgrpo.errors import UserError
+from stgrpo.plan.checks import validate
 from stgrpo.workdir import WorkDir
 
 CONFIGS = pathlib.Path(__file__).resolve().parents[1] / "configs"

@@ -16,7 +16,6 @@ from stgrpo.config.names import suggest
 from stgrpo.errors import UserError, nearest
 from stgrpo.protocol import Planning, PureEnvironment
 
-
 Check = Callable[[ConfigDict], Iterable[str]]
 
 

@@ -1,4 +1,4 @@
-"""All that is checked of a config before a run starts: what config.checks finds, and what only the rooms above it know."""
+"""All that is checked of a config before a run starts: what config.checks finds, and what only rooms above it know."""
 
 from collections.abc import Callable, Iterator
 

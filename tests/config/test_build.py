@@ -6,16 +6,16 @@ import pytest
 
 from stgrpo.config import FIELDS, base, with_new_names
 from stgrpo.config.build import RENAMED
-from stgrpo.config.checks import validate
 from stgrpo.config.field import PAPER, Choice, Number
 from stgrpo.errors import UserError
 from stgrpo.models.attention.choose import CHOICES
 from stgrpo.models.shapes import LINEAR, named_shapes
+from stgrpo.plan.checks import validate
 from stgrpo.react.prompt import HISTORY_POLICIES, INSTRUCTION_STYLES
 from stgrpo.react.reward import TARGETS
+from stgrpo.rl.losses import KL_ESTIMATORS
 from stgrpo.rl.mismatch import CORRECTIONS
 from stgrpo.training.batch import AGGREGATIONS
-from stgrpo.training.loss import KL_ESTIMATORS
 from stgrpo.training.optimiser import OPTIMISERS
 from stgrpo.workdir import WorkDir
 

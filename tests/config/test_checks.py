@@ -7,9 +7,9 @@ from ml_collections import ConfigDict, config_dict
 
 from stgrpo.cli import check, parse
 from stgrpo.config import FIELDS, SECTIONS, base
-from stgrpo.config.checks import validate
 from stgrpo.config.field import Number, Texts
 from stgrpo.errors import UserError
+from stgrpo.plan.checks import validate
 
 SMOKE = f"--config={pathlib.Path(__file__).resolve().parents[2] / 'configs' / 'tiny.py'}:smoke"
 

@@ -11,9 +11,9 @@ import pytest
 
 from stgrpo import envs
 from stgrpo.cli import main, parse
-from stgrpo.plan.checks import validate
 from stgrpo.errors import UserError
 from stgrpo.experts.planner_expert import PlannerExpert
+from stgrpo.plan.checks import validate
 from stgrpo.protocol import GENERAL, SPLITS, InvalidAction, instructions_of
 from stgrpo.react.prompt import render_messages
 from stgrpo.training.inputs import prompt_style

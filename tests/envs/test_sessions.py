@@ -8,7 +8,6 @@ import pytest
 
 from stgrpo import envs
 from stgrpo.cli import main, parse
-from stgrpo.plan.checks import validate
 from stgrpo.data.records import read_trajectories
 from stgrpo.envs.sessions import ProblemSession, open_session, open_sessions
 from stgrpo.envs.stochastic import FlakyEnvironment
@@ -16,6 +15,7 @@ from stgrpo.errors import UserError
 from stgrpo.evaluation.episodes import EpisodeConfig, play_episodes
 from stgrpo.evaluation.files import read_evaluation
 from stgrpo.evaluation.metrics import summarise
+from stgrpo.plan.checks import validate
 from stgrpo.protocol import InvalidAction, Judging, Observed, planner_of
 from stgrpo.react.policy import Response, SamplingParams
 from stgrpo.react.prompt import PromptStyle

@@ -6,10 +6,10 @@ import logging
 import pytest
 
 from stgrpo.config import base
-from stgrpo.plan.checks import validate
 from stgrpo.errors import RunError, UserError
 from stgrpo.monitors import open as opening
 from stgrpo.monitors.open import open_monitor, write_figures
+from stgrpo.plan.checks import validate
 from stgrpo.workdir import WorkDir
 
 OWN = """

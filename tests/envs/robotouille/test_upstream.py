@@ -12,7 +12,6 @@ import pytest
 
 from stgrpo import envs
 from stgrpo.config import base
-from stgrpo.plan.checks import validate
 from stgrpo.envs.robotouille import load, make, upstream
 from stgrpo.envs.robotouille.kitchen.domain import CHANGING, CONTAINERS, ITEMS, KINDS, PREDICATES, STATIONS
 from stgrpo.envs.robotouille.kitchen.kitchen_json import kitchen_from_json, kitchen_to_json
@@ -21,6 +20,7 @@ from stgrpo.envs.robotouille.upstream import UpstreamPlanner, UpstreamProblem, c
 from stgrpo.envs.sessions import open_sessions
 from stgrpo.errors import UserError
 from stgrpo.evaluation.episodes import EpisodeConfig, run_episodes
+from stgrpo.plan.checks import validate
 from stgrpo.protocol import InvalidAction
 from stgrpo.react.policy import SamplingParams
 from stgrpo.react.prompt import PromptStyle

@@ -8,9 +8,9 @@ import pytest
 
 from stgrpo.cli import parse
 from stgrpo.config import base
-from stgrpo.plan.checks import validate
 from stgrpo.errors import UserError
 from stgrpo.models.attention.choose import choose_core
+from stgrpo.plan.checks import validate
 from stgrpo.plan.dry_run import describe
 
 SMOKE = f"--config={pathlib.Path(__file__).resolve().parents[2] / 'configs' / 'tiny.py'}:smoke"
