@@ -13,7 +13,7 @@ from stgrpo.models.attention.choose import choose_core
 from stgrpo.plan.checks import validate
 from stgrpo.plan.dry_run import describe
 
-SMOKE = f"--config={pathlib.Path(__file__).resolve().parents[2] / 'configs' / 'tiny.py'}:smoke"
+SMOKE = f"--config={pathlib.Path(__file__).resolve().parents[3] / 'configs' / 'tiny.py'}:smoke"
 
 CPU = types.SimpleNamespace(platform="cpu", device_kind="cpu")
 TPU = types.SimpleNamespace(platform="tpu", device_kind="TPU v5 lite")
