@@ -14,7 +14,7 @@ from stgrpo.config.build import FIELDS, SECTIONS, WHOLE, base, model_shape
 from stgrpo.config.field import Section, shown
 from stgrpo.config.names import suggest
 from stgrpo.errors import UserError, nearest
-from stgrpo.protocol import Planning, PureEnvironment
+from stgrpo.protocol import Environment, Planning, PureEnvironment
 
 Check = Callable[[ConfigDict], Iterable[str]]
 
@@ -89,9 +89,18 @@ def _attention(c: ConfigDict) -> Iterator[str]:
 
 
 def _environment(c: ConfigDict) -> Iterator[str]:
-    """Names that only the environment knows."""
-    environment, engines = envs.get(c.env.name), envs.engines(c.env.name)
-    tasks = environment.tasks()
+    try:
+        environment = envs.get(c.env.name)
+    except UserError as error:
+        yield str(error)
+        return
+    yield from _names(c, environment)
+    yield from _without_planner(c, environment)
+
+
+def _names(c: ConfigDict, environment: Environment) -> Iterator[str]:
+    """What only the environment knows by name."""
+    engines, tasks = envs.engines(c.env.name), environment.tasks()
     yield from _unknown(c, "env.engine", [c.env.engine], engines)
     yield from _unknown(c, "env.family", [c.env.family], environment.families())
     yield from _unknown(c, "env.tasks", c.env.tasks, tasks)
@@ -109,9 +118,8 @@ def _environment(c: ConfigDict) -> Iterator[str]:
         )
 
 
-def _without_planner(c: ConfigDict) -> Iterator[str]:
+def _without_planner(c: ConfigDict, environment: Environment) -> Iterator[str]:
     """What an environment that cannot plan, or whose states cannot be returned to, is not asked for."""
-    environment = envs.get(c.env.name)
     if c.env.failure and not isinstance(environment, PureEnvironment):
         yield f"env.failure={c.env.failure}: {c.env.name!r} has sessions alone, whose actions cannot fail, use 0"
     if isinstance(environment, Planning):
@@ -224,7 +232,6 @@ def _divide(whole: str, size: int, part: str, parts: int) -> str:
 RELATIONS: tuple[Check, ...] = (
     _attention,
     _environment,
-    _without_planner,
     _stages,
     _shape,
     _sampling,

@@ -5,6 +5,7 @@ import pathlib
 import pytest
 from ml_collections import ConfigDict, config_dict
 
+from stgrpo import envs
 from stgrpo.cli import check, parse
 from stgrpo.config import FIELDS, SECTIONS, base
 from stgrpo.config.field import Number, Texts
@@ -12,6 +13,15 @@ from stgrpo.errors import UserError
 from stgrpo.plan.checks import validate
 
 SMOKE = f"--config={pathlib.Path(__file__).resolve().parents[2] / 'configs' / 'tiny.py'}:smoke"
+
+
+@pytest.fixture(autouse=True, scope="module")
+def looked_up_once():
+    """The packages of this machine are searched for environments once, not for each value."""
+    with pytest.MonkeyPatch.context() as patch:
+        declared = tuple(envs._declared())
+        patch.setattr(envs, "_declared", lambda: declared)
+        yield
 
 
 class Hostile:
