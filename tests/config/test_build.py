@@ -1,9 +1,11 @@
 """What the declarations make: the config, in the paper's numbers. Their choices are those of the code."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 
+from stgrpo.cli import parse
 from stgrpo.config import FIELDS, base, with_new_names
 from stgrpo.config.build import RENAMED
 from stgrpo.config.field import PAPER, Choice, Number
@@ -15,6 +17,7 @@ from stgrpo.react.prompt import HISTORY_POLICIES, INSTRUCTION_STYLES
 from stgrpo.react.reward import TARGETS
 from stgrpo.rl.losses import KL_ESTIMATORS
 from stgrpo.rl.mismatch import CORRECTIONS
+from stgrpo.training import checkpointing
 from stgrpo.training.batch import AGGREGATIONS
 from stgrpo.training.optimiser import OPTIMISERS
 from stgrpo.workdir import WorkDir
@@ -88,6 +91,17 @@ def test_a_renamed_field_is_read_by_its_old_name(tmp_path):
     assert "patience" not in with_new_names(old)["rollout"]
     (tmp_path / "config.json").write_text(json.dumps(old))
     WorkDir(tmp_path).claim(config)
+
+
+def test_a_checkpoint_with_old_names_is_read_by_them(monkeypatch, tmp_path):
+    old = json.loads(base().to_json())
+    del old["rollout"]["server_wait_s"], old["expert"]["layouts"], old["monitor"]
+    old["rollout"]["patience"], old["expert"]["kitchens"], old["lora"]["targets"] = 5.0, 7, ["q"]
+    monkeypatch.setattr(checkpointing, "load_metadata", lambda folder: SimpleNamespace(config=old))
+    config = parse(["evaluate", f"--checkpoint={tmp_path}", "--dry_run", "--config.seed=3"]).config
+    assert validate(config) == []
+    assert (config.rollout.server_wait_s, config.expert.layouts, config.lora.targets) == (5.0, 7, ("q",))
+    assert config.seed == 3 and config.monitor == base().monitor
 
 
 @pytest.mark.parametrize("content", ["[]", "3", "{", "\xff\xfe"])
