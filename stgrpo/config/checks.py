@@ -39,7 +39,8 @@ def validate(config: ConfigDict, *more: Check) -> list[str]:
         else:
             section, _, leaf = name.rpartition(".")
             (sound[section] if section else sound)[leaf] = value
-    related = [error for check in (*RELATIONS, *more) for error in check(sound)]
+    relations = RELATIONS if "env.name" in faulty else (_environment, *RELATIONS)
+    related = [error for check in (*relations, *more) for error in check(sound)]
     return errors + [error for error in related if not any(re.search(rf"\b{name}\b", error) for name in faulty)]
 
 
@@ -89,6 +90,7 @@ def _attention(c: ConfigDict) -> Iterator[str]:
 
 
 def _environment(c: ConfigDict) -> Iterator[str]:
+    """What the environment does not have or cannot do."""
     try:
         environment = envs.get(c.env.name)
     except UserError as error:
@@ -101,10 +103,10 @@ def _environment(c: ConfigDict) -> Iterator[str]:
 def _names(c: ConfigDict, environment: Environment) -> Iterator[str]:
     """What only the environment knows by name."""
     engines, tasks = envs.engines(c.env.name), environment.tasks()
-    yield from _unknown(c, "env.engine", [c.env.engine], engines)
-    yield from _unknown(c, "env.family", [c.env.family], environment.families())
-    yield from _unknown(c, "env.tasks", c.env.tasks, tasks)
-    yield from _unknown(c, "evaluation.tasks", c.evaluation.tasks, tasks)
+    yield from _unknown("env.engine", [c.env.engine], engines)
+    yield from _unknown("env.family", [c.env.family], environment.families())
+    yield from _unknown("env.tasks", c.env.tasks, tasks)
+    yield from _unknown("evaluation.tasks", c.evaluation.tasks, tasks)
     if c.env.engine in engines:
         try:
             envs.get(c.env.name, engine=c.env.engine)
@@ -133,11 +135,11 @@ def _without_planner(c: ConfigDict, environment: Environment) -> Iterator[str]:
         yield f"reward.target='optimal': {no_planner} to say what is optimal, use reward.target='expert'"
 
 
-def _unknown(c: ConfigDict, name: str, values: Iterable[str], known: Iterable[str]) -> Iterator[str]:
+def _unknown(name: str, values: Iterable[str], known: Iterable[str]) -> Iterator[str]:
     known = list(known)
     for value in values:
         if value not in known:
-            yield f"{name}={shown(value)} is unknown to env.name={c.env.name!r}: {nearest(value, known)}"
+            yield f"{name}={shown(value)} is unknown: {nearest(value, known)}"
 
 
 def _stages(c: ConfigDict) -> Iterator[str]:
@@ -231,7 +233,6 @@ def _divide(whole: str, size: int, part: str, parts: int) -> str:
 
 RELATIONS: tuple[Check, ...] = (
     _attention,
-    _environment,
     _stages,
     _shape,
     _sampling,

@@ -138,7 +138,7 @@ def test_nothing_is_given_twice(name):
         ("rollout.servers", (1, 2), "rollout.servers=(1, 2) must be a tuple of texts: use (), the default"),
         ("model.path", "x" * 300, "has a name of 300 bytes, at most 255 are possible: use a shorter one"),
         ("env.tasks", (), "env.tasks is empty: name at least one task"),
-        ("env.engine", "our", "env.engine='our' is unknown to env.name='robotouille': did you mean 'ours'?"),
+        ("env.engine", "our", "env.engine='our' is unknown: did you mean 'ours'?"),
         ("client.key_variable", "a=b", "is no name of an environment variable: use one such as 'OPENAI_API_KEY'"),
     ],
 )
