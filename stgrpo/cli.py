@@ -100,12 +100,16 @@ def main(argv: Sequence[str] | None = None) -> None:
             _help(topic[0])
         else:
             run(arguments)
+        sys.stdout.flush()
     except UserError as error:
         print(f"stgrpo: {error}", file=sys.stderr)
         sys.exit(2)
     except (ServerError, RunError) as error:
         print(f"stgrpo: {error}", file=sys.stderr)
         sys.exit(1)
+    except BrokenPipeError:  # whoever read what was printed has seen enough, as `| head` has
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)  # as a shell has it for SIGPIPE
     except KeyboardInterrupt:
         print("stgrpo: interrupted; the same command goes on where it was", file=sys.stderr)
         sys.exit(130)

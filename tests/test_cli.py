@@ -2,6 +2,8 @@
 
 import json
 import pathlib
+import subprocess
+import sys
 
 import pytest
 
@@ -118,3 +120,9 @@ def test_a_prompt_over_the_limit_is_refused_not_cut(tmp_path, capsys):
     assert call("collect", *arguments) == 0
     assert call("sft", *arguments) == 2
     assert "limits.prompt=40" in capsys.readouterr().err
+
+
+def test_a_reader_that_has_seen_enough_ends_no_command_in_a_traceback():
+    code = f"{sys.executable} -m stgrpo help grpo | true; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", code], capture_output=True, text=True, cwd=REPOSITORY)
+    assert (done.returncode, done.stderr) in ((141, ""), (0, ""))  # 0: all was written before the reader went

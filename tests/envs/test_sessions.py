@@ -261,6 +261,7 @@ def test_all_stages_do_without_planner_and_states(
     assert "steps on average, no planner to say how far above the optimum" in said
 
     rows = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    rows = [row for row in rows if row["stage"] in ("sft", "grpo")]
     assert [row["stage"] for row in rows] == ["sft"] * 3 + ["grpo"] * 2
     assert "reward" in rows[-1] and "validation_sr" in rows[-1]
 
