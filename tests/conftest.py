@@ -16,18 +16,24 @@ if "xla_backend_optimization_level" not in os.environ["XLA_FLAGS"]:  # programs 
     os.environ["XLA_FLAGS"] += " --xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 
 import pytest  # noqa: E402
+from recordings import FULL, Recordings, Traces  # noqa: E402
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
 AIMS = re.compile(r"Next, \S+ must (go on (top of \S+|a table)|go aside|be free of \S+)|\S+ must go aside first|So .*")
 
 
 @pytest.fixture(scope="session")
-def traces_dir() -> pathlib.Path:
-    """Recorded runs of the real engine; they live beside the project, not in it."""
-    path = REPOSITORY.parent / "shared" / "traces"
-    if not path.is_dir():
-        pytest.skip("the recorded traces are not at hand (../shared/traces)")
-    return path
+def recordings() -> Recordings:
+    """Recorded runs of the real engine, as the repository has them: layouts, actions, a digest of each line."""
+    return Recordings()
+
+
+@pytest.fixture(scope="session")
+def traces() -> Traces:
+    """The same runs in full; they live beside the project, not in it."""
+    if not FULL.is_dir():
+        pytest.skip("the full recordings are not at hand (../shared/traces)")
+    return Traces(FULL)
 
 
 @pytest.fixture(scope="session")

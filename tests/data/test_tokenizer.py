@@ -1,11 +1,11 @@
 """The small tokenizer on the benchmark's own observations, and the wrapper on the templates of Qwen2.5 and Llama 3."""
 
-import gzip
 import json
 import re
 from pathlib import Path
 
 import pytest
+from recordings import Recordings
 from tokenizers import AddedToken
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
@@ -29,12 +29,8 @@ ODD_TEXTS = [
 
 
 @pytest.fixture(scope="module")
-def observations(traces_dir: Path) -> list[str]:
-    texts = set()
-    for name in ("traces_expert", "traces_layouts"):
-        with gzip.open(traces_dir / f"{name}.jsonl.gz", "rt") as file:
-            texts.update(json.loads(line)["obs"] for line in file)
-    return sorted(texts)
+def observations(recordings: Recordings) -> list[str]:
+    return sorted({line["obs"] for name in ("expert", "layouts") for line in recordings.lines(name)})
 
 
 @pytest.fixture(scope="module")

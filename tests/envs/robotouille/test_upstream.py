@@ -92,9 +92,9 @@ def test_json_gives_the_kitchen_back() -> None:
         assert kitchen_from_json(json.loads(json.dumps(kitchen_to_json(kitchen)))) == kitchen
 
 
-def test_json_gives_every_recorded_kitchen_back(traces) -> None:
+def test_json_gives_every_recorded_kitchen_back(recordings) -> None:
     kitchens = []
-    for env in traces.kitchens().values():
+    for env in recordings.kitchens().values():
         try:
             kitchens.append(kitchen_from_json(env))
         except UserError:  # two players, or an object of unknown kind
@@ -200,8 +200,8 @@ def test_both_engines_cook_alike(installed: None) -> None:
     assert words >= {"Cook", "Cut", "Fill", "Boil", "Add"}
 
 
-def test_the_packages_recorded_runs_are_reproduced(installed: None, traces) -> None:
-    for env, lines in traces.episodes("scripted"):
+def test_the_packages_recorded_runs_are_reproduced(installed: None, recordings) -> None:
+    for env, lines in recordings.episodes("scripted"):
         problem = UpstreamProblem(kitchen_from_json(env))
         state = problem.initial_state()
         for line in lines:

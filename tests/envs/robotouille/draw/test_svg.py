@@ -1,9 +1,7 @@
 """Pictures of states: everything is in them, inside their frame, and nothing covers anything else."""
 
 import collections
-import gzip
 import itertools
-import json
 import xml.etree.ElementTree as ET
 
 import pytest
@@ -79,11 +77,10 @@ def test_everything_is_in_the_picture_and_nothing_is_covered(kitchen):
     check(kitchen)
 
 
-@pytest.mark.parametrize("file", ["traces_chef", "traces_asynchronous", "traces_layouts"])
-def test_every_kitchen_on_record_can_be_drawn(traces_dir, file):
-    with gzip.open(traces_dir / f"{file}.jsonl.gz", "rt") as lines:
-        for line in itertools.islice(lines, 0, None, 11):
-            check(read_observation(json.loads(line)["obs"]))
+@pytest.mark.parametrize("file", ["chef", "asynchronous", "layouts"])
+def test_every_kitchen_on_record_can_be_drawn(recordings, file):
+    for line in itertools.islice(recordings.lines(file), 0, None, 11):
+        check(read_observation(line["obs"]))
 
 
 def test_what_is_in_a_pot_is_seen():

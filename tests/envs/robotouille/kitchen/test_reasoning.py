@@ -1,11 +1,9 @@
 """Reasonings worked by hand for every situation, and the reasons for the recorded optimal plans."""
 
-import gzip
-import json
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import pytest
+from recordings import Recordings
 
 from stgrpo.envs.robotouille.kitchen.reasoning import Scene, explain
 from stgrpo.react.response import format_response, parse_response
@@ -187,13 +185,12 @@ def test_what_will_be_done_to_a_thing_is_said_before_where_it_goes() -> None:
     assert "Next, patty1 must go on a table." in explain(scene("stove1", None, stove1="patty1"), plan[-3:])
 
 
-def recorded_plans(folder: Path) -> dict[tuple[object, ...], list[dict[str, object]]]:
+def recorded_plans(recordings: Recordings) -> dict[tuple[object, ...], list[dict[str, object]]]:
     plans: dict[tuple[object, ...], list[dict[str, object]]] = {}
-    for name in ("traces_expert", "traces_layouts"):
-        with gzip.open(folder / f"{name}.jsonl.gz", "rt") as file:
-            for row in map(json.loads, file):
-                if row["policy"] == "optimal":
-                    plans.setdefault(tuple(row[k] for k in ("task", "layout", "seed", "ep")), []).append(row)
+    for name in ("expert", "layouts"):
+        for row in recordings.lines(name):
+            if row["policy"] == "optimal":
+                plans.setdefault(tuple(row[k] for k in ("task", "layout", "seed", "ep")), []).append(row)
     return plans
 
 
@@ -215,10 +212,10 @@ def recorded_scene(row: dict[str, object]) -> Scene:
 
 
 def test_recorded_plans_are_explained_by_facts_of_their_observations(
-    traces_dir: Path, check_reasoning: Callable[[str, str, str], None]
+    recordings: Recordings, check_reasoning: Callable[[str, str, str], None]
 ) -> None:
     explained = 0
-    for rows in recorded_plans(traces_dir).values():
+    for rows in recorded_plans(recordings).values():
         plan = [row["action"] for row in rows if row["action"]]
         for i, action in enumerate(plan):
             reasoning = explain(recorded_scene(rows[i]), plan[i:])

@@ -75,8 +75,8 @@ def test_the_benchmarks_test_kitchens(task: str) -> None:
     assert RobotouillePlanner(default).distance(default.initial_state()) == DEFAULT_OPTIMA[task]
 
 
-def test_recorded_optima_and_numbers_of_optimal_plans(traces) -> None:
-    for line in traces.read("layouts"):
+def test_recorded_optima_and_numbers_of_optimal_plans(recordings) -> None:
+    for line in recordings.layouts("layouts"):
         problem = load(line["env_json"])
         planner, layer = RobotouillePlanner(problem), {problem.initial_state(): 1}
         assert planner.distance(problem.initial_state()) == line["optimal_steps"]
