@@ -13,6 +13,7 @@ import argparse
 import gc
 import json
 import multiprocessing
+import pathlib
 import random
 import resource
 import statistics
@@ -156,8 +157,8 @@ def memory_figure(task: str, layout: str, states: int) -> None:
 
 
 def _resident() -> int:
-    with open("/proc/self/statm", encoding="ascii") as file:
-        return int(file.read().split()[1]) * resource.getpagesize()
+    pages = pathlib.Path("/proc/self/statm").read_text(encoding="ascii").split()[1]
+    return int(pages) * resource.getpagesize()
 
 
 def main() -> None:

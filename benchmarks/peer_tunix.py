@@ -135,7 +135,7 @@ def grpo_step(shape: dict, remat: str, weights: str, batch: str) -> Step:
         reference=model,
         tokenizer=Numbers(),
         cluster_config=ClusterConfig(
-            role_to_mesh={role: mesh for role in (Role.ACTOR, Role.REFERENCE, Role.ROLLOUT)},
+            role_to_mesh=dict.fromkeys((Role.ACTOR, Role.REFERENCE, Role.ROLLOUT), mesh),
             training_config=RLTrainingConfig(actor_optimizer=optax.adam(1e-5), eval_every_n_steps=10**9),
             rollout_config=RolloutConfig(
                 max_tokens_to_generate=R, max_prompt_length=P, kv_cache_size=P + R, temperature=1.0

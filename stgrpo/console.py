@@ -47,6 +47,7 @@ class ProgressBar:
             self._last = now
 
     def close(self) -> None:
+        """Leaves the bar as it is, where there is one."""
         if self._bar is not None:
             self._bar.close()
 

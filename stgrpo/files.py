@@ -41,6 +41,7 @@ class LineLog:
             raise RunError(f"{self._file.name} takes no more ({error.strerror}): {way_on}") from error
 
     def close(self) -> None:
+        """Closes the file; nothing is buffered."""
         with contextlib.suppress(OSError):  # every line was flushed, or its error was raised
             self._file.close()
 

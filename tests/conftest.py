@@ -15,8 +15,8 @@ if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", "")
 if "xla_backend_optimization_level" not in os.environ["XLA_FLAGS"]:  # programs are tiny: compiling is what takes time
     os.environ["XLA_FLAGS"] += " --xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 
-import pytest  # noqa: E402
-from recordings import FULL, Recordings, Traces  # noqa: E402
+import pytest
+from recordings import FULL, Recordings, Traces
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
 AIMS = re.compile(r"Next, \S+ must (go on (top of \S+|a table)|go aside|be free of \S+)|\S+ must go aside first|So .*")

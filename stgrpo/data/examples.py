@@ -18,9 +18,13 @@ _BATCH = 1024  # examples encoded at a time: enough for all cores, and what is b
 class Encoder(Protocol):
     """What examples need of a tokenizer (`stgrpo.data.tokenizer.Tokenizer` has it)."""
 
-    def encode_prompts(self, conversations: Sequence[list[Message]]) -> list[list[int]]: ...
+    def encode_prompts(self, conversations: Sequence[list[Message]]) -> list[list[int]]:
+        """The ids of each conversation, up to where the answer starts."""
+        ...
 
-    def encode_responses(self, texts: Sequence[str]) -> list[list[int]]: ...
+    def encode_responses(self, texts: Sequence[str]) -> list[list[int]]:
+        """The ids of each answer, its end-of-turn token included."""
+        ...
 
 
 @dataclass(frozen=True)

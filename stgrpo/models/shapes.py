@@ -4,6 +4,7 @@ Abstract shapes, shardings, initial values and the Hugging Face names are all de
 """
 
 import dataclasses
+import math
 from collections.abc import Iterable, Mapping
 
 import jax
@@ -63,9 +64,8 @@ class ModelShape:
             found.append(f"head_dim={self.head_dim} is odd, rotary positions need pairs: use {self.head_dim + 1}")
         if self.qkv_bias and self.qk_norm:
             found.append("qkv_bias and qk_norm are of two families, Qwen2 and Qwen3: use one of them")
-        for name in ("vocab_size", "width", "depth", "heads", "kv_heads", "head_dim", "mlp_width", "max_position"):
-            if getattr(self, name) < 1:
-                found.append(f"{name}={getattr(self, name)} must be at least 1")
+        sizes = ("vocab_size", "width", "depth", "heads", "kv_heads", "head_dim", "mlp_width", "max_position")
+        found += [f"{name}={getattr(self, name)} must be at least 1" for name in sizes if getattr(self, name) < 1]
         return found
 
     def parameter_count(self) -> int:
@@ -88,10 +88,8 @@ class ParameterSpec:
 
     @property
     def size(self) -> int:
-        size = 1
-        for n in self.shape:
-            size *= n
-        return size
+        """Number of its values."""
+        return math.prod(self.shape)
 
     def initial(self, key: jax.Array) -> jax.Array:
         """A float32 start: truncated normal with variance 1 / fan_in, or the constant."""

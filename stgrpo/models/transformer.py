@@ -39,7 +39,7 @@ def rms_norm(x: jax.Array, scale_D: jax.Array, eps: float) -> jax.Array:
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
 def linear(x: jax.Array, w: jax.Array, bias: jax.Array | None, inputs: int) -> jax.Array:
-    """x W + bias over the last `inputs` axes of x and the first of w, [..., outputs of w], in the dtype of x.
+    """Returns x W + bias over the last `inputs` axes of x and the first of w, [..., outputs of w], in the dtype of x.
 
     Its own gradient, for two reasons. Those of W and bias are sums over all tokens and all devices, which stay in
     float32. And the derivative of a product has W the other way round and turned back, for which XLA copies the large

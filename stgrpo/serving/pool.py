@@ -57,5 +57,5 @@ def _work(todo: "queue.SimpleQueue[_Job | None]", done: "queue.SimpleQueue[tuple
     while (job := todo.get()) is not None:
         try:
             done.put((job(), None))
-        except BaseException as error:  # it is raised in the thread that wants the result
+        except BaseException as error:  # noqa: BLE001 it is raised in the thread that wants the result
             done.put((None, error))

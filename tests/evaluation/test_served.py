@@ -203,7 +203,7 @@ def test_what_goes_wrong_in_the_middle_is_one_line_and_loses_nothing(expert, tmp
     def breaking(body, number):
         if number < broken["from"]:
             return None
-        return answer if answer else (599, {}, b"")
+        return answer or (599, {}, b"")
 
     server = expert(breaking)
     if answer is None:

@@ -45,7 +45,7 @@ def test_adamw_by_hand():
     params = {"q": noise(0, 3, 4), "q_bias": noise(1, 4)}
     gradients = [{"q": noise(i, 3, 4), "q_bias": noise(9 + i, 4)} for i in range(3)]
     made, _ = changes_of(settings, gradients, params)
-    mu, nu = ({k: 0.0 for k in params} for _ in range(2))
+    mu, nu = (dict.fromkeys(params, 0.0) for _ in range(2))
     for step, (gradient, changes) in enumerate(zip(gradients, made, strict=True), start=1):
         norm = np.sqrt(sum((g**2).sum() for g in gradient.values()))
         for name, g in gradient.items():

@@ -57,7 +57,7 @@ def ragged(make_groups):
     length_BG = rng.integers(0, 7, (9, 3))
     length_BG[4] = 0
     batch = make_groups(rng.integers(1, 9, 9), length_BG, P=8, R=6)
-    old = batch.ref_logp_BGR + rng.normal(scale=0.3, size=length_BG.shape + (6,)).astype(np.float32)
+    old = batch.ref_logp_BGR + rng.normal(scale=0.3, size=(*length_BG.shape, 6)).astype(np.float32)
     return dataclasses.replace(batch, old_logp_BGR=old)
 
 

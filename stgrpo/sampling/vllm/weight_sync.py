@@ -228,7 +228,8 @@ class WeightSync:
     def _load_patiently(self, address: str, *, published: Published) -> None:
         for attempt in range(1, _ATTEMPTS + 1):
             try:
-                return self._load(address, published)
+                self._load(address, published)
+                return
             except RequestRefused:
                 raise
             except ServerError as error:

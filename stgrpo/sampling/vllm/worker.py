@@ -81,7 +81,7 @@ class WeightReceiver:
             self.stgrpo_contact = time.monotonic()
             self._stgrpo_reload(path)
             sums = checksums(self.get_model())
-        except Exception as error:  # of any kind: a worker that raises says nothing and may take the server down
+        except Exception as error:  # noqa: BLE001 of any kind: a worker that raises says nothing and may take the server down
             return {"error": f"{type(error).__name__}: {error}" if not isinstance(error, Refused) else str(error)}
         self.stgrpo_version, self.stgrpo_contact = int(version), time.monotonic()
         return {"sums": sums, "seconds": time.perf_counter() - start}

@@ -18,6 +18,7 @@ class Thing:
 
     @property
     def kind(self) -> str:
+        """The name without its number."""
         return self.name.rstrip("0123456789")
 
 
@@ -30,6 +31,7 @@ class Station:
 
     @property
     def kind(self) -> str:
+        """The name without its number."""
         return self.name.rstrip("0123456789")
 
 

@@ -1,5 +1,6 @@
 """What is true of a kitchen at the start, and what may yet come into being."""
 
+import itertools
 from collections.abc import Mapping
 
 from stgrpo.envs.robotouille.kitchen.domain import PREDICATE
@@ -60,7 +61,7 @@ def _start_stacks(things: Things, by_cell: Mapping[tuple[int, int], str]) -> set
     for station, stack in stacks.items():
         names = [name for _, name in sorted(stack, key=lambda pair: pair[0])]
         facts |= {("item_on", (names[0], station)), ("clear", (names[-1],))}
-        facts |= {("atop", (above, below)) for below, above in zip(names, names[1:], strict=False)}
+        facts |= {("atop", (above, below)) for below, above in itertools.pairwise(names)}
     return facts
 
 

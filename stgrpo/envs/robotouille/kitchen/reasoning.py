@@ -96,10 +96,12 @@ class Deed:
 
     @property
     def takes(self) -> bool:
+        """Whether something comes into the hand."""
         return self.kind in ("pick up", "unstack")
 
     @property
     def puts(self) -> bool:
+        """Whether something leaves it."""
         return self.kind in ("place", "stack")
 
 

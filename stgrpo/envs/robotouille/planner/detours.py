@@ -17,6 +17,7 @@ Where a process has several stations and none of them is free, one has to be cle
 least is the bound. If two of them are cleared, nothing is said of what is put on which.
 """
 
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import combinations, product
 from typing import NamedTuple
@@ -46,8 +47,10 @@ class Errand(NamedTuple):
 
 
 class Clearing(NamedTuple):
-    """Stations that are cleared: the items and containers on them, as bits, and those of each kind of station after
-    which anything can be put there."""
+    """Stations that are cleared, as the items and containers on them, in bits.
+
+    `before` has, for each kind of station, those after which anything can be put there.
+    """
 
     items: int
     containers: int
@@ -156,7 +159,7 @@ class Transfers:
 
     def _stacked(self, before: dict[int, int]) -> None:
         for stack in self._view.stacks:
-            for lower, upper in zip(stack, stack[1:], strict=False):
+            for lower, upper in itertools.pairwise(stack):
                 if 3 * lower in before:
                     before[3 * lower] |= 1 << 3 * upper
 

@@ -369,7 +369,8 @@ class RemainingWork:
         if variable in asked.added:
             return True
         for wanted in asked.wanted:
-            if wanted.item == variable and wanted.predicate != "clear":
-                if wanted.predicate == "atop" or asked.kinds[bound[wanted.support]] != STATIONS[process]:
-                    return True
+            if wanted.item != variable or wanted.predicate == "clear":
+                continue
+            if wanted.predicate == "atop" or asked.kinds[bound[wanted.support]] != STATIONS[process]:
+                return True
         return False

@@ -84,7 +84,7 @@ def test_every_recorded_observation_agrees_with_its_predicates(recordings, file)
         kitchen, true = read_observation(row["obs"]), relations(row["preds"])
         items = [s.stack[: len(s.stack) - sum(t.kind in ("pot", "bowl") for t in s.stack)] for s in kitchen.stations]
         on = {(stack[0].name, s.name) for s, stack in zip(kitchen.stations, items, strict=True) if stack}
-        atop = {(upper.name, lower.name) for stack in items for lower, upper in zip(stack, stack[1:], strict=False)}
+        atop = {(upper.name, lower.name) for stack in items for lower, upper in itertools.pairwise(stack)}
         containers = {(t.name, s.name) for s in kitchen.stations for t in s.stack if t.kind in ("pot", "bowl")}
         assert on == true["item_on"] and atop == true["atop"] and containers == true["container_at"]
         assert {(r.name, r.station) for r in kitchen.robots} == true["loc"]

@@ -203,7 +203,7 @@ def test_a_moved_kitchen_has_the_same_key() -> None:
     assert canonical_key(replace(kitchen, facing=(turned.stations[0].x, 99))) != canonical_key(kitchen)
 
 
-@pytest.mark.parametrize(("family", "task"), PAPERS + [("noisy", "burger"), ("noisy", "double_cheese_burger")])
+@pytest.mark.parametrize(("family", "task"), [*PAPERS, ("noisy", "burger"), ("noisy", "double_cheese_burger")])
 def test_splits_are_disjoint_and_free_of_the_benchmarks_tests(family: str, task: str) -> None:
     benchmark = {_signature(TASKS[task].test(seed)) for seed in TASKS[task].testing_seeds}
     seen: dict[tuple, str] = {}
