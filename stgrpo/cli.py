@@ -90,7 +90,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = list(sys.argv[1:] if argv is None else argv)
     topic = arguments[1:2] if arguments[:1] == ["help"] else []
     asks = not arguments or arguments[0] in ("-h", "--help", "help") or "--help" in arguments
-    if asks and (not topic or topic[0] in COMMANDS and topic[0] not in TRAINING):
+    if asks and (not topic or (topic[0] in COMMANDS and topic[0] not in TRAINING)):
         print(USAGE)
         sys.exit(0)
     logging.basicConfig(format="stgrpo: %(levelname)s: %(message)s", level=logging.WARNING)

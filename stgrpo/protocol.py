@@ -196,10 +196,14 @@ class Judging(Protocol):
     """
 
     @property
-    def state(self) -> State: ...
+    def state(self) -> State:
+        """Of the episode under way."""
+        ...
 
     @property
-    def planner(self) -> Planner | None: ...
+    def planner(self) -> Planner | None:
+        """Of its problem."""
+        ...
 
 
 @runtime_checkable
@@ -211,7 +215,9 @@ class Waiting(Protocol):
     """
 
     @property
-    def wait(self) -> str: ...
+    def wait(self) -> str:
+        """The action."""
+        ...
 
 
 @runtime_checkable

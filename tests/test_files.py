@@ -23,11 +23,7 @@ def test_a_resumed_log_loses_what_came_after_its_step_and_nothing_of_other_stage
     log.write(3, {"loss": 9})
     log.close()
     rows = [json.loads(line) for line in path.read_text().splitlines()]
-    assert [(r["stage"], r["step"]) for r in rows] == [("sft", 1), ("sft", 2), ("sft", 3)] + [
-        ("grpo", 1),
-        ("grpo", 2),
-        ("grpo", 3),
-    ]
+    assert [(r["stage"], r["step"]) for r in rows] == [(stage, step) for stage in ("sft", "grpo") for step in (1, 2, 3)]
     assert rows[4]["loss"] == 2 / 3 and path.read_text().splitlines()[-1] == '{"stage": "grpo", "step": 3, "loss": 9}'
 
 

@@ -66,9 +66,11 @@ class Switch(Field):
     kind: ClassVar[str] = "True or False"
 
     def fits(self, value: object) -> bool:
+        """See `Field.fits`."""
         return isinstance(value, bool)
 
     def faults(self, name: str, value: bool) -> Iterator[str]:
+        """See `Field.faults`."""
         yield from ()
 
 
@@ -99,13 +101,16 @@ class Number(Field):
 
     @property
     def kind(self) -> str:
+        """Whole or not, as the default is."""
         return "a whole number" if isinstance(self.default, int) else "a number"
 
     def fits(self, value: object) -> bool:
+        """See `Field.fits`."""
         right = int if isinstance(self.default, int) else int | float
         return isinstance(value, right) and not isinstance(value, bool)
 
     def faults(self, name: str, value: float) -> Iterator[str]:
+        """See `Field.faults`."""
         if value != value:
             yield f"{name}=nan is no number: use {self.default!r}, the default"
         elif value != self.besides:
@@ -115,6 +120,7 @@ class Number(Field):
                     yield f"{name}={shown(value)} must be {beside}{limit}: use {fix}"
 
     def limits(self) -> str:
+        """See `Field.limits`."""
         beside = "" if self.besides is None else f"{self.besides}, or "
         return beside + ", ".join(limit for limit, _, _ in self._bounds("{:,}"))
 
@@ -146,6 +152,7 @@ class Form:
     example: str
 
     def faults(self, name: str, value: str) -> Iterator[str]:
+        """Says that a text does not look like this, if so."""
         if not re.fullmatch(self.pattern, value):
             yield f"{name}={shown(value)} is no {self.noun}: use one such as {self.example!r}"
 
@@ -167,14 +174,17 @@ class Text(Field):
     kind: ClassVar[str] = "a text"
 
     def fits(self, value: object) -> bool:
+        """See `Field.fits`."""
         return isinstance(value, str)
 
     def faults(self, name: str, value: str) -> Iterator[str]:
+        """See `Field.faults`."""
         if value != self.default:
             found = list(_text_faults(name, value, self.longest))
             yield from found or (self.form.faults(name, value) if self.form else ())
 
     def limits(self) -> str:
+        """See `Field.limits`."""
         plain = f"a text of at most {self.longest} characters"
         return self.one_of or (f"{_article(self.form.noun)}, such as `{self.form.example}`" if self.form else plain)
 
@@ -186,9 +196,11 @@ class FilePath(Field):
     kind: ClassVar[str] = "a path"
 
     def fits(self, value: object) -> bool:
+        """See `Field.fits`."""
         return isinstance(value, str)
 
     def faults(self, name: str, value: str) -> Iterator[str]:
+        """See `Field.faults`."""
         if value:
             yield from list(_text_faults(name, value, _PATH)) or _path_faults(name, value)
 
@@ -210,12 +222,15 @@ class Choice(Field):
         return tuple(self.choices() if callable(self.choices) else self.choices)
 
     def fits(self, value: object) -> bool:
+        """See `Field.fits`."""
         return isinstance(value, str)
 
     def faults(self, name: str, value: str) -> Iterator[str]:
+        """See `Field.faults`."""
         yield from _choice_faults(name, value, self.known())
 
     def limits(self) -> str:
+        """See `Field.limits`."""
         if callable(self.choices):
             return "an environment that is installed"
         return _words(self.choices)
@@ -246,9 +261,11 @@ class Texts(Field):
     kind: ClassVar[str] = "a tuple of texts"
 
     def fits(self, value: object) -> bool:
+        """See `Field.fits`."""
         return isinstance(value, tuple | list) and all(isinstance(entry, str) for entry in value)
 
     def faults(self, name: str, value: tuple[str, ...]) -> Iterator[str]:
+        """See `Field.faults`."""
         if self.filled and not value:
             yield f"{name} is empty: name at least one {self.each}"
         for entry in dict.fromkeys(value):
@@ -257,6 +274,7 @@ class Texts(Field):
             yield f"{name}={shown(tuple(value))} has {_article(self.each)} twice: give each once"
 
     def limits(self) -> str:
+        """See `Field.limits`."""
         which = self.one_of or _words(self.choices) or (f"such as `{self.form.example}`" if self.form else "any text")
         return f"{'one or more' if self.filled else 'any number'}, each {_article(self.each)}: {which}"
 
@@ -291,7 +309,7 @@ def shown(value: object) -> str:
     """A value of any type in an error: on one line, and not too long."""
     try:
         text = " ".join(repr(value).split())
-    except Exception:  # an integer of too many digits, what is nested too deeply, somebody's own __repr__
+    except Exception:  # noqa: BLE001 - an integer of too many digits, what is nested too deeply, somebody's own __repr__
         return f"({type(value).__name__})"
     return text if len(text) <= _SHOWN else f"{text[: _SHOWN // 2]}...{text[-_SHOWN // 4 :]}"
 

@@ -74,7 +74,7 @@ class Monitor:
         for name, writer in list(self._writers.items()):
             try:
                 what(writer)
-            except Exception as error:  # of any kind: these packages raise what they like
+            except Exception as error:  # noqa: BLE001 - of any kind: these packages raise what they like
                 del self._writers[name]
                 self._failed += 1
                 when = "at its end" if step is None else f"at step {step}"
@@ -143,7 +143,7 @@ def _own_writer(path: str) -> MetricWriter:
     module, _, name = path.partition(":")
     try:
         found = getattr(importlib.import_module(module), name)
-    except Exception as error:  # of any kind: the module is somebody's own
+    except Exception as error:
         where = "give module:Class, with its folder in PYTHONPATH"
         raise UserError(f"monitor.writers={path!r} cannot be imported ({error}): {where}") from error
     if missing := [m for m in METHODS if not callable(getattr(found, m, None))]:

@@ -187,9 +187,9 @@ def _outcomes(stage: str, episodes: Sequence[Episode]) -> Bar:
 def _groups(comparison: Comparison, environment: EnvironmentView) -> tuple[RowGroup, ...]:
     ours = tuple(_own_row(stage, e) for stage, e in comparison.stages.items() if stage in STAGE_LABELS)
     served = tuple(_own_row(stage, e) for stage, e in comparison.stages.items() if stage not in STAGE_LABELS)
+    tables = environment.published(comparison.task)
     groups = [RowGroup("This run", True, ours), RowGroup("Served models", True, served)]
-    for table in environment.published(comparison.task):
-        groups.append(RowGroup(table.heading, False, tuple(map(_published_row, table.rows))))
+    groups += [RowGroup(table.heading, False, tuple(map(_published_row, table.rows))) for table in tables]
     return tuple(group for group in groups if group.rows)
 
 

@@ -12,9 +12,9 @@ import dataclasses
 import functools
 import importlib
 import math
-import os
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -158,16 +158,17 @@ def find_loss(name: str) -> LossFunction:
 
 
 def _import(module_name: str) -> object:
-    sys.path.append(os.getcwd())
+    here = str(Path.cwd())
+    sys.path.append(here)
     try:
         return importlib.import_module(module_name)
     finally:
-        sys.path.remove(os.getcwd())
+        sys.path.remove(here)
 
 
 def make_loss(
     name: str,
-    coefficients: Coefficients = Coefficients(),  # noqa: B008 - frozen
+    coefficients: Coefficients = Coefficients(),
     *,
     temperature: float = 1.0,
     mismatch: Mismatch | None = None,

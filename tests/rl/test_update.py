@@ -99,7 +99,7 @@ def test_metrics_are_means_over_updates_and_the_state_has_done_them_all(case):
 
 def test_the_frozen_reference_holds_the_policy_back(case):
     """With a KL and no advantages, updates bring the policy nearer to the reference."""
-    dtype, program, policy, reference, batch, _ = case
+    _, program, policy, reference, batch, _ = case
     still = dataclasses.replace(batch, adv_BG=np.zeros_like(batch.adv_BG))
     config = settings(prompts=4, group_size=2, minibatches=1, passes=4)
     state = program.init_from(jax.tree.map(jnp.copy, policy))
