@@ -247,9 +247,9 @@ def cispo(inputs, coefficients):
 
 def test_a_loss_is_found_by_name_or_by_its_import_path(tmp_path, monkeypatch):
     assert find_loss("sft") is sft_loss and find_loss("grpo") is grpo_loss
-    (tmp_path / "my_losses.py").write_text("def mine(inputs, coefficients):\n    return 0.0, {}\n\n\nnumber = 3\n")
+    (tmp_path / "own_losses.py").write_text("def mine(inputs, coefficients):\n    return 0.0, {}\n\n\nnumber = 3\n")
     monkeypatch.chdir(tmp_path)
-    assert find_loss("my_losses:mine")(None, None) == (0.0, {})
+    assert find_loss("own_losses:mine")(None, None) == (0.0, {})
     assert str(tmp_path) not in sys.path
 
 
