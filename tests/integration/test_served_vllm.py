@@ -90,5 +90,5 @@ def test_a_served_expert_that_knows_nothing_is_told_apart_from_one_that_fails(se
         main(["collect", CONFIG, f"--workdir={tmp_path / 'w'}", *brief])
     assert stop.value.code == 2 and "nothing to learn from stgrpo" in capsys.readouterr().err
     facts = json.loads((tmp_path / "w" / "expert" / "burger" / "train.json").read_text())
-    assert (facts["kitchens"], facts["episodes"], facts["failures"]) == (4, 8, {"format": 8})
+    assert (facts["layouts"], facts["episodes"], facts["failures"]) == (4, 8, {"format": 8})
     assert facts["usage"]["requests"] == 8 and 8 <= facts["usage"]["completion_tokens"] <= 8 * 16
