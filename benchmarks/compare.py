@@ -80,9 +80,8 @@ def main() -> int:
     print(f"recorded {baseline['date']} on {baseline['machine']}")
     results = list(compare(baseline, values))
     print(*(line for _, line in results), sep="\n")
-    print(
-        *(f"new     {name}: {values[name]:g}" for name in values if name not in baseline["figures"]), sep="\n", end=""
-    )
+    for name in sorted(values.keys() - baseline["figures"].keys()):
+        print(f"new     {name}: {values[name]:g}")
     return int(any(worse for worse, _ in results))
 
 

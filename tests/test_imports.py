@@ -3,9 +3,11 @@
 import ast
 import graphlib
 import pathlib
+import re
 from collections.abc import Iterator
 
 PACKAGE = pathlib.Path(__file__).resolve().parents[1] / "stgrpo"
+ARCHITECTURE = PACKAGE.parent / "docs" / "architecture.md"
 FLOORS = (
     ("errors", "files", "console", "protocol"),
     ("envs",),
@@ -107,3 +109,19 @@ def test_environments_are_known_by_their_entry_points_alone():
         and (PACKAGE / "envs" / other.split(".")[2]).is_dir()
     ]
     assert inside == []
+
+
+def test_the_document_has_these_floors():
+    """Its table row by row, and its picture: every room but the last is in it, and each arrow leads upward."""
+    text = ARCHITECTURE.read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (\d+) \| (.*) \| (.*) \|$", text, re.M)
+    told = [(int(number), tuple(re.findall(r"`(\w+)`", rooms)), below) for number, rooms, below in rows]
+    below = ["each other", "0", *(f"0-{number - 1}" for number in range(2, len(FLOORS)))]
+    assert told == [(number, rooms, below[number]) for number, rooms in enumerate(FLOORS)]
+    picture = text.split("```mermaid")[1].split("```")[0]
+    named = dict(re.findall(r'^  (\w+)\["([^":]+)', picture, re.M))
+    drawn = {node: tuple(rooms.split(" · ")) for node, rooms in named.items()}
+    assert sorted(room for rooms in drawn.values() for room in rooms) == sorted(set(FLOOR_OF) - {"__main__"})
+    for chain in re.findall(r"^  (\w+(?: --> \w+)+)$", picture, re.M):
+        floors = [FLOOR_OF[drawn[node][0]] for node in chain.split(" --> ")]
+        assert floors == sorted(set(floors)), chain
