@@ -56,8 +56,8 @@ class ProgramLog:
     """Programs that a stage compiles, as they are met: counted, named in a file, announced once on the console.
 
     Args:
-      stage: of whom; in front of each line.
-      path: of the file, which further stages add to.
+        stage: of whom; in front of each line.
+        path: of the file, which further stages add to.
     """
 
     def __init__(self, stage: str, path: Path):

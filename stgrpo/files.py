@@ -25,7 +25,7 @@ class LineLog:
         """Appends one object with the stage and the step in front.
 
         Raises:
-          RunError: a value is not finite, which JSON has no number for, or the disk does not take the line.
+            RunError: a value is not finite, which JSON has no number for, or the disk does not take the line.
         """
         try:
             line = json.dumps({"stage": self._stage, "step": step, **values}, allow_nan=False)

@@ -19,11 +19,11 @@ class Lora:
     """What is adapted, and how.
 
     Attributes:
-      rank: of the changes.
-      alpha: they are scaled by alpha / rank.
-      targets: names of the linear maps, of `shapes.LINEAR`.
-      base_dtype: in which the frozen matrices are kept; norms and biases stay float32.
-      seed: of A.
+        rank: of the changes.
+        alpha: they are scaled by alpha / rank.
+        targets: names of the linear maps, of `shapes.LINEAR`.
+        base_dtype: in which the frozen matrices are kept; norms and biases stay float32.
+        seed: of A.
     """
 
     rank: int

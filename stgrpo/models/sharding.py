@@ -36,7 +36,7 @@ def make_mesh(data: int = -1, fsdp: int = 1, tensor: int = 1, devices: list[jax.
     """A mesh over all devices; one of the sizes may be -1, "what is left".
 
     Raises:
-      UserError: the sizes do not multiply to the number of devices.
+        UserError: the sizes do not multiply to the number of devices.
     """
     devices = devices if devices is not None else jax.devices()
     sizes = [data, fsdp, tensor]
@@ -78,9 +78,9 @@ class EmbeddingSharding:
     `on_each_device`.
 
     Attributes:
-      mesh: there is one, of more than one device.
-      vocab: V is cut over `tensor`.
-      width: D is cut over `fsdp`.
+        mesh: there is one, of more than one device.
+        vocab: V is cut over `tensor`.
+        width: D is cut over `fsdp`.
     """
 
     mesh: bool = False

@@ -123,15 +123,15 @@ class Transformer(nnx.Module):
         """Final hidden states of rows of tokens.
 
         Args:
-          tokens_BS: token ids.
-          positions_BS: their positions.
-          attend: called in each layer as `attend(q_BSNH, new KeyValues)`, or with that layer's slice of `layered`
-            as third argument if there is one; returns the attention output and what is to be kept of the layer.
-          layered: a pytree with leading axis L, such as a cache.
-          dtype: of the computation.
+            tokens_BS: token ids.
+            positions_BS: their positions.
+            attend: called in each layer as `attend(q_BSNH, new KeyValues)`, or with that layer's slice of `layered`
+                as third argument if there is one; returns the attention output and what is to be kept of the layer.
+            layered: a pytree with leading axis L, such as a cache.
+            dtype: of the computation.
 
         Returns:
-          hidden_BSD after the final norm, and what was kept, stacked over layers.
+            hidden_BSD after the final norm, and what was kept, stacked over layers.
         """
         c = self.shape
         rope = rotary(positions_BS, rotary_frequencies(c))
@@ -163,7 +163,7 @@ def row_hidden(
     after it. Prompts and responses are padded on the right; what padding holds does not matter.
 
     Returns:
-      The prompts' own [B, P, D], and [B, G, R, D].
+        The prompts' own [B, P, D], and [B, G, R, D].
     """
     B, G, R = response_BGR.shape
     P = prompt_BP.shape[1]

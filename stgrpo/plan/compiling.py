@@ -12,13 +12,13 @@ def compile_for(lowered: jax.stages.Lowered, target: Target, *, what: str, fix: 
     """Compiles a program.
 
     Args:
-      lowered: the program.
-      target: that it is for.
-      what: it is, for a person.
-      fix: that makes it smaller.
+        lowered: the program.
+        target: that it is for.
+        what: it is, for a person.
+        fix: that makes it smaller.
 
     Raises:
-      UserError: it does not fit the memory of a device.
+        UserError: it does not fit the memory of a device.
     """
     try:
         compiled = lowered.compile(compiler_options=dict(target.options))

@@ -14,15 +14,15 @@ class Gpu:
     """What XLA asks of a GPU to compile for it.
 
     Attributes:
-      name: as CUDA gives it.
-      major: of its compute capability.
-      cores: streaming multiprocessors.
-      lanes: float32 units of a core.
-      clock: GHz.
-      bandwidth: of its memory, bytes a second.
-      memory: bytes.
-      l2: bytes of its second-level cache.
-      shared: bytes of shared memory a core; a block may have all but 1 KiB.
+        name: as CUDA gives it.
+        major: of its compute capability.
+        cores: streaming multiprocessors.
+        lanes: float32 units of a core.
+        clock: GHz.
+        bandwidth: of its memory, bytes a second.
+        memory: bytes.
+        l2: bytes of its second-level cache.
+        shared: bytes of shared memory a core; a block may have all but 1 KiB.
     """
 
     name: str
@@ -81,10 +81,10 @@ class Target:
     """Devices and how to compile for them.
 
     Attributes:
-      name: for a person.
-      devices: all of them.
-      options: of the compiler.
-      memory: bytes a device, where the compiler does not check it itself; else None.
+        name: for a person.
+        devices: all of them.
+        options: of the compiler.
+        memory: bytes a device, where the compiler does not check it itself; else None.
     """
 
     name: str
@@ -97,11 +97,11 @@ def target(topology: str) -> Target:
     """The devices of a topology.
 
     Args:
-      topology: of TPUs, as "v5e:4x4"; of GPUs, their number, as "h100:8", or hosts and GPUs of a host, as "h100:2x8";
-        empty for this machine's devices.
+        topology: of TPUs, as "v5e:4x4"; of GPUs, their number, as "h100:8", or hosts and GPUs of a host, as "h100:2x8";
+            empty for this machine's devices.
 
     Raises:
-      UserError: the name is unknown or the compiler for it is not installed.
+        UserError: the name is unknown or the compiler for it is not installed.
     """
     if not topology:
         return Target("this machine", jax.devices())

@@ -24,8 +24,8 @@ class Constraint:
     """Holds the answers of an evaluation to the ReAct form and the valid actions.
 
     Attributes:
-      reasoning_chars: of the reasoning at most, a line break with what follows counted as one; without a limit, a
-        model that comes to no end would never act.
+        reasoning_chars: of the reasoning at most, a line break with what follows counted as one; without a limit, a
+            model that comes to no end would never act.
     """
 
     reasoning_chars: int
@@ -43,10 +43,10 @@ class ChatPolicy:
     """A served model; many threads may ask it. Every question is one request.
 
     Args:
-      client: of the servers; they must serve the same model.
-      model: its name there.
-      params: how to draw.
-      constraint: for evaluations only, never for what is trained on: it changes what the model would have said.
+        client: of the servers; they must serve the same model.
+        model: its name there.
+        params: how to draw.
+        constraint: for evaluations only, never for what is trained on: it changes what the model would have said.
     """
 
     def __init__(self, client: HttpClient, model: str, params: SamplingParams, constraint: Constraint | None = None):
@@ -57,7 +57,7 @@ class ChatPolicy:
         """Finds out what the servers are, before anything else is asked.
 
         Raises:
-          ServerError: one cannot be reached, or does not do what `constraint` needs.
+            ServerError: one cannot be reached, or does not do what `constraint` needs.
         """
         if all(self._is_vllm(address) for address in self.client.addresses):
             self._extra = {

@@ -18,13 +18,13 @@ def choose_core(wanted: str, *, device: jax.Device, dtype: jnp.dtype, head_dim: 
     """The implementation for a device: splash on TPU, cuDNN on GPU where it can, else XLA; or the one that is wanted.
 
     Args:
-      wanted: one of `CHOICES`.
-      device: one of those that the program is for.
-      dtype: of the computation.
-      head_dim: size of a head.
+        wanted: one of `CHOICES`.
+        device: one of those that the program is for.
+        dtype: of the computation.
+        head_dim: size of a head.
 
     Raises:
-      UserError: the device, the dtype or the heads cannot do what is wanted.
+        UserError: the device, the dtype or the heads cannot do what is wanted.
     """
     faults = {"xla": "", "splash": _no_splash(device), "cudnn": _no_cudnn(device, dtype, head_dim)}
     if wanted == "auto":

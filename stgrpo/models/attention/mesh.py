@@ -21,13 +21,13 @@ def on_each_device(kernel: Kernel, q_BSNH: jax.Array, own: KeyValues, *per_row: 
     computes all heads, as it does where parameters are concerned (see `sharding.RULES`).
 
     Args:
-      kernel: attention of whole arrays, [B, S, N, H] from the same.
-      q_BSNH: queries.
-      own: keys and values [B, S, K, H].
-      per_row: arrays [B, ...], or None, handed to the kernel.
+        kernel: attention of whole arrays, [B, S, N, H] from the same.
+        q_BSNH: queries.
+        own: keys and values [B, S, K, H].
+        per_row: arrays [B, ...], or None, handed to the kernel.
 
     Returns:
-      [B, S, N, H].
+        [B, S, N, H].
     """
     mesh = jax.sharding.get_abstract_mesh()
     if mesh.empty or mesh.size == 1:

@@ -32,7 +32,7 @@ class GroupMask(masks.Mask):
         """A square of `length` positions, at least P + G * R of them.
 
         Raises:
-          UserError: the row is too long for the numbers to fit 31 bits.
+            UserError: the row is too long for the numbers to fit 31 bits.
         """
         position = np.arange(length, dtype=np.int32)
         into = np.where(position < P, 0, (position - P) % R)
@@ -97,7 +97,7 @@ def attend_group(
     """See `attention.attend_group`; with `emulated` the kernel is interpreted, without a TPU.
 
     Raises:
-      UserError: the row is too long for the kernel's mask.
+        UserError: the row is too long for the kernel's mask.
     """
     S = q_BSNH.shape[1]
     length, block = _row_length(S)

@@ -44,9 +44,9 @@ class AttentionCore:
     """Which implementation computes attention; static in a model.
 
     Attributes:
-      name: one of `CORES`.
-      emulated: the same program without its hardware (the TPU kernel interpreted, cuDNN's call answered by XLA): slow,
-        for tests.
+        name: one of `CORES`.
+        emulated: the same program without its hardware (the TPU kernel interpreted, cuDNN's call answered by XLA):
+            slow, for tests.
     """
 
     name: str = "xla"
@@ -76,11 +76,11 @@ def rotary(positions: jax.Array, frequency_F: np.ndarray) -> tuple[jax.Array, ja
     """Cosines and sines of rotary position embedding, float32.
 
     Args:
-      positions: [B, S] token positions.
-      frequency_F: of `rotary_frequencies`, F = H / 2.
+        positions: [B, S] token positions.
+        frequency_F: of `rotary_frequencies`, F = H / 2.
 
     Returns:
-      Two arrays [B, S, 1, H / 2].
+        Two arrays [B, S, 1, H / 2].
     """
     angle = positions[..., None, None].astype(jnp.float32) * frequency_F
     return jnp.cos(angle), jnp.sin(angle)
@@ -109,16 +109,16 @@ def attend_packed(
     """Causal attention over rows that hold several groups, told apart by number; see `stgrpo.training.packing`.
 
     Args:
-      q_BSNH: queries.
-      own: keys and values of the same positions, [B, S, K, H].
-      group_BS: the group of each token; a query sees keys of its own alone. 0 for padding, which sees itself. None
-        where a row is one group.
-      branch_BS: 0 for a prompt's token, else the response; a response sees the prompt and itself. None where every
-        group has one response.
-      core: the implementation.
+        q_BSNH: queries.
+        own: keys and values of the same positions, [B, S, K, H].
+        group_BS: the group of each token; a query sees keys of its own alone. 0 for padding, which sees itself. None
+            where a row is one group.
+        branch_BS: 0 for a prompt's token, else the response; a response sees the prompt and itself. None where every
+            group has one response.
+        core: the implementation.
 
     Returns:
-      [B, S, N, H] in the dtype of the queries.
+        [B, S, N, H] in the dtype of the queries.
     """
     if core.name != "xla":
         return _kernels(core).attend_packed(q_BSNH, own, group_BS, branch_BS, core.emulated)
@@ -152,15 +152,15 @@ def attend_group(
     """Attention of rows that hold a prompt and its G responses, S = P + G * R.
 
     Args:
-      q_BSNH: queries; the first P positions are the prompt's, then R for each response.
-      own: keys and values of the same positions, [B, S, K, H].
-      prompt_len_B: how many of the P prompt positions are real; responses do not see the others.
-      P: padded prompt length.
-      G: responses a prompt.
-      core: the implementation.
+        q_BSNH: queries; the first P positions are the prompt's, then R for each response.
+        own: keys and values of the same positions, [B, S, K, H].
+        prompt_len_B: how many of the P prompt positions are real; responses do not see the others.
+        P: padded prompt length.
+        G: responses a prompt.
+        core: the implementation.
 
     Returns:
-      [B, S, N, H] in the dtype of the queries.
+        [B, S, N, H] in the dtype of the queries.
     """
     if core.name != "xla":
         return _kernels(core).attend_group(q_BSNH, own, prompt_len_B, P=P, G=G, emulated=core.emulated)
@@ -185,14 +185,14 @@ def attend_prefix(
     """Softmax attention over [a prefix shared by the group | each sample's own keys], jointly.
 
     Args:
-      q_BGTNH: T queries for each of the G samples.
-      own: [B, G, U, K, H], keys and values of each sample.
-      own_mask_TU: true where query t may see own key u; broadcast over the batch.
-      prefix: [B, P, K, H].
-      prefix_len_B: real length of each prefix.
+        q_BGTNH: T queries for each of the G samples.
+        own: [B, G, U, K, H], keys and values of each sample.
+        own_mask_TU: true where query t may see own key u; broadcast over the batch.
+        prefix: [B, P, K, H].
+        prefix_len_B: real length of each prefix.
 
     Returns:
-      [B, G, T, N, H] in the dtype of the queries.
+        [B, G, T, N, H] in the dtype of the queries.
     """
     seen_BP = jnp.arange(prefix.k.shape[1]) < prefix_len_B[:, None]
     parts = (_kv_by_head(own), _kv_by_head(prefix))

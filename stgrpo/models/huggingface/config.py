@@ -16,7 +16,7 @@ def read_shape(folder: str | Path) -> ModelShape:
     """The shape of the model in a Hugging Face folder, from its config.json.
 
     Raises:
-      UserError: there is none, or it asks for something this decoder does not do.
+        UserError: there is none, or it asks for something this decoder does not do.
     """
     file = Path(folder) / "config.json"
     return parse_shape(read_json(file), str(file))
@@ -26,7 +26,7 @@ def parse_shape(values: Mapping[str, object], source: str) -> ModelShape:
     """The shape of a model from the contents of its config.json.
 
     Raises:
-      UserError: see `read_shape`; it begins with `source`.
+        UserError: see `read_shape`; it begins with `source`.
     """
     for reason in _unsupported(values):
         raise UserError(f"{source}: {reason}")
@@ -96,7 +96,7 @@ def read_json(file: Path) -> dict:
     """A JSON file of a folder.
 
     Raises:
-      UserError: it is not there, or is no JSON.
+        UserError: it is not there, or is no JSON.
     """
     if not file.is_file():
         raise UserError(f"{file} does not exist: give a Hugging Face folder with config.json and safetensors files")

@@ -66,11 +66,11 @@ class Tensor:
     """One tensor of a folder and the parameter of ours that it is.
 
     Attributes:
-      name: theirs.
-      ours: name of our parameter.
-      layer: its place on our leading axis; None outside the layers.
-      sizes: of our axes, the leading one left out.
-      inputs: how many of these are inputs of a linear map.
+        name: theirs.
+        ours: name of our parameter.
+        layer: its place on our leading axis; None outside the layers.
+        sizes: of our axes, the leading one left out.
+        inputs: how many of these are inputs of a linear map.
     """
 
     name: str
@@ -131,11 +131,11 @@ def load_folder(folder: str | Path, abstract: Transformer) -> Transformer:
     """The parameters of a Hugging Face folder, each device reading its own shard.
 
     Args:
-      folder: with config.json and model.safetensors, or its shards and their index.
-      abstract: the model as shapes with shardings; see `TrainProgram.abstract`.
+        folder: with config.json and model.safetensors, or its shards and their index.
+        abstract: the model as shapes with shardings; see `TrainProgram.abstract`.
 
     Raises:
-      UserError: a tensor is missing, left over or of another shape; it is named.
+        UserError: a tensor is missing, left over or of another shape; it is named.
     """
     folder, wanted = Path(folder), tensors(abstract.shape)
     with contextlib.ExitStack() as stack:
@@ -155,14 +155,14 @@ def save_folder(
     """Writes a folder that `transformers` and vLLM load; it appears only when it is whole.
 
     Args:
-      params: the model.
-      tokenizer: its files go beside the weights, its stop tokens into the configuration.
-      folder: must not exist, or be empty.
-      dtype: of the weights; "float32" loses nothing, "bfloat16" is half the size.
-      shard: bytes a file; every tensor is in one file.
+        params: the model.
+        tokenizer: its files go beside the weights, its stop tokens into the configuration.
+        folder: must not exist, or be empty.
+        dtype: of the weights; "float32" loses nothing, "bfloat16" is half the size.
+        shard: bytes a file; every tensor is in one file.
 
     Raises:
-      UserError: the folder holds something.
+        UserError: the folder holds something.
     """
     from safetensors.numpy import save_file
 

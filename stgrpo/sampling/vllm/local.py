@@ -33,12 +33,12 @@ class LocalVllmSampler:
         """Starts the engine, which holds nothing yet.
 
         Args:
-          settings: what a server would be given; interpreter, host and port do not matter.
-          stop_ids: tokens that end a response.
-          batch: the most responses that are decoded at one time.
+            settings: what a server would be given; interpreter, host and port do not matter.
+            stop_ids: tokens that end a response.
+            batch: the most responses that are decoded at one time.
 
         Raises:
-          UserError: there is no vLLM in this environment, or the engine was given settings that do not fit.
+            UserError: there is no vLLM in this environment, or the engine was given settings that do not fit.
         """
         if importlib.util.find_spec("vllm") is None:
             raise UserError(
@@ -62,7 +62,7 @@ class LocalVllmSampler:
         """See `Sampler.generate`.
 
         Raises:
-          ServerError: no weights were given yet, or the last ones did not get through.
+            ServerError: no weights were given yet, or the last ones did not get through.
         """
         if self._version is None:
             raise ServerError("no version of the weights was loaded yet")
@@ -81,7 +81,7 @@ class LocalVllmSampler:
         """Hands the parameters over and compares what the engine holds then.
 
         Raises:
-          ServerError: they do not fit the model, or did not arrive whole.
+            ServerError: they do not fit the model, or did not arrive whole.
         """
         if version == self._version:
             return

@@ -30,14 +30,14 @@ class VllmSettings:
     """How to use servers.
 
     Attributes:
-      addresses: such as "http://127.0.0.1:8000".
-      run: a name that no other run has; servers are held under it.
-      shape: of the model.
-      dtype: in which it is served.
-      length: tokens of the longest prompt with the longest response.
-      batch: the most responses that one server is asked for at one time.
-      folder: where new weights are put; None for shared memory.
-      timeout: seconds that a request may take.
+        addresses: such as "http://127.0.0.1:8000".
+        run: a name that no other run has; servers are held under it.
+        shape: of the model.
+        dtype: in which it is served.
+        length: tokens of the longest prompt with the longest response.
+        batch: the most responses that one server is asked for at one time.
+        folder: where new weights are put; None for shared memory.
+        timeout: seconds that a request may take.
     """
 
     addresses: tuple[str, ...]
@@ -60,13 +60,13 @@ class VllmSampler:
         """Takes the servers; they must be up.
 
         Args:
-          settings: servers and model.
-          stop_ids: tokens that end a response.
-          own: the server, where it is this run's and may be started again; somebody else looks after all others.
+            settings: servers and model.
+            stop_ids: tokens that end a response.
+            own: the server, where it is this run's and may be started again; somebody else looks after all others.
 
         Raises:
-          UserError: a server is not usable by this run.
-          ServerError: one cannot be reached.
+            UserError: a server is not usable by this run.
+            ServerError: one cannot be reached.
         """
         self._settings, self._stop_ids, self._own = settings, tuple(stop_ids), own
         places = len(settings.addresses) * settings.batch
@@ -97,7 +97,7 @@ class VllmSampler:
         """See `Sampler.generate`.
 
         Raises:
-          ServerError: a server fails, hangs, answers what cannot be right, or holds other weights than it was given.
+            ServerError: a server fails, hangs, answers what cannot be right, or holds other weights than it was given.
         """
         if self._version is None:
             raise ServerError("no version of the weights was loaded yet")
@@ -123,7 +123,7 @@ class VllmSampler:
         """Makes the next `generate` draw from published parameters, and removes those before.
 
         Raises:
-          ServerError: a server did not take them; it stays paused.
+            ServerError: a server did not take them; it stays paused.
         """
         self._published, self._version = published, None
         with self._explained():
@@ -135,7 +135,7 @@ class VllmSampler:
         """Takes the servers again after an error, and gives them the weights that they had.
 
         Raises:
-          UserError, ServerError: see `__init__` and `load`.
+            UserError, ServerError: see `__init__` and `load`.
         """
         if self._own:
             self._own.start()
@@ -196,11 +196,11 @@ def read_reply(reply: Mapping, body: Json) -> Row:
     """Ids, log-probabilities and finish reasons of a group, by number.
 
     Args:
-      reply: of /v1/completions.
-      body: what was asked.
+        reply: of /v1/completions.
+        body: what was asked.
 
     Raises:
-      ServerError: the reply is not one to this request; the reason is named.
+        ServerError: the reply is not one to this request; the reason is named.
     """
     try:
         choices = sorted(reply["choices"], key=lambda choice: choice["index"])

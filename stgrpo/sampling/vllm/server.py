@@ -32,14 +32,14 @@ class ServerSettings:
     """What to serve, and where.
 
     Attributes:
-      model: Hugging Face folder; its weights are read only if it has some.
-      shape: of the model.
-      dtype: of the weights and the computation.
-      length: tokens of the longest prompt with the longest response.
-      python: an interpreter that has vLLM.
-      host: to listen on; whoever reaches it can do anything to the server.
-      port: 0 for any that is free.
-      extra: further flags of vLLM.
+        model: Hugging Face folder; its weights are read only if it has some.
+        shape: of the model.
+        dtype: of the weights and the computation.
+        length: tokens of the longest prompt with the longest response.
+        python: an interpreter that has vLLM.
+        host: to listen on; whoever reaches it can do anything to the server.
+        port: 0 for any that is free.
+        extra: further flags of vLLM.
     """
 
     model: Path
@@ -82,8 +82,8 @@ def server_environment(packages: Path, host: str) -> dict[str, str]:
     """The environment of a server.
 
     Args:
-      packages: a folder that holds a link to this package.
-      host: that it listens on.
+        packages: a folder that holds a link to this package.
+        host: that it listens on.
     """
     dropped = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "XLA_FLAGS")
     mine = {name: value for name, value in os.environ.items() if name not in dropped}
@@ -108,11 +108,11 @@ class VllmServer:
         """Starts nothing yet.
 
         Args:
-          settings: what to serve.
-          log: file for all that the server prints; None for this process's own output.
+            settings: what to serve.
+            log: file for all that the server prints; None for this process's own output.
 
         Raises:
-          UserError: the interpreter is not there or has no vLLM.
+            UserError: the interpreter is not there or has no vLLM.
         """
         port = settings.port or free_port(settings.host)
         self.settings, self._log = dataclasses.replace(settings, port=port), log
@@ -127,7 +127,7 @@ class VllmServer:
         """Starts the server, anew if it was running, and waits until it is healthy.
 
         Raises:
-          ServerError: it ended or took longer than `limit` seconds; the error has what it said last.
+            ServerError: it ended or took longer than `limit` seconds; the error has what it said last.
         """
         self.stop()
         command = [self.settings.python, str(PACKAGE / "sampling" / "vllm" / "main.py")]

@@ -43,11 +43,11 @@ class Published:
     """One version of the weights on disk.
 
     Attributes:
-      version: its number.
-      path: of the safetensors file.
-      sums: checksum of every tensor, see `worker.word_sum`.
-      size: bytes.
-      seconds: that it took.
+        version: its number.
+        path: of the safetensors file.
+        sums: checksum of every tensor, see `worker.word_sum`.
+        size: bytes.
+        seconds: that it took.
     """
 
     version: int
@@ -64,12 +64,12 @@ class WeightFolder:
         """Removes what an earlier process of the same run left.
 
         Args:
-          folder: None for shared memory.
-          run: a name that no other run has.
-          dtype: of the files, that of the served model.
+            folder: None for shared memory.
+            run: a name that no other run has.
+            dtype: of the files, that of the served model.
 
         Raises:
-          UserError: the folder cannot be made or written.
+            UserError: the folder cannot be made or written.
         """
         self.folder = folder or SHARED_MEMORY
         self.dtype = dtype
@@ -84,7 +84,7 @@ class WeightFolder:
         """Writes one version; it appears only when it is whole.
 
         Raises:
-          UserError: there is no room for it.
+            UserError: there is no room for it.
         """
         start = time.perf_counter()
         path = self.folder / f"{self._prefix}{version:08}.safetensors"
@@ -155,9 +155,9 @@ class WeightSync:
         """Asks nothing yet.
 
         Args:
-          client: of all servers.
-          run: a name that no other run has.
-          timeout: seconds of a single call.
+            client: of all servers.
+            run: a name that no other run has.
+            timeout: seconds of a single call.
         """
         self._client, self._run, self._timeout = client, run, timeout
 
@@ -165,13 +165,13 @@ class WeightSync:
         """Checks that every server is one that this run can use, and takes it.
 
         Args:
-          shape: of the model to be served.
-          dtype: in which.
-          length: tokens of the longest prompt with the longest response.
+            shape: of the model to be served.
+            dtype: in which.
+            length: tokens of the longest prompt with the longest response.
 
         Raises:
-          UserError: a server serves another model, was started with other flags, or is held by another run.
-          ServerError: it cannot be reached.
+            UserError: a server serves another model, was started with other flags, or is held by another run.
+            ServerError: it cannot be reached.
         """
         self._everywhere(functools.partial(self._check, shape=shape, dtype=dtype, length=length))
         self._everywhere(self._claim)
@@ -180,7 +180,7 @@ class WeightSync:
         """Makes every server hold this version; see the module's docstring. Tried several times.
 
         Raises:
-          ServerError: one does not; it has its own message, and stays paused.
+            ServerError: one does not; it has its own message, and stays paused.
         """
         self._everywhere(functools.partial(self._load_patiently, published=published))
 
@@ -188,7 +188,7 @@ class WeightSync:
         """Checks that every server is still this run's and holds this version.
 
         Raises:
-          ServerError: not so: it was restarted, or another run took it.
+            ServerError: not so: it was restarted, or another run took it.
         """
         for address in self._client.addresses:
             for held in self._rpc(address, "stgrpo_holder", self._run):
@@ -297,9 +297,9 @@ def differing(sent: Mapping[str, int], held: Sequence[Mapping[str, str]]) -> lis
     """Tensors whose checksums do not fit; of a tied head, the one with which logits are made counts as well.
 
     Args:
-      sent: checksums of what was written.
-      held: by worker; a tensor is split over all of them, or whole on each, or every part of it lies on the same number
-        of them (key and value heads where there are more workers than heads).
+        sent: checksums of what was written.
+        held: by worker; a tensor is split over all of them, or whole on each, or every part of it lies on the same
+            number of them (key and value heads where there are more workers than heads).
     """
     wanted = dict(sent)
     wanted.setdefault("lm_head.weight", sent["model.embed_tokens.weight"])

@@ -47,7 +47,7 @@ class WeightReceiver:
         """Makes `run` the holder, unless another one was in contact within the last `seconds`.
 
         Returns:
-          The holder's name, the version of the weights, and the seconds since the holder was last in contact.
+            The holder's name, the version of the weights, and the seconds since the holder was last in contact.
         """
         idle = time.monotonic() - self.stgrpo_contact
         if self.stgrpo_run in ("", run) or idle > float(seconds):
@@ -72,7 +72,7 @@ class WeightReceiver:
         """Loads a whole new version from a safetensors file, after everything about it was checked.
 
         Returns:
-          "sums": a checksum by tensor of what is held afterwards, and "seconds"; or "error".
+            "sums": a checksum by tensor of what is held afterwards, and "seconds"; or "error".
         """
         start = time.perf_counter()
         try:
@@ -108,8 +108,8 @@ def check_tensors(found: Mapping[str, tuple[list[int], str]], model: "torch.nn.M
     """Compares the names, shapes and dtypes of what is to be loaded with the served model.
 
     Raises:
-      Refused: they differ. A wrong shape would break the engine for good, a missing tensor would keep its old values,
-        and a head sent to a tied model would overwrite the embedding.
+        Refused: they differ. A wrong shape would break the engine for good, a missing tensor would keep its old values,
+            and a head sent to a tied model would overwrite the embedding.
     """
     wanted = {name: shape for module in leaves(model) for name, shape in whole_shapes(*module)}
     if missing := sorted(wanted.keys() - found.keys()):
