@@ -26,7 +26,7 @@ def figures(arguments: list[str]) -> dict[str, object]:
     """The figures of one experiment.
 
     Args:
-      arguments: of `stgrpo plan`.
+        arguments: of `stgrpo plan`.
     """
     command = parse(["plan", *arguments])
     compiled = compile_update(command.config, command.topology)

@@ -39,7 +39,7 @@ class Peer:
         """Sends a request and waits for its answer.
 
         Raises:
-          RuntimeError: the process has died; with what it said last.
+            RuntimeError: the process has died; with what it said last.
         """
         assert self._process.stdin and self._process.stdout  # both are pipes
         print(json.dumps({"do": do, "arguments": arguments}), file=self._process.stdin, flush=True)

@@ -126,7 +126,7 @@ def run(arguments: Sequence[str]) -> None:
     """Parses and does one command.
 
     Raises:
-      UserError: anything wrong with what was given.
+        UserError: anything wrong with what was given.
     """
     if arguments[0] == "play":
         _play(arguments)
@@ -165,7 +165,7 @@ def parse(arguments: Sequence[str]) -> Command:
     """Reads the command line with absl and ml_collections.
 
     Raises:
-      UserError: an unknown stage, flag or field, a value of the wrong type, a config that cannot be loaded.
+        UserError: an unknown stage, flag or field, a value of the wrong type, a config that cannot be loaded.
     """
     from absl import flags
 

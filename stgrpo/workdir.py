@@ -66,7 +66,7 @@ class WorkDir:
         change from command to command.
 
         Raises:
-          UserError: it belongs to another config; the fields that differ are named.
+            UserError: it belongs to another config; the fields that differ are named.
         """
         # Brings jax, which those who only read a work directory do without.
         from stgrpo.config import base, with_new_names

@@ -26,8 +26,8 @@ def validate(config: ConfigDict, *more: Check) -> list[str]:
     what it finds in those is left out, since it is not their user's doing.
 
     Args:
-      config: of any form, with values of any type.
-      more: checks by rooms that this one cannot know: `plan.checks` has those that a run does not start without.
+        config: of any form, with values of any type.
+        more: checks by rooms that this one cannot know: `plan.checks` has those that a run does not start without.
     """
     values, errors = _read(config)
     sound, faulty = base(), FIELDS.keys() - values.keys()

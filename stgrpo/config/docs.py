@@ -32,7 +32,7 @@ def explain(name: str) -> str:
     """A field or a section as `stgrpo help` shows it.
 
     Raises:
-      UserError: there is neither.
+        UserError: there is neither.
     """
     name = name.removeprefix("--").removeprefix("config.")
     if name in SECTIONS:

@@ -25,11 +25,11 @@ class Field:
     """What every kind of field has.
 
     Attributes:
-      default: the value in `base()`; its type is the field's.
-      meaning: for a person, in some words.
-      source: PAPER where the paper states the default, NOT_IN_PAPER where it leaves a question open that the default
-        answers; empty where a paper has nothing to say, as of servers and memory.
-      also: what others call it; a misspelt or foreign name is understood by these.
+        default: the value in `base()`; its type is the field's.
+        meaning: for a person, in some words.
+        source: PAPER where the paper states the default, NOT_IN_PAPER where it leaves a question open that the default
+            answers; empty where a paper has nothing to say, as of servers and memory.
+        also: what others call it; a misspelt or foreign name is understood by these.
     """
 
     default: Value
@@ -79,12 +79,12 @@ class Number(Field):
     """A whole number if its default is one. It has a limit on either side, so that no slip of a digit starts a run.
 
     Attributes:
-      low: at least this.
-      above: or more than this.
-      high: at most this.
-      below: or less than this.
-      besides: the one value outside the limits that has a meaning of its own.
-      unit: what is counted or measured, where that is not plain.
+        low: at least this.
+        above: or more than this.
+        high: at most this.
+        below: or less than this.
+        besides: the one value outside the limits that has a meaning of its own.
+        unit: what is counted or measured, where that is not plain.
     """
 
     _: dataclasses.KW_ONLY
@@ -142,9 +142,9 @@ class Form:
     """What a text has to look like.
 
     Attributes:
-      pattern: that it matches as a whole.
-      noun: what it then is.
-      example: one of them.
+        pattern: that it matches as a whole.
+        noun: what it then is.
+        example: one of them.
     """
 
     pattern: str
@@ -162,9 +162,9 @@ class Text(Field):
     """Any text on one line, or of one form; empty only if its default is.
 
     Attributes:
-      longest: characters at most.
-      form: if it has one.
-      one_of: names that are known when a run starts only, in words; `checks` looks them up.
+        longest: characters at most.
+        form: if it has one.
+        one_of: names that are known when a run starts only, in words; `checks` looks them up.
     """
 
     _: dataclasses.KW_ONLY
@@ -210,7 +210,7 @@ class Choice(Field):
     """One of some words.
 
     Attributes:
-      choices: each with its meaning; or the words alone, where they speak for themselves; or what returns them now.
+        choices: each with its meaning; or the words alone, where they speak for themselves; or what returns them now.
     """
 
     _: dataclasses.KW_ONLY
@@ -241,13 +241,13 @@ class Texts(Field):
     """A tuple of texts, none of them empty.
 
     Attributes:
-      each: what one of them is.
-      choices: that each is one of.
-      form: that each has.
-      filled: whether there must be one.
-      repeats: whether one may come twice.
-      longest: characters of each at most.
-      one_of: as of `Text`.
+        each: what one of them is.
+        choices: that each is one of.
+        form: that each has.
+        filled: whether there must be one.
+        repeats: whether one may come twice.
+        longest: characters of each at most.
+        one_of: as of `Text`.
     """
 
     _: dataclasses.KW_ONLY
@@ -292,8 +292,8 @@ class Section:
     """Fields that belong together: a part of the config.
 
     Attributes:
-      meaning: of the whole.
-      fields: in the order of the config.
+        meaning: of the whole.
+        fields: in the order of the config.
     """
 
     meaning: str

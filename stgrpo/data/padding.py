@@ -24,13 +24,13 @@ def pad_rows(
     """Rows padded on the right with 0 to one length, and the real length of each.
 
     Args:
-      rows: token ids.
-      rows_to: rows of the result, 0 for as many as given; added rows have length 0.
-      smallest: the smallest bucket of lengths.
-      length: a fixed length instead of a bucket; 0 for the bucket.
+        rows: token ids.
+        rows_to: rows of the result, 0 for as many as given; added rows have length 0.
+        smallest: the smallest bucket of lengths.
+        length: a fixed length instead of a bucket; 0 for the bucket.
 
     Returns:
-      [rows, length] int32 and [rows] int32.
+        [rows, length] int32 and [rows] int32.
     """
     longest = max((len(row) for row in rows), default=1)
     out = np.zeros((rows_to or len(rows), length or bucket(longest, smallest=smallest)), np.int32)

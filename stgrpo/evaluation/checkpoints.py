@@ -29,14 +29,14 @@ def open_policy(
     """A sampler for the policy in one step folder, and the tokenizer its record carries; the mesh is set.
 
     Args:
-      config: of the evaluation.
-      folder: of the step.
-      record: what it says of itself.
-      place: folder for what a server writes.
-      programs: of the embedded sampler.
+        config: of the evaluation.
+        folder: of the step.
+        record: what it says of itself.
+        place: folder for what a server writes.
+        programs: of the embedded sampler.
 
     Raises:
-      UserError: the policy or the sampler cannot be had, or the devices have no such attention as the config wants.
+        UserError: the policy or the sampler cannot be had, or the devices have no such attention as the config wants.
     """
     mesh = make_mesh(config.mesh.data, config.mesh.fsdp, config.mesh.tensor)
     tokenizer = Tokenizer.from_files(record.tokenizer)

@@ -37,11 +37,11 @@ class Journal:
     """A file of finished episodes; the first line says how they are played. Threads may add to it.
 
     Args:
-      path: made if it is not there. A last line that a kill cut off is dropped.
-      settings: JSON-able facts that decide what is played.
+        path: made if it is not there. A last line that a kill cut off is dropped.
+        settings: JSON-able facts that decide what is played.
 
     Raises:
-      UserError: the file is damaged, or holds episodes of other settings.
+        UserError: the file is damaged, or holds episodes of other settings.
     """
 
     def __init__(self, path: Path, settings: Mapping[str, object]):

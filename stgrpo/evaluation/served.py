@@ -31,7 +31,7 @@ def policy_name(config: ConfigDict) -> str:
     """The name of a served policy in files: letters, digits, dots and dashes, with "-constrained" where it is.
 
     Raises:
-      UserError: it would be that of a policy of the work directory.
+        UserError: it would be that of a policy of the work directory.
     """
     given = config.policy.name or config.policy.model.rstrip("/").rpartition("/")[2]
     name = re.sub(r"[^A-Za-z0-9.]+", "-", given).strip("-.")
@@ -61,8 +61,8 @@ def evaluate_served(config: ConfigDict, directory: Path) -> list[Evaluation]:
     an evaluation that broke off are not played again.
 
     Raises:
-      UserError: the server cannot be reached or refuses.
-      ServerError: it failed; the episodes that had ended are kept.
+        UserError: the server cannot be reached or refuses.
+        ServerError: it failed; the episodes that had ended are kept.
     """
     wanted = {f"{policy_name(config)}_{suite.name}": suite for suite in suites(config)}
     settings = {name: _settings(config, suite) for name, suite in wanted.items()}
@@ -130,7 +130,7 @@ def connected(config: ConfigDict, server: str) -> Iterator[HttpClient]:
     """A client of the servers that a config field names.
 
     Raises:
-      UserError: the environment variable that should hold the key is not set.
+        UserError: the environment variable that should hold the key is not set.
     """
     c = config.client
     key = os.environ.get(c.key_variable, "") if c.key_variable else ""
@@ -150,7 +150,7 @@ def connect(policy: ChatPolicy, field: str) -> None:
     """Asks the servers of a config field what they are.
 
     Raises:
-      UserError: one cannot be reached, or cannot do what is asked of it.
+        UserError: one cannot be reached, or cannot do what is asked of it.
     """
     try:
         policy.connect()

@@ -22,11 +22,11 @@ class Suite:
     """A set of layouts.
 
     Attributes:
-      name: of the suite in file names.
-      family: of layouts; unused by the benchmark's own.
-      split: "validation" or "test"; "benchmark" for the ten test layouts a task (the paper's protocol).
-      layouts: how many a task; the benchmark has its own number.
-      tasks: to play.
+        name: of the suite in file names.
+        family: of layouts; unused by the benchmark's own.
+        split: "validation" or "test"; "benchmark" for the ten test layouts a task (the paper's protocol).
+        layouts: how many a task; the benchmark has its own number.
+        tasks: to play.
     """
 
     name: str

@@ -28,11 +28,11 @@ class Budget:
     """How much is tried for how many trajectories.
 
     Attributes:
-      trajectories: wanted.
-      tries: episodes a layout at most.
-      successes: after which a layout is done; the shortest is kept.
-      max_excess: steps that a success may have above the optimum, to count as one; None for any. It needs a planner.
-      fits: whether the learner has room for what was said in a success; one that it has no room for does not count.
+        trajectories: wanted.
+        tries: episodes a layout at most.
+        successes: after which a layout is done; the shortest is kept.
+        max_excess: steps that a success may have above the optimum, to count as one; None for any. It needs a planner.
+        fits: whether the learner has room for what was said in a success; one that it has no room for does not count.
     """
 
     trajectories: int
@@ -45,8 +45,8 @@ class Budget:
         """Whether an episode is a success that can be learned from.
 
         Args:
-          episode: any.
-          judged: whether there is a planner; it must have judged each state then.
+            episode: any.
+            judged: whether there is a planner; it must have judged each state then.
         """
         if not episode.success or not episode.turns:
             return False
@@ -65,10 +65,10 @@ class LayoutTries:
     """A layout with all that was tried in it.
 
     Attributes:
-      task, layout: their names.
-      episodes: in the order of the tries.
-      solutions: those of them that count.
-      learned: what is kept of them; None without one.
+        task, layout: their names.
+        episodes: in the order of the tries.
+        solutions: those of them that count.
+        learned: what is kept of them; None without one.
     """
 
     task: str
@@ -97,11 +97,11 @@ class LlmExpert:
     """Plays layouts, many at a time, and writes down every episode as soon as it has ended.
 
     Args:
-      environment: what is played.
-      policy: the language model; threads ask it at one time.
-      config: how it plays; each try has a seed of its own, mixed from this one.
-      budget: how much is tried.
-      journal: has the episodes of a run that broke off; they are not played again.
+        environment: what is played.
+        policy: the language model; threads ask it at one time.
+        config: how it plays; each try has a seed of its own, mixed from this one.
+        budget: how much is tried.
+        journal: has the episodes of a run that broke off; they are not played again.
     """
 
     def __init__(
@@ -125,14 +125,14 @@ class LlmExpert:
         answers give the same result, whatever the number of workers and wherever it broke off.
 
         Args:
-          task: of the environment.
-          layouts: their names, tried in this order.
-          workers: layouts at one time.
-          on_error: makes requests that are under way end soon.
-          progress: called after each layout with all that are done.
+            task: of the environment.
+            layouts: their names, tried in this order.
+            workers: layouts at one time.
+            on_error: makes requests that are under way end soon.
+            progress: called after each layout with all that are done.
 
         Returns:
-          The layouts in their order, with every episode that was played in them.
+            The layouts in their order, with every episode that was played in them.
         """
         done: dict[str, LayoutTries] = {}
 
@@ -186,7 +186,7 @@ def trajectory(session: Session, episode: Episode) -> Trajectory:
     Its actions are done once more, for the valid ones of each state.
 
     Raises:
-      UserError: the session does not show what the model was shown.
+        UserError: the session does not show what the model was shown.
     """
     seen, steps = session.reset(), []
     for turn in episode.turns:
@@ -213,9 +213,9 @@ def summary(layouts: Sequence[LayoutTries]) -> dict[str, object]:
     """How the sampling went.
 
     Returns:
-      layouts, episodes, successes; unfit: successes that did not count; kept, with their mean_steps and mean_excess
-      above the optimum; excess: how many kept ones are how many steps above it; failures: how many episodes ended in
-      which way. Without a planner there is no optimum: mean_excess is None and excess empty.
+        layouts, episodes, successes; unfit: successes that did not count; kept, with their mean_steps and mean_excess
+        above the optimum; excess: how many kept ones are how many steps above it; failures: how many episodes ended in
+        which way. Without a planner there is no optimum: mean_excess is None and excess empty.
     """
     episodes = [episode for tries in layouts for episode in tries.episodes]
     kept = [tries.kept for tries in layouts if tries.kept is not None]

@@ -64,8 +64,8 @@ def sample_expert(config: ConfigDict, workdir: WorkDir, task: str, split: str, c
     """Yields at most `count` trajectories of the served expert, and writes every episode and a summary beside them.
 
     Raises:
-      UserError: the server cannot be reached or refuses, or no layout was solved.
-      ServerError: it failed; the episodes that had ended are kept, and the same command goes on.
+        UserError: the server cannot be reached or refuses, or no layout was solved.
+        ServerError: it failed; the episodes that had ended are kept, and the same command goes on.
     """
     budget, path = expert_budget(config, count), workdir.expert(task, split)
     journal = Journal(path, _settings(config))

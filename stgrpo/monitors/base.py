@@ -11,11 +11,11 @@ class RunInfo:
     """What a writer is told when a stage begins or goes on.
 
     Attributes:
-      stage: "collect", "sft", "grpo" or "evaluate".
-      step: the last one that stands. What was written of later ones is void, they are done again; -1: all of it.
-      folder: the work directory; a writer makes itself a folder in it.
-      config: of the run, nested.
-      environment: versions, commit and devices; empty where nobody recorded them.
+        stage: "collect", "sft", "grpo" or "evaluate".
+        step: the last one that stands. What was written of later ones is void, they are done again; -1: all of it.
+        folder: the work directory; a writer makes itself a folder in it.
+        config: of the run, nested.
+        environment: versions, commit and devices; empty where nobody recorded them.
     """
 
     stage: str

@@ -10,7 +10,7 @@ class JsonLines:
     """A `MetricWriter` whose errors end the stage: what a run can say of itself is in these files.
 
     Raises:
-      RunError: a figure is not finite, or the disk is full.
+        RunError: a figure is not finite, or the disk is full.
     """
 
     def start(self, run: RunInfo) -> None:

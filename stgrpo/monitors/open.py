@@ -32,8 +32,8 @@ class Monitor:
         """Starts all writers.
 
         Args:
-          writers: beside metrics.jsonl, by the name in the config.
-          run: what they are told.
+            writers: beside metrics.jsonl, by the name in the config.
+            run: what they are told.
         """
         self._lines, self._writers, self._failed, self._stage = JsonLines(), dict(writers), 0, run.stage
         self._lines.start(run)
@@ -43,7 +43,7 @@ class Monitor:
         """Takes the figures of a step; its tables come before.
 
         Raises:
-          RunError: one is not finite, or metrics.jsonl cannot be written.
+            RunError: one is not finite, or metrics.jsonl cannot be written.
         """
         if self._failed:
             values = {**values, "monitor_errors": self._failed}
@@ -54,7 +54,7 @@ class Monitor:
         """Takes a table for people to read; its lines are in NAME.jsonl. See `MetricWriter.table`.
 
         Raises:
-          RunError: NAME.jsonl cannot be written.
+            RunError: NAME.jsonl cannot be written.
         """
         self._lines.table(step, name, columns)
         self._tell(lambda writer: writer.table(step, name, columns), step)
@@ -86,13 +86,13 @@ def open_monitor(config: ConfigDict, workdir: WorkDir, stage: str, step: int) ->
     """The monitor of a stage.
 
     Args:
-      config: of the run.
-      workdir: where its files go.
-      stage: that begins or goes on.
-      step: the last one that stands, see `RunInfo`.
+        config: of the run.
+        workdir: where its files go.
+        stage: that begins or goes on.
+        step: the last one that stands, see `RunInfo`.
 
     Raises:
-      UserError: a writer is unknown, cannot be imported, or needs a package that is not installed.
+        UserError: a writer is unknown, cannot be imported, or needs a package that is not installed.
     """
     file = workdir.path / "environment.json"
     environment = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
@@ -104,10 +104,10 @@ def write_figures(config: ConfigDict, workdir: WorkDir, stage: str, figures: Map
     """Writes all figures of a stage without steps of its own, unless metrics.jsonl has just these.
 
     Args:
-      config: of the run.
-      workdir: where its files go.
-      stage: whose figures replace those it wrote before.
-      figures: by the step that they are of.
+        config: of the run.
+        workdir: where its files go.
+        stage: whose figures replace those it wrote before.
+        figures: by the step that they are of.
     """
     there = [line for line in read_lines(workdir.metrics) if line["stage"] == stage]
     wanted = [{"stage": stage, "step": step, **figures[step]} for step in sorted(figures)]
@@ -122,11 +122,11 @@ def make_writer(config: ConfigDict, name: str) -> MetricWriter:
     """A writer that has not started.
 
     Args:
-      config: of the run.
-      name: as in `monitor.writers`.
+        config: of the run.
+        name: as in `monitor.writers`.
 
     Raises:
-      UserError: it is unknown, cannot be imported, or needs a package that is not installed.
+        UserError: it is unknown, cannot be imported, or needs a package that is not installed.
     """
     c = config.monitor
     if ":" in name:

@@ -21,9 +21,9 @@ class WeightsAndBiases:
         """Sends nothing yet.
 
         Args:
-          project: it goes to.
-          name: of the group of a run's stages; empty: after the work directory.
-          mode: "online", or "offline": files in the work directory that `wandb sync` sends.
+            project: it goes to.
+            name: of the group of a run's stages; empty: after the work directory.
+            mode: "online", or "offline": files in the work directory that `wandb sync` sends.
         """
         self._project, self._name, self._mode = project, name, mode
 

@@ -17,7 +17,7 @@ def describe(stage: str, config: ConfigDict) -> str:
     """Lines for a person: config, mesh, model, train state a device, tokens a step; requests to servers.
 
     Raises:
-      UserError: the mesh does not fit the devices of this machine, or the config is not for this stage.
+        UserError: the mesh does not fit the devices of this machine, or the config is not for this stage.
     """
     if stage in ("collect", "grpo", "run"):
         refuse_constraint(config, stage)

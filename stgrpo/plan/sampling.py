@@ -37,10 +37,10 @@ class SamplingMemory:
     """Bytes a device of a rollout with every prompt and response at its limit, the policy's own arrays not counted.
 
     Attributes:
-      responses: that are decoded at one time, by all devices.
-      weights: the copy for decoding, in the dtype of the computation.
-      slots: keys, values and tokens.
-      peak: both, and what the prefill or the decode loop needs besides, whichever is more.
+        responses: that are decoded at one time, by all devices.
+        weights: the copy for decoding, in the dtype of the computation.
+        slots: keys, values and tokens.
+        peak: both, and what the prefill or the decode loop needs besides, whichever is more.
     """
 
     responses: int
@@ -58,13 +58,13 @@ def sampling_memory(config: ConfigDict, policy: Transformer, mesh: Mesh, there: 
     """Compiles what `JaxSampler` runs for the first prompts of a rollout as long as the limit, when it holds the most.
 
     Args:
-      config: of the run.
-      policy: as shapes with shardings.
-      mesh: of the policy.
-      there: what the mesh is of; this machine if None.
+        config: of the run.
+        policy: as shapes with shardings.
+        mesh: of the policy.
+        there: what the mesh is of; this machine if None.
 
     Raises:
-      UserError: the prefill or the decode loop does not fit.
+        UserError: the prefill or the decode loop does not fit.
     """
     there = there or target("")
     shards = int(np.prod([mesh.shape[a] for a in BATCH_AXES]))

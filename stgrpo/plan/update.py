@@ -30,17 +30,17 @@ class Compiled:
     """What compiling an update tells of it; memory in bytes a device.
 
     Attributes:
-      target: what it was compiled for.
-      mesh: devices.
-      shape: of the model.
-      attention: the implementation.
-      batch: the largest that can occur.
-      parts: of the state, by name; see `state_parts`.
-      peak: of the update, the frozen reference of a whole model not included.
-      arguments: the state and the batch.
-      temporary: beside them.
-      seconds: that compiling took.
-      policy: the model as shapes with shardings, its adapters in place.
+        target: what it was compiled for.
+        mesh: devices.
+        shape: of the model.
+        attention: the implementation.
+        batch: the largest that can occur.
+        parts: of the state, by name; see `state_parts`.
+        peak: of the update, the frozen reference of a whole model not included.
+        arguments: the state and the batch.
+        temporary: beside them.
+        seconds: that compiling took.
+        policy: the model as shapes with shardings, its adapters in place.
     """
 
     target: Target
@@ -88,12 +88,12 @@ def plan(config: ConfigDict, topology: str = "") -> str:
     """Lines for a person.
 
     Args:
-      config: the experiment; its limits give the largest batch that can occur.
-      topology: of `topologies.target`: "v5e:4x4", "h100:8"; empty for this machine's devices.
+        config: the experiment; its limits give the largest batch that can occur.
+        topology: of `topologies.target`: "v5e:4x4", "h100:8"; empty for this machine's devices.
 
     Raises:
-      UserError: the topology is unknown, the mesh does not fit it, or the update or the sampler does not fit
-        its memory.
+        UserError: the topology is unknown, the mesh does not fit it, or the update or the sampler does not fit
+            its memory.
     """
     c = compile_update(config, topology)
     start = time.perf_counter()

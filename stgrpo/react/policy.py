@@ -12,10 +12,10 @@ class SamplingParams:
     """How to draw a response. Training samples the policy itself: `top_p` 1 and `top_k` 0.
 
     Attributes:
-      max_tokens: limit of a response, its stop token included.
-      temperature: logits are divided by it; 0 is greedy.
-      top_p: keep the smallest set of tokens with at least this probability; 1 is off.
-      top_k: keep this many tokens; 0 is off.
+        max_tokens: limit of a response, its stop token included.
+        temperature: logits are divided by it; 0 is greedy.
+        top_p: keep the smallest set of tokens with at least this probability; 1 is off.
+        top_k: keep this many tokens; 0 is off.
     """
 
     max_tokens: int
@@ -29,9 +29,9 @@ class Question:
     """One decision that a policy is asked for.
 
     Attributes:
-      messages: the conversation; the policy speaks next.
-      valid_actions: of the state that the last message shows; for policies that can be held to them.
-      seed: of the response, non-negative and below 2**31.
+        messages: the conversation; the policy speaks next.
+        valid_actions: of the state that the last message shows; for policies that can be held to them.
+        seed: of the response, non-negative and below 2**31.
     """
 
     messages: list[Message]
@@ -44,10 +44,10 @@ class Response:
     """What a policy said.
 
     Attributes:
-      text: without special tokens.
-      finish: "stop", or "length" where a limit cut it; a server may have further reasons.
-      n_prompt_tokens: length of the prompt.
-      n_tokens: length of the response, its stop token included.
+        text: without special tokens.
+        finish: "stop", or "length" where a limit cut it; a server may have further reasons.
+        n_prompt_tokens: length of the prompt.
+        n_tokens: length of the response, its stop token included.
     """
 
     text: str

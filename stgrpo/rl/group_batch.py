@@ -20,13 +20,13 @@ class Group:
     """One prompt with its responses and what they earned.
 
     Attributes:
-      example: the prompt and the expert's answer.
-      tokens: sampled ids of each response.
-      texts: the same for the reward and for people.
-      finish: "stop" or "length" of each.
-      rewards: of each.
-      logprobs: of the ids of each, by the sampler.
-      version: of the weights that made them.
+        example: the prompt and the expert's answer.
+        tokens: sampled ids of each response.
+        texts: the same for the reward and for people.
+        finish: "stop" or "length" of each.
+        rewards: of each.
+        logprobs: of the ids of each, by the sampler.
+        version: of the weights that made them.
     """
 
     example: Example
@@ -85,10 +85,10 @@ def group_batch(groups: Sequence[Group], *, aggregation: str, scale_by_std: bool
     """The groups as padded arrays with all that a loss takes but the reference's log-probabilities, which are still 0.
 
     Args:
-      groups: all of the same size.
-      aggregation: see `loss_weights`.
-      scale_by_std: see `group_advantages`.
-      limit: the longest a response may be.
+        groups: all of the same size.
+        aggregation: see `loss_weights`.
+        scale_by_std: see `group_advantages`.
+        limit: the longest a response may be.
     """
     B, G = len(groups), len(groups[0].tokens)
     prompt_BP, prompt_len_B = pad_rows([g.example.prompt_ids for g in groups], smallest=32)
@@ -115,8 +115,8 @@ def sampler_logprobs(groups: Sequence[Group], size: int) -> np.ndarray | None:
     """The sampler's log-probabilities [B, G, R] float32, 0 for padding; None where groups come without.
 
     Args:
-      groups: as for `group_batch`.
-      size: R.
+        groups: as for `group_batch`.
+        size: R.
     """
     if not all(group.logprobs for group in groups):
         return None

@@ -33,12 +33,13 @@ class Coefficients:
     """What a run sets of its loss; a loss uses those that it knows.
 
     Attributes:
-      kl_coef: beta, the weight of the KL to the reference.
-      kl_estimator: "k1" log(p/q), "k2" its square / 2, "k3" q/p - 1 - log(q/p) (http://joschu.net/blog/kl-approx.html),
-        all over sampled tokens. k1 in a loss has no expected gradient on-policy: it measures, it holds nothing back.
-      clip_low: the ratio is clipped from below at 1 - clip_low; None for no clipping (the paper).
-      clip_high: and from above at 1 + clip_high.
-      options: of a loss of one's own, by name.
+        kl_coef: beta, the weight of the KL to the reference.
+        kl_estimator: "k1" log(p/q), "k2" its square / 2, "k3" q/p - 1 - log(q/p)
+            (http://joschu.net/blog/kl-approx.html), all over sampled tokens. k1 in a loss has no expected gradient
+            on-policy: it measures, it holds nothing back.
+        clip_low: the ratio is clipped from below at 1 - clip_low; None for no clipping (the paper).
+        clip_high: and from above at 1 + clip_high.
+        options: of a loss of one's own, by name.
     """
 
     kl_coef: float = 0.001
@@ -56,7 +57,7 @@ def loss_options(texts: Sequence[str]) -> tuple[tuple[str, float], ...]:
     """Options given as texts such as "cap=5".
 
     Raises:
-      UserError: one is not of that form.
+        UserError: one is not of that form.
     """
     found = []
     for text in texts:
@@ -141,7 +142,7 @@ def find_loss(name: str) -> LossFunction:
     The module is looked for where Python looks, and in the current folder.
 
     Raises:
-      UserError: there is none.
+        UserError: there is none.
     """
     if name in LOSSES:
         return LOSSES[name]
@@ -176,13 +177,13 @@ def make_loss(
     """A loss for `build_program`.
 
     Args:
-      name: see `find_loss`.
-      coefficients: of the loss.
-      temperature: that responses are drawn at.
-      mismatch: what is done about a sampler that differs from the trainer; None to leave it alone.
+        name: see `find_loss`.
+        coefficients: of the loss.
+        temperature: that responses are drawn at.
+        mismatch: what is done about a sampler that differs from the trainer; None to leave it alone.
 
     Raises:
-      UserError: there is no such loss.
+        UserError: there is no such loss.
     """
     function = find_loss(name)
     bound = lambda inputs: function(inputs, coefficients)  # noqa: E731

@@ -31,9 +31,9 @@ class Mismatch:
     """What is done about it.
 
     Attributes:
-      correction: "none", or truncated importance sampling by "token" or "sequence".
-      cap: its largest weight.
-      denominator: of the ratio in the loss: pi_old by the "trainer", or mu by the "sampler".
+        correction: "none", or truncated importance sampling by "token" or "sequence".
+        cap: its largest weight.
+        denominator: of the ratio in the loss: pi_old by the "trainer", or mu by the "sampler".
     """
 
     correction: str = "none"
@@ -66,8 +66,8 @@ def mismatch_sums(inputs: LossInputs, old_logp: jax.Array) -> Sums:
     """Sums over real tokens of |difference| and KL(mu || pi_old), the largest difference, moments for Pearson's r.
 
     Args:
-      inputs: with the sampler's log-probabilities.
-      old_logp: by the trainer, under the policy that the update starts from.
+        inputs: with the sampler's log-probabilities.
+        old_logp: by the trainer, under the policy that the update starts from.
     """
     x, y = old_logp, inputs.sampler_logp
     log_ratio = jnp.clip(x - y, -_LOG_LIMIT, _LOG_LIMIT)
@@ -97,10 +97,10 @@ def importance_weights(log_ratio: jax.Array, inputs: LossInputs, *, kind: str, c
     """min(pi_old / mu, cap) of each token ("token"), or of the response that it is in ("sequence"); 0 for padding.
 
     Args:
-      log_ratio: log(pi_old / mu) of each token.
-      inputs: tell real tokens and their responses.
-      kind: "token" or "sequence".
-      cap: the largest weight.
+        log_ratio: log(pi_old / mu) of each token.
+        inputs: tell real tokens and their responses.
+        kind: "token" or "sequence".
+        cap: the largest weight.
     """
     if kind == "sequence":
         log_ratio = response_sum(log_ratio, inputs.mask, inputs.response_id)

@@ -39,11 +39,11 @@ def train_program(config: ConfigDict, stage: str, shape: ModelShape, mesh: Mesh,
     """The jitted functions of a training stage.
 
     Args:
-      config: of the run.
-      stage: "sft" or "grpo".
-      shape: of the model.
-      mesh: devices that parameters and batches are split over.
-      updates: that the stage does, for the schedule of the learning rate.
+        config: of the run.
+        stage: "sft" or "grpo".
+        shape: of the model.
+        mesh: devices that parameters and batches are split over.
+        updates: that the stage does, for the schedule of the learning rate.
     """
     return build_program(
         shape,

@@ -26,10 +26,10 @@ class Rollout:
     """What one rollout brought.
 
     Attributes:
-      groups: to train on.
-      drawn: all groups, those that are not trained on too.
-      position: in the stream of examples, after them.
-      seconds: that its parts took.
+        groups: to train on.
+        drawn: all groups, those that are not trained on too.
+        position: in the stream of examples, after them.
+        seconds: that its parts took.
     """
 
     groups: list[Group]
@@ -86,10 +86,10 @@ class RolloutSchedule:
     checkpoint: there nothing is under way, so that a run that goes on from it draws the same.
 
     Attributes:
-      start: first step of this process; a checkpoint was written before it.
-      total: steps of the run.
-      period: steps between checkpoints.
-      staleness: updates at most between the weights that draw a rollout and those that it updates.
+        start: first step of this process; a checkpoint was written before it.
+        total: steps of the run.
+        period: steps between checkpoints.
+        staleness: updates at most between the weights that draw a rollout and those that it updates.
     """
 
     start: int
@@ -117,9 +117,9 @@ class SyncRollouts:
         """The rollout of a step.
 
         Args:
-          step: updates so far.
-          params: after them.
-          position: in the stream of examples.
+            step: updates so far.
+            params: after them.
+            position: in the stream of examples.
         """
         self._sampler.update_weights(params, step)
         return self._rollouts.draw(position)
@@ -143,10 +143,10 @@ class PipelinedRollouts:
         """Draws nothing yet.
 
         Args:
-          rollouts: what draws.
-          sampler: the one it draws with.
-          schedule: which weights draw which rollout.
-          position: of the first rollout in the stream of examples.
+            rollouts: what draws.
+            sampler: the one it draws with.
+            schedule: which weights draw which rollout.
+            position: of the first rollout in the stream of examples.
         """
         self._rollouts, self._sampler, self._schedule = rollouts, sampler, schedule
         self._position, self._broken = position, False

@@ -53,12 +53,12 @@ def update(
     """All updates of one rollout, and their mean metrics. Old log-probabilities are taken before the first.
 
     Args:
-      config: of the run.
-      program: its jitted functions.
-      state: before the updates; it is donated.
-      reference: the frozen policy; None where it is the base of the adapters.
-      batches: the minibatches, in the layout of the config.
-      timer: counts the parts.
+        config: of the run.
+        program: its jitted functions.
+        state: before the updates; it is donated.
+        reference: the frozen policy; None where it is the base of the adapters.
+        batches: the minibatches, in the layout of the config.
+        timer: counts the parts.
     """
     frozen = state.base if reference is None else reference
     with timer.part("reference"):

@@ -13,10 +13,10 @@ class Samples:
     """What a sampler returned, indexed by prompt, then by sample.
 
     Attributes:
-      tokens: sampled ids, the stop token included where one was sampled.
-      logprobs: log-probability of each at the sampling temperature (at 1 for greedy), before top-p and top-k.
-      finish: "stop", or "length" where the limit cut the response.
-      version: of the weights that made them.
+        tokens: sampled ids, the stop token included where one was sampled.
+        logprobs: log-probability of each at the sampling temperature (at 1 for greedy), before top-p and top-k.
+        finish: "stop", or "length" where the limit cut the response.
+        version: of the weights that made them.
     """
 
     tokens: list[list[list[int]]]
@@ -34,11 +34,11 @@ class Sampler(Protocol):
         """Draws `group_size` responses to each prompt.
 
         Args:
-          prompts: token ids of each.
-          group_size: samples a prompt.
-          params: how to draw.
-          seeds: one a prompt, non-negative and below 2**32. A response depends on its prompt, its seed and its
-            number in the group only, not on the other prompts of the call.
+            prompts: token ids of each.
+            group_size: samples a prompt.
+            params: how to draw.
+            seeds: one a prompt, non-negative and below 2**32. A response depends on its prompt, its seed and its
+                number in the group only, not on the other prompts of the call.
         """
         ...
 

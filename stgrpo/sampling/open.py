@@ -44,16 +44,16 @@ def open_sampler(
     """The engine of the config. It may not hold the parameters before its first `update_weights`.
 
     Args:
-      config: of the run.
-      params: of the policy.
-      tokenizer: its own.
-      mesh: of the parameters.
-      place: folder in which a server that is started leaves its log.
-      largest: prompts of the largest call by group size; see `SamplerSizes`.
-      log: called with the name of each program that is run here.
+        config: of the run.
+        params: of the policy.
+        tokenizer: its own.
+        mesh: of the parameters.
+        place: folder in which a server that is started leaves its log.
+        largest: prompts of the largest call by group size; see `SamplerSizes`.
+        log: called with the name of each program that is run here.
 
     Raises:
-      UserError, ServerError: see `VllmServer` and `VllmSampler`.
+        UserError, ServerError: see `VllmServer` and `VllmSampler`.
     """
     if config.rollout.backend == "jax":
         yield JaxSampler(
@@ -137,14 +137,14 @@ def retry_on_server_error(
     """Does something with a sampler; where a server fails, saves, waits until it is back, and does it again.
 
     Args:
-      work: what draws or brings new weights; it is repeated from its beginning.
-      sampler: that it does this with.
-      server_wait_s: seconds that a server may take to be back.
-      save: writes a checkpoint, before anything else.
+        work: what draws or brings new weights; it is repeated from its beginning.
+        sampler: that it does this with.
+        server_wait_s: seconds that a server may take to be back.
+        save: writes a checkpoint, before anything else.
 
     Raises:
-      UserError: nothing that waiting would mend.
-      ServerError: the server is not back, or fails again and again; it has the server's own message.
+        UserError: nothing that waiting would mend.
+        ServerError: the server is not back, or fails again and again; it has the server's own message.
     """
     for failures in range(1, _FAILURES + 1):
         try:

@@ -14,10 +14,10 @@ class TokenPolicy:
     """A sampler with its tokenizer. Greedy decoding answers a prompt once and remembers it.
 
     Args:
-      sampler: the model.
-      tokenizer: the model's.
-      params: how to draw.
-      max_prompt_len: tokens; None for no limit.
+        sampler: the model.
+        tokenizer: the model's.
+        params: how to draw.
+        max_prompt_len: tokens; None for no limit.
     """
 
     def __init__(

@@ -41,12 +41,12 @@ class ClientSettings:
     """How patient and how busy a client is.
 
     Attributes:
-      timeout: seconds an attempt may take; a call may set its own.
-      retries: attempts after the first.
-      backoff: seconds before the first retry, doubled with each.
-      longest_wait: seconds between two attempts at most; a server that asks for more is given up.
-      concurrency: calls under way at one time; further ones wait.
-      requests_per_minute: attempts, evenly spaced; 0 is no limit.
+        timeout: seconds an attempt may take; a call may set its own.
+        retries: attempts after the first.
+        backoff: seconds before the first retry, doubled with each.
+        longest_wait: seconds between two attempts at most; a server that asks for more is given up.
+        concurrency: calls under way at one time; further ones wait.
+        requests_per_minute: attempts, evenly spaced; 0 is no limit.
     """
 
     timeout: float = 120.0
@@ -113,9 +113,9 @@ class HttpClient:
     """A pool of kept-alive connections to one or more servers that do the same; safe to share between threads.
 
     Args:
-      addresses: such as "http://127.0.0.1:8000"; what a call adds is its path.
-      settings: time limits, retries and concurrency.
-      key: sent as a bearer token; it is in no error and no log.
+        addresses: such as "http://127.0.0.1:8000"; what a call adds is its path.
+        settings: time limits, retries and concurrency.
+        key: sent as a bearer token; it is in no error and no log.
     """
 
     def __init__(self, addresses: Sequence[str], settings: ClientSettings | None = None, *, key: str = ""):
@@ -144,15 +144,15 @@ class HttpClient:
         """Sends an object and returns the object that came back; an answer without content is an empty one.
 
         Args:
-          path: from the address on, such as "/v1/completions".
-          body: sent as JSON.
-          address: one of the client's, to ask this one; else any.
-          timeout: seconds of an attempt, in place of the client's.
-          retry: False for what must not reach the server twice.
+            path: from the address on, such as "/v1/completions".
+            body: sent as JSON.
+            address: one of the client's, to ask this one; else any.
+            timeout: seconds of an attempt, in place of the client's.
+            retry: False for what must not reach the server twice.
 
         Raises:
-          RequestRefused: status 4xx; what was asked is wrong.
-          ServerError: anything else that went wrong, after the retries.
+            RequestRefused: status 4xx; what was asked is wrong.
+            ServerError: anything else that went wrong, after the retries.
         """
         return self._call(_Request("POST", path, body, timeout or self.settings.timeout), address, retry=retry)
 

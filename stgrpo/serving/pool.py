@@ -20,10 +20,10 @@ def parallel(jobs: Iterable[_Job | None], workers: int, *, on_error: Callable[[]
     A job is taken from `jobs` when a thread is free for it, so `jobs` can stop when enough is done.
 
     Args:
-      jobs: each is called once; None where there is nothing to do before another job has ended.
-      workers: threads.
-      on_error: called before the first error is raised, or when nobody wants more results: it should make the jobs that
-        are under way end soon, for they are waited for. Only an interrupt from the keyboard waits for nothing.
+        jobs: each is called once; None where there is nothing to do before another job has ended.
+        workers: threads.
+        on_error: called before the first error is raised, or when nobody wants more results: it should make the jobs
+            that are under way end soon, for they are waited for. Only an interrupt from the keyboard waits for nothing.
     """
     jobs, todo, done = iter(jobs), queue.SimpleQueue(), queue.SimpleQueue()
     threads = [threading.Thread(target=_work, args=(todo, done), daemon=True) for _ in range(workers)]

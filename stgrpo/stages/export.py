@@ -19,7 +19,7 @@ def export_checkpoint(checkpoint: Path, folder: Path, dtype: str) -> None:
     """Writes the policy of one step folder, its adapters merged, and the tokenizer it carries.
 
     Raises:
-      UserError: `checkpoint` is none, or `folder` holds something.
+        UserError: `checkpoint` is none, or `folder` holds something.
     """
     record = load_metadata(checkpoint)
     params = read_policy(checkpoint, abstract_model(record.shape, make_mesh(data=1, fsdp=-1)))

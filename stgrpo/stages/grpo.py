@@ -74,7 +74,7 @@ def reference_folder(config: ConfigDict, workdir: WorkDir) -> Path:
     """Where the frozen reference is: the SFT checkpoints of this work directory.
 
     Raises:
-      UserError: SFT has not run, or not to its end.
+        UserError: SFT has not run, or not to its end.
     """
     folder = workdir.checkpoints("sft")
     record = newest_metadata(folder)

@@ -28,14 +28,14 @@ def serve(config: ConfigDict, checkpoint: str = "", *, host: str = "127.0.0.1", 
     """Serves until it is interrupted.
 
     Args:
-      config: its `rollout` and `limits` say how.
-      checkpoint: a step folder whose policy is served; empty for the model in `model.path`.
-      host: to listen on.
-      port: to listen on.
+        config: its `rollout` and `limits` say how.
+        checkpoint: a step folder whose policy is served; empty for the model in `model.path`.
+        host: to listen on.
+        port: to listen on.
 
     Raises:
-      UserError: there is nothing to serve, or no vLLM.
-      ServerError: vLLM did not start, or ended by itself.
+        UserError: there is nothing to serve, or no vLLM.
+        ServerError: vLLM did not start, or ended by itself.
     """
     if host not in _LOOPBACK:
         log.warning("vLLM asks nobody who they are: whoever reaches %s:%d can replace its weights", host, port)

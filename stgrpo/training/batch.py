@@ -16,16 +16,16 @@ class LossTerms:
     """What a batch says of each of its response tokens, all of one shape whatever the layout: [B, G, R] or rows [X, M].
 
     Attributes:
-      weight: share in the loss, 0 for padding; see `loss_weights`.
-      mask: 1 for a real response token.
-      adv: advantage of its response.
-      ref_logp: log-probability under the frozen reference.
-      response_id: number of its response in the group or row (the first axis), from 0; see `masked.response_sum`.
-      length: tokens of its response.
-      finished: 1 where its response ended by itself, 0 where the limit cut it.
-      old_logp: log-probability by the trainer, under the policy before the first update of the rollout; None where that
-        is the current one, as it is when there is one update a rollout.
-      sampler_logp: by the engine that drew the response, when it drew it; None where nothing was drawn.
+        weight: share in the loss, 0 for padding; see `loss_weights`.
+        mask: 1 for a real response token.
+        adv: advantage of its response.
+        ref_logp: log-probability under the frozen reference.
+        response_id: number of its response in the group or row (the first axis), from 0; see `masked.response_sum`.
+        length: tokens of its response.
+        finished: 1 where its response ended by itself, 0 where the limit cut it.
+        old_logp: log-probability by the trainer, under the policy before the first update of the rollout; None where
+            that is the current one, as it is when there is one update a rollout.
+        sampler_logp: by the engine that drew the response, when it drew it; None where nothing was drawn.
     """
 
     weight: jax.Array
@@ -47,17 +47,17 @@ class GroupBatch:
     """Prompts, each held once, with their G responses.
 
     Attributes:
-      prompt_BP: token ids, padded on the right.
-      prompt_len_B: real lengths.
-      response_BGR: token ids, padded on the right.
-      weight_BGR: share of each token in the loss, 0 for padding; see `loss_weights`.
-      mask_BGR: 1 for each real response token.
-      adv_BG: advantages.
-      ref_logp_BGR: log-probabilities under the frozen reference.
-      old_logp_BGR: see `LossTerms.old_logp`.
-      sampler_logp_BGR: see `LossTerms.sampler_logp`.
-      finished_BG: 1 for each response that ended by itself; None where all did.
-      prompt_weight_BP: share of each prompt token in the loss of SFT, or None to leave the prompt out.
+        prompt_BP: token ids, padded on the right.
+        prompt_len_B: real lengths.
+        response_BGR: token ids, padded on the right.
+        weight_BGR: share of each token in the loss, 0 for padding; see `loss_weights`.
+        mask_BGR: 1 for each real response token.
+        adv_BG: advantages.
+        ref_logp_BGR: log-probabilities under the frozen reference.
+        old_logp_BGR: see `LossTerms.old_logp`.
+        sampler_logp_BGR: see `LossTerms.sampler_logp`.
+        finished_BG: 1 for each response that ended by itself; None where all did.
+        prompt_weight_BP: share of each prompt token in the loss of SFT, or None to leave the prompt out.
     """
 
     prompt_BP: jax.Array
@@ -120,14 +120,14 @@ def loss_weights(length: jax.Array, size: int, aggregation: str, *, limit: int =
     to the same loss.
 
     Args:
-      length: [..., ] real response lengths of the whole batch; 0 for a row that is padding.
-      size: R, the padded length.
-      aggregation: "token_mean" (every token the same), "sequence_mean" (every response the same, its tokens sharing),
-        "dr_grpo" (every token 1 / (responses * limit), arXiv 2503.20783).
-      limit: the longest a response may be, Dr. GRPO's constant; 0 for `size`.
+        length: [..., ] real response lengths of the whole batch; 0 for a row that is padding.
+        size: R, the padded length.
+        aggregation: "token_mean" (every token the same), "sequence_mean" (every response the same, its tokens sharing),
+            "dr_grpo" (every token 1 / (responses * limit), arXiv 2503.20783).
+        limit: the longest a response may be, Dr. GRPO's constant; 0 for `size`.
 
     Returns:
-      [..., R] float32.
+        [..., R] float32.
     """
     mask = length_mask(length, size)
     responses = jnp.maximum(jnp.sum(length > 0), 1)

@@ -33,17 +33,17 @@ class CheckpointMetadata:
     """What a checkpoint says of itself.
 
     Attributes:
-      stage: "sft" or "grpo".
-      step: updates (SFT) or rollouts (GRPO) done.
-      total: of how many.
-      shape: of the model.
-      config: of the run, as JSON.
-      tokenizer: its files, name to content.
-      position: where the data goes on.
-      reference: fingerprint of the frozen reference; empty for SFT.
-      fingerprint: of the parameters, see `fingerprint`.
-      lora: how the adapters are made that are all the checkpoint holds; None where it holds the whole model.
-      base: identity of the frozen model under them.
+        stage: "sft" or "grpo".
+        step: updates (SFT) or rollouts (GRPO) done.
+        total: of how many.
+        shape: of the model.
+        config: of the run, as JSON.
+        tokenizer: its files, name to content.
+        position: where the data goes on.
+        reference: fingerprint of the frozen reference; empty for SFT.
+        fingerprint: of the parameters, see `fingerprint`.
+        lora: how the adapters are made that are all the checkpoint holds; None where it holds the whole model.
+        base: identity of the frozen model under them.
     """
 
     stage: str
@@ -101,7 +101,7 @@ class Checkpoints:
         A frozen base is not in it: the state has none.
 
         Raises:
-          DamagedCheckpoint: there are some and none can be read. To start anew is for the user to decide.
+            DamagedCheckpoint: there are some and none can be read. To start anew is for the user to decide.
         """
         steps = self.steps()
         for step in reversed(steps):
@@ -135,7 +135,7 @@ def load_metadata(folder: Path) -> CheckpointMetadata:
     """The record of one step folder.
 
     Raises:
-      UserError: the folder is no checkpoint (DamagedCheckpoint: it is a damaged one).
+        UserError: the folder is no checkpoint (DamagedCheckpoint: it is a damaged one).
     """
     file = folder / "record" / "metadata"
     if not file.is_file():
@@ -153,7 +153,7 @@ def load_params(folder: Path, abstract: Params) -> Params:
     """The parameters of one step folder, the whole model or its adapters, with the shardings and dtypes of `abstract`.
 
     Raises:
-      DamagedCheckpoint: they are damaged or of another shape.
+        DamagedCheckpoint: they are damaged or of another shape.
     """
     record = load_metadata(folder)
     checkpointer = ocp.StandardCheckpointer()
@@ -187,7 +187,7 @@ def step_folders(folder: Path) -> list[Path]:
     """The step folders of a stage, newest first.
 
     Raises:
-      UserError: there is none.
+        UserError: there is none.
     """
     steps = [int(p.name) for p in folder.glob("*") if p.name.isdigit()] if folder.is_dir() else []
     if not steps:

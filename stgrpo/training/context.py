@@ -39,7 +39,7 @@ def open_context(config: ConfigDict, workdir: WorkDir) -> RunContext:
     """The tokenizer of the work directory and a mesh over all devices.
 
     Raises:
-      UserError: nothing was collected yet, or the mesh does not fit the devices.
+        UserError: nothing was collected yet, or the mesh does not fit the devices.
     """
     if not workdir.tokenizer.is_dir():
         raise UserError(f"{workdir.tokenizer} does not exist: run `stgrpo collect` with this work directory first")
@@ -74,9 +74,9 @@ def rate_of_step(section: ConfigDict, total: int, updates: int = 1) -> Callable[
     """The learning rate as a function of the step's number, from 0: that of the last of its updates.
 
     Args:
-      section: of the stage.
-      total: steps of the stage.
-      updates: made in each step.
+        section: of the stage.
+        total: steps of the stage.
+        updates: made in each step.
     """
     schedule = learning_rate(optimiser_settings(section, total * updates))
     return lambda step: float(schedule((step + 1) * updates - 1))
@@ -86,7 +86,7 @@ def attention_core(config: ConfigDict, shape: ModelShape, mesh: Mesh) -> Attenti
     """The implementation of attention for the devices of a mesh.
 
     Raises:
-      UserError: they cannot do what the config asks for.
+        UserError: they cannot do what the config asks for.
     """
     return choose_core(
         config.model.attention,
@@ -111,11 +111,11 @@ def new_metadata(
     """The record of a stage at its start; the loop moves step and position on.
 
     Args:
-      setting: of the stage.
-      stage: its name.
-      shape: of the model.
-      reference: identity of the frozen reference.
-      base: identity of what the stage starts from; kept if it trains adapters.
+        setting: of the stage.
+        stage: its name.
+        shape: of the model.
+        reference: identity of the frozen reference.
+        base: identity of what the stage starts from; kept if it trains adapters.
     """
     lora = lora_settings(setting.config, stage)
     return CheckpointMetadata(

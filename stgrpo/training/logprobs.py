@@ -32,11 +32,11 @@ def token_logprobs(
     """Log-probability of each target and entropy of each distribution, both [B, T] float32, in chunks of tokens.
 
     Args:
-      hidden_BTD: hidden states that predict the targets.
-      head_VD: output embedding; its products are made in the dtype of the hidden states.
-      target_BT: token ids.
-      temperature: logits are divided by it, as in sampling.
-      chunk: tokens a device and chunk, at most.
+        hidden_BTD: hidden states that predict the targets.
+        head_VD: output embedding; its products are made in the dtype of the hidden states.
+        target_BT: token ids.
+        temperature: logits are divided by it, as in sampling.
+        chunk: tokens a device and chunk, at most.
     """
     return _token_logprobs(hidden_BTD, head_VD, target_BT, temperature, chunk)
 
@@ -106,11 +106,11 @@ def _d_logits(part: Rows, head_VD: jax.Array, temperature: float, cut: Embedding
     With p the probabilities: d logp / dz = onehot - p, and d entropy / dz = -p (log p + entropy).
 
     Args:
-      part: hidden states [C, D]; targets, what `_distribution` returned last and second, and the gradients of its first
-        two, [C] each.
-      head_VD: this device's part of the vocabulary.
-      temperature: of the logits.
-      cut: of the head.
+        part: hidden states [C, D]; targets, what `_distribution` returned last and second, and the gradients of its
+            first two, [C] each.
+        head_VD: this device's part of the vocabulary.
+        temperature: of the logits.
+        cut: of the head.
     """
     hidden_CD, target_C, *numbers = part
     norm_C1, entropy_C1, d_logp_C1, d_entropy_C1 = (x[:, None] for x in numbers)

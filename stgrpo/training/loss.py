@@ -18,13 +18,13 @@ class LossInputs(LossTerms):
     """All that a loss may look at: what the batch says of its tokens (`LossTerms`), and what the policy does.
 
     Attributes:
-      logp: log-probability of each response token under the policy, differentiable.
-      entropy: of the policy at each token.
-      correction: factor of the policy gradient that makes up for a sampler that is not quite the old policy, see
-        `rl.mismatch`; None for none.
-      prompt_logp: log-probabilities of the prompts' tokens after the first, [B, P - 1], where the batch gives them
-        weights and holds them apart; packed rows have them among the responses, with mask 0.
-      prompt_weight: their shares in the loss.
+        logp: log-probability of each response token under the policy, differentiable.
+        entropy: of the policy at each token.
+        correction: factor of the policy gradient that makes up for a sampler that is not quite the old policy, see
+            `rl.mismatch`; None for none.
+        prompt_logp: log-probabilities of the prompts' tokens after the first, [B, P - 1], where the batch gives them
+            weights and holds them apart; packed rows have them among the responses, with mask 0.
+        prompt_weight: their shares in the loss.
     """
 
     logp: jax.Array
@@ -44,9 +44,9 @@ class Loss:
     """A loss as an update uses it, its coefficients in place.
 
     Attributes:
-      function: returns the loss of a part of a batch, to be minimised and summed over all parts (its weights carry the
-        global denominator), and figures to log.
-      temperature: logits are divided by it, as in sampling.
+        function: returns the loss of a part of a batch, to be minimised and summed over all parts (its weights carry
+            the global denominator), and figures to log.
+        temperature: logits are divided by it, as in sampling.
     """
 
     function: Callable[[LossInputs], tuple[jax.Array, Sums]]

@@ -30,9 +30,9 @@ def response_sum(x: jax.Array, mask: jax.Array, response_id: jax.Array) -> jax.A
     """Of each token the sum of x over the real tokens of its response; laid out like x.
 
     Args:
-      x: one number a token, [B, G, R] or rows [X, M].
-      mask: 1 for real tokens; the sum at others means nothing.
-      response_id: see `LossTerms.response_id`. A group or row has at most as many responses as places.
+        x: one number a token, [B, G, R] or rows [X, M].
+        mask: 1 for real tokens; the sum at others means nothing.
+        response_id: see `LossTerms.response_id`. A group or row has at most as many responses as places.
     """
     rows = x.shape[0]
     value, ids = (jnp.where(mask > 0, x, 0.0).reshape(rows, -1), response_id.reshape(rows, -1))

@@ -14,17 +14,17 @@ class OptimiserSettings:
     """How a gradient, clipped, becomes a change of the parameters.
 
     Attributes:
-      learning_rate: its peak.
-      warmup_steps: linear from 0 to the peak.
-      total_steps: of the run, where the cosine ends.
-      schedule: "cosine" or "constant" after warm-up.
-      final_fraction: of the peak, where the cosine ends.
-      weight_decay: on matrices only, not on norms and biases.
-      clip_norm: global norm of the gradient is cut to this; 0 for no limit.
-      name: "adamw" (arXiv 1711.05101), or "adafactor" (arXiv 1804.04235): no first moment, and of the second only its
-        means over rows and over columns wherever two axes have at least 128 places. Its changes are not scaled by the
-        parameter, so that a learning rate means about the same to both; b1 and b2 are AdamW's alone.
-      moment_dtype: in which AdamW's two moments are kept between updates; computed in float32.
+        learning_rate: its peak.
+        warmup_steps: linear from 0 to the peak.
+        total_steps: of the run, where the cosine ends.
+        schedule: "cosine" or "constant" after warm-up.
+        final_fraction: of the peak, where the cosine ends.
+        weight_decay: on matrices only, not on norms and biases.
+        clip_norm: global norm of the gradient is cut to this; 0 for no limit.
+        name: "adamw" (arXiv 1711.05101), or "adafactor" (arXiv 1804.04235): no first moment, and of the second only its
+            means over rows and over columns wherever two axes have at least 128 places. Its changes are not scaled by
+            the parameter, so that a learning rate means about the same to both; b1 and b2 are AdamW's alone.
+        moment_dtype: in which AdamW's two moments are kept between updates; computed in float32.
     """
 
     learning_rate: float
@@ -59,7 +59,7 @@ def make_optimiser(settings: OptimiserSettings) -> optax.GradientTransformation:
     """The optax chain for these settings.
 
     Raises:
-      ValueError: b1 or b2 is so near 1 that a moment in `moment_dtype` would never change again.
+        ValueError: b1 or b2 is so near 1 that a moment in `moment_dtype` would never change again.
     """
     s = settings
     scale = _adam(s) if s.name == "adamw" else _adafactor()

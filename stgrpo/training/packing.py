@@ -20,14 +20,14 @@ class PackedBatch:
     """Rows X of S tokens with M places for predicted tokens each.
 
     Attributes:
-      token_XS: ids.
-      position_XS: of each token behind its own prompt.
-      segment_ids_XS: number of the group in the row, from 1; 0 for padding.
-      response_ids_XS: 0 for a prompt's token, else the number of the response in its group, from 1. None where every
-        group has one response, which is then plain causal attention within a group.
-      source_XM: place in the row of the hidden state that predicts the token.
-      target_XM: the token.
-      terms: of the loss, each [X, M]; what fills a row up has mask and weight 0.
+        token_XS: ids.
+        position_XS: of each token behind its own prompt.
+        segment_ids_XS: number of the group in the row, from 1; 0 for padding.
+        response_ids_XS: 0 for a prompt's token, else the number of the response in its group, from 1. None where every
+            group has one response, which is then plain causal attention within a group.
+        source_XM: place in the row of the hidden state that predicts the token.
+        target_XM: the token.
+        terms: of the loss, each [X, M]; what fills a row up has mask and weight 0.
     """
 
     token_XS: jax.Array
@@ -69,11 +69,11 @@ def fit_rows(sizes: Sequence[int], row: int) -> list[list[int]]:
     """Which items lie in which row, by first fit in order of decreasing size; ties keep their order.
 
     Args:
-      sizes: of the items.
-      row: room of a row.
+        sizes: of the items.
+        row: room of a row.
 
     Raises:
-      ValueError: an item is larger than a row.
+        ValueError: an item is larger than a row.
     """
     if max(sizes, default=0) > row:
         raise ValueError(f"an item of {max(sizes)} tokens does not fit a row of {row}")
@@ -105,9 +105,9 @@ def pack(batch: GroupBatch, row: int, *, unit: int = 1) -> PackedBatch:
     """A batch of groups on the host, as rows.
 
     Args:
-      batch: NumPy arrays; prompt tokens are predicted too where it has weights for them.
-      row: tokens a row; where a group is longer, all rows are as long as it needs.
-      unit: the number of rows is a multiple of this: devices times micro-batches.
+        batch: NumPy arrays; prompt tokens are predicted too where it has weights for them.
+        row: tokens a row; where a group is longer, all rows are as long as it needs.
+        unit: the number of rows is a multiple of this: devices times micro-batches.
     """
     length_BG, G = batch.mask_BGR.sum(-1).astype(int), batch.response_BGR.shape[1]
     sizes = (batch.prompt_len_B + length_BG.sum(-1)).tolist()

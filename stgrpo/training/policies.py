@@ -20,11 +20,11 @@ def read_policy(folder: Path, abstract: Transformer) -> Transformer:
     """The policy in one step folder, as it was trained: with adapters where there are some.
 
     Args:
-      folder: of one step.
-      abstract: the model as shapes with shardings; with adapters the base has the dtypes that they were trained on.
+        folder: of one step.
+        abstract: the model as shapes with shardings; with adapters the base has the dtypes that they were trained on.
 
     Raises:
-      UserError: it is no checkpoint (DamagedCheckpoint: a damaged one), or the base of its adapters is not to be had.
+        UserError: it is no checkpoint (DamagedCheckpoint: a damaged one), or the base of its adapters is not to be had.
     """
     record = load_metadata(folder)
     if record.lora is None:

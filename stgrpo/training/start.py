@@ -24,12 +24,12 @@ def starting_shape(config: ConfigDict, vocab_size: int = 0) -> ModelShape:
     """The shape of the model that a new run starts from.
 
     Args:
-      config: of the run.
-      vocab_size: of its tokenizer; a custom model is made that large, any other must hold it. 0 where there is none
-        yet: then that of the config.
+        config: of the run.
+        vocab_size: of its tokenizer; a custom model is made that large, any other must hold it. 0 where there is none
+            yet: then that of the config.
 
     Raises:
-      UserError: the tokenizer or the limits do not fit the model, or `init_from` is not the model of the config.
+        UserError: the tokenizer or the limits do not fit the model, or `init_from` is not the model of the config.
     """
     if config.model.path:
         shape = read_shape(config.model.path)
@@ -57,7 +57,7 @@ def starting_params(config: ConfigDict, abstract: Transformer, tokenizer: Tokeni
     """The given parameters of a new run, on the shardings of `abstract`, and their identity; None for random ones.
 
     Raises:
-      UserError: they cannot be read, or the checkpoint was trained with another tokenizer.
+        UserError: they cannot be read, or the checkpoint was trained with another tokenizer.
     """
     if config.init_from:
         record = load_metadata(Path(config.init_from))

@@ -25,10 +25,10 @@ class TrainState:
     """What training changes: parameters, optimiser state, and the number of updates done.
 
     Attributes:
-      params: what is trained, the whole model or the adapters of one.
-      opt_state: of these.
-      step: updates done.
-      base: the frozen model under the adapters, handed on unchanged; None where the whole model is trained.
+        params: what is trained, the whole model or the adapters of one.
+        opt_state: of these.
+        step: updates done.
+        base: the frozen model under the adapters, handed on unchanged; None where the whole model is trained.
     """
 
     params: Transformer | Adapters
@@ -52,14 +52,14 @@ class TrainProgram:
     """Jitted functions over one mesh.
 
     Attributes:
-      init: key -> TrainState, born sharded.
-      init_from: Transformer -> TrainState with a fresh optimiser (the model is donated).
-      update: (TrainState, Batch) -> (TrainState, metrics); the state is donated.
-      logprobs: (Transformer, Batch) -> log-probabilities of the reference or the old policy, laid out as the batch's
-        loss terms.
-      abstract: the TrainState as shapes with shardings.
-      model: the model that `init_from` takes, likewise.
-      mesh: of all of them.
+        init: key -> TrainState, born sharded.
+        init_from: Transformer -> TrainState with a fresh optimiser (the model is donated).
+        update: (TrainState, Batch) -> (TrainState, metrics); the state is donated.
+        logprobs: (Transformer, Batch) -> log-probabilities of the reference or the old policy, laid out as the batch's
+            loss terms.
+        abstract: the TrainState as shapes with shardings.
+        model: the model that `init_from` takes, likewise.
+        mesh: of all of them.
     """
 
     init: Callable[[jax.Array], TrainState]
@@ -130,15 +130,15 @@ def build_program(
     """Compiles nothing yet: returns the jitted functions, with shardings from the table of `models.sharding`.
 
     Args:
-      shape: of the model.
-      mesh: devices.
-      optimiser: optax.
-      loss: what is minimised; `rl.losses` has them.
-      micro_batches: parts a batch is taken in.
-      dtype: of the computation; parameters and optimiser state are float32.
-      remat: see `Transformer`.
-      lora: trains adapters on a frozen model; None to train the model.
-      core: the implementation of attention.
+        shape: of the model.
+        mesh: devices.
+        optimiser: optax.
+        loss: what is minimised; `rl.losses` has them.
+        micro_batches: parts a batch is taken in.
+        dtype: of the computation; parameters and optimiser state are float32.
+        remat: see `Transformer`.
+        lora: trains adapters on a frozen model; None to train the model.
+        core: the implementation of attention.
     """
 
     def start(model: Transformer) -> TrainState:

@@ -10,9 +10,9 @@ def draw(logits_BGV: jax.Array, key_BG: jax.Array, params: SamplingParams) -> tu
     """One token a row and its log-probability at the temperature (before top-k and top-p).
 
     Args:
-      logits_BGV: float32.
-      key_BG: a random key a row.
-      params: temperature, top-p, top-k; static.
+        logits_BGV: float32.
+        key_BG: a random key a row.
+        params: temperature, top-p, top-k; static.
     """
     scaled = logits_BGV / params.temperature if params.temperature else logits_BGV
     logp_BGV = jax.nn.log_softmax(scaled)

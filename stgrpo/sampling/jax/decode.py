@@ -38,12 +38,12 @@ class DecodeShape:
     """What a decode loop is compiled for, the number of slots apart.
 
     Attributes:
-      group: responses a prompt.
-      prompt: P, the longest prompt the slots take, at most the room that the prefill makes.
-      stop_ids: tokens that end a response.
-      params: how to draw; `max_tokens` is R.
-      dtype: of the computation.
-      shards: devices that slots and new prompts are split over, each having as many of them.
+        group: responses a prompt.
+        prompt: P, the longest prompt the slots take, at most the room that the prefill makes.
+        stop_ids: tokens that end a response.
+        params: how to draw; `max_tokens` is R.
+        dtype: of the computation.
+        shards: devices that slots and new prompts are split over, each having as many of them.
     """
 
     group: int
@@ -80,17 +80,17 @@ class Slots:
     """What the loop carries. Of the arrays over R, a response's token j is in column (start + j) modulo R.
 
     Attributes:
-      clock: steps done.
-      start_S: the clock when the slot got its prompt.
-      prompt_len_S: real length of its prompt.
-      seed_S: of its responses.
-      hidden_SGD: what the next token is predicted from.
-      layers: keys and values.
-      tokens_SGR: drawn ids.
-      logp_SGR: their log-probabilities.
-      length_SG: tokens drawn.
-      stopped_SG: whether a stop token was drawn.
-      done_SG: whether the response has ended, by that or by its length; in a slot without a prompt, true.
+        clock: steps done.
+        start_S: the clock when the slot got its prompt.
+        prompt_len_S: real length of its prompt.
+        seed_S: of its responses.
+        hidden_SGD: what the next token is predicted from.
+        layers: keys and values.
+        tokens_SGR: drawn ids.
+        logp_SGR: their log-probabilities.
+        length_SG: tokens drawn.
+        stopped_SG: whether a stop token was drawn.
+        done_SG: whether the response has ended, by that or by its length; in a slot without a prompt, true.
     """
 
     clock: jax.Array
@@ -111,10 +111,10 @@ class NewPrompts:
     """Prompts for slots that are free, as many for each device that slots are split over.
 
     Attributes:
-      prompt_BP: token ids, padded on the right.
-      length_B: real lengths, at least 1.
-      seed_B: of their responses.
-      slot_B: the slot each gets, counted among those of its device; one that there is not leaves the prompt out.
+        prompt_BP: token ids, padded on the right.
+        length_B: real lengths, at least 1.
+        seed_B: of their responses.
+        slot_B: the slot each gets, counted among those of its device; one that there is not leaves the prompt out.
     """
 
     prompt_BP: jax.Array
@@ -339,13 +339,13 @@ def attend_cached(q_SGNH: jax.Array, cache: LayerCache, prompt_len_S: jax.Array,
     """What `attend_prefix` computes, for one query a response and with the caches' layout; no gradients.
 
     Args:
-      q_SGNH: a query a response and head.
-      cache: of the layer; its own part has this token's keys and values already.
-      prompt_len_S: real length of each prompt.
-      seen_SR: which columns of its own a slot's responses see.
+        q_SGNH: a query a response and head.
+        cache: of the layer; its own part has this token's keys and values already.
+        prompt_len_S: real length of each prompt.
+        seen_SR: which columns of its own a slot's responses see.
 
     Returns:
-      [S, G, N, H] in the dtype of the queries.
+        [S, G, N, H] in the dtype of the queries.
     """
     S, G, N, H = q_SGNH.shape
     K, P = cache.prefix_k_SKPH.shape[1:3]

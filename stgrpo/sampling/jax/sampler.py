@@ -52,14 +52,14 @@ class JaxSampler:
         """Wraps a model.
 
         Args:
-          model: the policy.
-          stop_ids: tokens that end a response.
-          dtype: of the computation.
-          batch: the most responses that are decoded at one time; further prompts wait for a free slot.
-          limit: the longest prompt; 0 for the longest of each call, which compiles programs for each.
-          largest: prompts of the largest call by group size, see `SamplerSizes`.
-          mesh: slots are split over its data and fsdp axes; None for one device.
-          log: called with the name of a program before each time it runs.
+            model: the policy.
+            stop_ids: tokens that end a response.
+            dtype: of the computation.
+            batch: the most responses that are decoded at one time; further prompts wait for a free slot.
+            limit: the longest prompt; 0 for the longest of each call, which compiles programs for each.
+            largest: prompts of the largest call by group size, see `SamplerSizes`.
+            mesh: slots are split over its data and fsdp axes; None for one device.
+            log: called with the name of a program before each time it runs.
         """
         self._model, self._version = model, 0
         self._stop_ids, self._dtype, self.mesh, self._log = stop_ids, jnp.dtype(dtype), mesh, log
@@ -89,7 +89,7 @@ class JaxSampler:
         """Of the programs for a call.
 
         Raises:
-          ValueError: its longest prompt is longer than the limit.
+            ValueError: its longest prompt is longer than the limit.
         """
         if self._limit and longest > self._limit:
             raise ValueError(f"a prompt of {longest} tokens is longer than limit={self._limit}: raise the limit")

@@ -26,10 +26,10 @@ class SamplerSizes:
     most eight programs: two prefills, twice three loops.
 
     Attributes:
-      prompt: the longest prompt.
-      batch: the most responses that are decoded at one time.
-      shards: devices that slots and new prompts are split over.
-      largest: prompts of the largest call by group size; one of another size is taken to fill the batch.
+        prompt: the longest prompt.
+        batch: the most responses that are decoded at one time.
+        shards: devices that slots and new prompts are split over.
+        largest: prompts of the largest call by group size; one of another size is taken to fill the batch.
     """
 
     prompt: int
@@ -84,9 +84,9 @@ class Filling:
     """Prompts to prefill together.
 
     Attributes:
-      prompts_B: indices of them, the same number for each device; -1 pads.
-      slot_B: the slot each gets, counted among those of its device; for padding one that there is not.
-      length: padded length of the prompts.
+        prompts_B: indices of them, the same number for each device; -1 pads.
+        slot_B: the slot each gets, counted among those of its device; for padding one that there is not.
+        length: padded length of the prompts.
     """
 
     prompts_B: np.ndarray
