@@ -59,7 +59,7 @@ def suite_layouts(environment: Environment, suite: Suite) -> list[tuple[str, str
 
 
 def suite_size(config: ConfigDict, suite: Suite) -> int:
-    """The number of its kitchens."""
+    """The number of its layouts."""
     if suite.split != "benchmark":
         return suite.layouts * len(suite.tasks)
     environment = envs.get(config.env.name)
