@@ -1,14 +1,17 @@
 """The command line: `stgrpo STAGE --config=FILE.py[:ARG] --workdir=DIR [--config.path.to.field=VALUE ...]`."""
 
 import dataclasses
+import functools
 import logging
 import os
 import re
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from stgrpo.errors import RunError, ServerError, UserError, nearest
+from stgrpo import processes
+from stgrpo.errors import Preempted, RunError, ServerError, UserError, nearest
 
 USAGE = """\
 stgrpo - teach a small language model to plan long tasks, one turn at a time (arXiv 2509.20616)
@@ -34,6 +37,9 @@ Options:
   --config=FILE.py[:ARG]     an experiment; configs/ has them
   --workdir=DIR              where everything of this run is; it belongs to one config
   --config.FIELD=VALUE       change one field, e.g. --config.grpo.kl_coef=0.01
+  --distributed=auto         one of several processes: what Slurm, a TPU pod or JAX_COORDINATOR_ADDRESS say, or
+                             HOST:PORT,COUNT,ID; process 0 writes and speaks, the others have logs/process-ID.log
+  --distributed_timeout=30   seconds that the processes wait for each other at the start
   --dry_run                  check everything, print the resolved config and what would be done, and stop
   --checkpoint=DIR           evaluate, export, serve: a step folder such as RUN/checkpoints/grpo/160; then no --config
   --topology=h100:8          plan: GPUs, or TPUs as v5e:4x4, that need not be there; without it, this machine
@@ -56,7 +62,8 @@ Served models (any OpenAI-compatible server), as a baseline and as the expert:
   stgrpo collect --config=FILE.py --workdir=DIR --config.expert.kind=llm --config.expert.server=http://HOST:8000
                   --config.expert.model=MODEL
 
-Exit status: 0 done; 2 a mistake in what was given (one line: what, where, the fix); 1 a failure of ours.
+Exit status: 0 done; 2 a mistake in what was given (one line: what, where, the fix); 1 a failure of ours;
+75 asked to end (SIGTERM), all saved, the same command goes on. Of several processes all end with the same.
 """
 STAGES = ("collect", "sft", "grpo", "evaluate", "report")
 TRAINING = ("sft", "grpo")  # stages that are sections of the config too
@@ -67,7 +74,12 @@ FLAGS_OF = {
     "topology": ("plan",),
     "host": ("serve",),
     "port": ("serve",),
+    "distributed": (*STAGES, "run"),
+    "distributed_timeout": (*STAGES, "run"),
 }
+
+# What the exceptions that say all in one line end with; the first that fits.
+STATUS = {UserError: 2, ServerError: 1, RunError: 1, Preempted: 75}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,6 +95,8 @@ class Command:
     host: str
     port: int
     dry_run: bool
+    distributed: str
+    distributed_timeout: int
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -96,23 +110,31 @@ def main(argv: Sequence[str] | None = None) -> None:
     logging.basicConfig(format="stgrpo: %(levelname)s: %(message)s", level=logging.WARNING)
     logging.getLogger("absl").setLevel(logging.ERROR)
     try:
-        if topic:
-            _help(topic[0])
-        else:
-            run(arguments)
+        _help(topic[0]) if topic else _run_together(arguments)
         sys.stdout.flush()
-    except UserError as error:
-        print(f"stgrpo: {error}", file=sys.stderr)
-        sys.exit(2)
-    except (ServerError, RunError) as error:
-        print(f"stgrpo: {error}", file=sys.stderr)
-        sys.exit(1)
     except BrokenPipeError:  # whoever read what was printed has seen enough, as `| head` has
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)  # as a shell has it for SIGPIPE
     except KeyboardInterrupt:
-        print("stgrpo: interrupted; the same command goes on where it was", file=sys.stderr)
-        sys.exit(130)
+        _exit(130, "interrupted; the same command goes on where it was")
+    except tuple(STATUS) as error:
+        _exit(next(status for kind, status in STATUS.items() if isinstance(error, kind)), str(error))
+    except Exception as error:
+        if processes.count() == 1:
+            raise
+        traceback.print_exc()
+        _exit(1, f"{type(error).__name__}: {_one_line(error)}")
+
+
+def _exit(status: int, text: str) -> None:
+    """Says why and ends; where there are several processes, all of them."""
+    if processes.count() == 1 or processes.is_first() or not sys.stderr.isatty():
+        print(f"stgrpo: {text}", file=sys.stderr)
+    if processes.count() > 1:
+        from stgrpo.processes.failure import abort
+
+        abort(status, text)
+    sys.exit(status)
 
 
 def _help(name: str) -> None:
@@ -120,6 +142,20 @@ def _help(name: str) -> None:
     from stgrpo.config.docs import explain
 
     print(explain(name))
+
+
+def _run_together(arguments: Sequence[str]) -> None:
+    """`run`, as one of several processes where `--distributed` says so."""
+    given = dict(a.removeprefix("--").partition("=")[::2] for a in _joined(arguments) if a.startswith("--"))
+    if "distributed" not in given or arguments[0] not in FLAGS_OF["distributed"]:
+        run(arguments)
+        return
+    from stgrpo.processes.join import join, leave
+
+    timeout = given.get("distributed_timeout", "30")
+    join(given["distributed"], int(timeout) if timeout.isdigit() else 30)
+    run(arguments)
+    leave()
 
 
 def run(arguments: Sequence[str]) -> None:
@@ -136,7 +172,9 @@ def run(arguments: Sequence[str]) -> None:
     if command.dry_run:
         from stgrpo.plan.dry_run import describe
 
-        print(describe(command.stage, command.config))
+        said = describe(command.stage, command.config)
+        if processes.is_first():
+            print(said)
         return
     if command.stage == "plan":
         from stgrpo.plan.update import plan
@@ -152,13 +190,18 @@ def run(arguments: Sequence[str]) -> None:
     if command.checkpoint:
         (_export if command.stage == "export" else _evaluate_one)(command)
         return
-    from stgrpo.workdir import WorkDir
+    from stgrpo.processes import logs
+    from stgrpo.processes.exchange import tell
+    from stgrpo.workdir import WorkDir, environment
 
     workdir = WorkDir(command.workdir)
-    workdir.claim(command.config)
-    workdir.record_environment()
+    tell(lambda: workdir.claim(command.config))
+    logs.keep(workdir.path / "logs")
+    facts = environment()  # asks for devices, so all processes do
+    tell(lambda: workdir.record(facts))
     for stage in STAGES if command.stage == "run" else (command.stage,):
-        _stage(stage)(command.config, workdir)
+        work = functools.partial(_stage(stage), command.config, workdir)
+        tell(work) if stage in ("collect", "report") else work()
 
 
 def parse(arguments: Sequence[str]) -> Command:
@@ -180,6 +223,8 @@ def parse(arguments: Sequence[str]) -> Command:
     flags.DEFINE_string("host", "127.0.0.1", "", flag_values=values)
     flags.DEFINE_integer("port", 8000, "", 1, 65535, flag_values=values)
     flags.DEFINE_bool("dry_run", False, "", flag_values=values)
+    flags.DEFINE_string("distributed", "", "", flag_values=values)
+    flags.DEFINE_integer("distributed_timeout", 30, "", 1, 86400, flag_values=values)
     rest = _joined(rest)
     _define_config(values, rest)
     try:
@@ -205,6 +250,8 @@ def parse(arguments: Sequence[str]) -> Command:
         host=values.host,
         port=values.port,
         dry_run=values.dry_run,
+        distributed=values.distributed,
+        distributed_timeout=values.distributed_timeout,
     )
     _check_paths(command)
     return command

@@ -6,6 +6,8 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
+from stgrpo import processes
+
 
 def say(text: str) -> None:
     """One line on standard output, past any progress bar."""
@@ -75,6 +77,8 @@ class ProgramLog:
         if not self._met:
             say(f"{self._stage}: programs are compiled when they are first needed; their names are in {self._path}")
         self._met.add(name)
+        if not processes.is_first():
+            return
         self._path.parent.mkdir(parents=True, exist_ok=True)
         with self._path.open("a", encoding="utf-8") as file:
             file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {self._stage}: program {self.count}, {name}\n")

@@ -29,6 +29,13 @@ class RunError(Exception):
     """
 
 
+class Preempted(Exception):
+    """The machine is wanted back and all is saved: the same command goes on where it was.
+
+    The command line prints it without a traceback and exits with 75, on which schedulers can start a job again.
+    """
+
+
 class RequestRefused(ServerError, UserError):
     """The server says that what it was asked is wrong (a model it does not have, a key it does not know)."""
 

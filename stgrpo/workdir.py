@@ -5,7 +5,7 @@ import json
 import os
 import platform
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import ml_collections
@@ -16,11 +16,12 @@ from stgrpo.files import write_atomically
 PACKAGES = ("stgrpo", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "transformers", "numpy")
 
 
-# What says who is asked and how, not what this run is: it may differ from command to command.
+# What says who is asked and how, or where it is computed, not what this run is: it may differ from command to command.
 RUNTIME_FIELDS = (
     "policy",
     "client",
     "monitor",
+    "mesh",
     "expert.server",
     "expert.tries",
     "expert.layouts",
@@ -90,9 +91,9 @@ class WorkDir:
         self.path.mkdir(parents=True, exist_ok=True)
         write_atomically(file, json.dumps(mine, indent=2) + "\n")
 
-    def record_environment(self) -> None:
+    def record(self, environment: Mapping[str, object]) -> None:
         """Writes environment.json: versions, commit, machine and devices of the last stage that ran."""
-        write_atomically(self.path / "environment.json", json.dumps(environment(), indent=2) + "\n")
+        write_atomically(self.path / "environment.json", json.dumps(environment, indent=2) + "\n")
 
 
 def environment() -> dict[str, object]:

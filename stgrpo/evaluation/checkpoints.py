@@ -2,7 +2,7 @@
 
 import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import jax
@@ -13,6 +13,7 @@ from stgrpo.data.tokenizer import Tokenizer
 from stgrpo.evaluation.files import Evaluation, list_evaluations, read_evaluation, write_evaluation
 from stgrpo.evaluation.suites import Suite, play_settings, play_suite, suite_size, suites
 from stgrpo.models.sharding import make_mesh
+from stgrpo.processes.exchange import tell
 from stgrpo.sampling.base import Sampler
 from stgrpo.sampling.open import open_sampler
 from stgrpo.training.checkpointing import CheckpointMetadata, load_metadata
@@ -59,10 +60,7 @@ def evaluate_checkpoint(
     """
     record = load_metadata(folder)
     wanted = {f"{record.stage}_{suite.name}": suite for suite in suites(config)}
-    there = list_evaluations(directory)
-    results = [read_evaluation(directory, name) for name in wanted if name in there]
-    results = [r for r in results if r.settings == _as_json(_settings(config, wanted[r.name], record))]
-    for result in results:
+    for result in (results := tell(lambda: _standing(config, directory, wanted, record))):
         say(f"evaluate: {result.name} is complete, skipped")
         del wanted[result.name]
     if not wanted:
@@ -73,6 +71,15 @@ def evaluate_checkpoint(
             episodes = play_suite(config, suite, sampler, tokenizer, f"evaluate {name}")
             results.append(write_evaluation(directory, name, episodes, settings=_settings(config, suite, record)))
     return results
+
+
+def _standing(
+    config: ConfigDict, directory: Path, wanted: Mapping[str, Suite], record: CheckpointMetadata
+) -> list[Evaluation]:
+    """The results that are there already and hold."""
+    there = list_evaluations(directory)
+    results = [read_evaluation(directory, name) for name in wanted if name in there]
+    return [r for r in results if r.settings == _as_json(_settings(config, wanted[r.name], record))]
 
 
 def _as_json(settings: dict[str, object]) -> object:

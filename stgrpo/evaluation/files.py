@@ -5,6 +5,7 @@ import json
 import pathlib
 from collections.abc import Iterable, Mapping, Sequence
 
+from stgrpo import processes
 from stgrpo.errors import UserError
 from stgrpo.evaluation import metrics, records
 from stgrpo.files import write_atomically
@@ -55,6 +56,8 @@ def write_evaluation(
     evaluation = Evaluation(name, metrics.summarise(episodes), by_task, dict(settings), tuple(episodes))
     head = {"name": name, "summary": evaluation.summary, "tasks": by_task, "settings": evaluation.settings}
     text = json.dumps(head, indent=2) + "\n"  # before any file is touched: the settings may not be JSON
+    if not processes.is_first():
+        return evaluation
     directory.mkdir(parents=True, exist_ok=True)
     (directory / f"{name}.json").unlink(missing_ok=True)
     write_atomically(directory / f"{name}{EPISODES_SUFFIX}", "".join(_episode_lines(episodes)))

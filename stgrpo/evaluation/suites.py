@@ -1,6 +1,7 @@
 """The layouts that an evaluation plays, and how it plays them."""
 
 import dataclasses
+from collections.abc import Sequence
 
 from ml_collections import ConfigDict
 
@@ -13,7 +14,7 @@ from stgrpo.evaluation.episodes import EpisodeConfig, run_episodes
 from stgrpo.evaluation.records import Episode
 from stgrpo.protocol import Environment
 from stgrpo.react.policy import SamplingParams
-from stgrpo.sampling.base import Sampler
+from stgrpo.sampling.base import Sampler, Shared
 from stgrpo.training.inputs import prompt_style
 
 
@@ -70,27 +71,36 @@ def play_suite(
     config: ConfigDict, suite: Suite, sampler: Sampler, tokenizer: Tokenizer, label: str = ""
 ) -> list[Episode]:
     """One episode in every layout of a suite; shows progress if there is a label."""
-    environment, e = playing_environment(config), config.evaluation
+    environment = playing_environment(config)
     layouts = suite_layouts(environment, suite)
-    bar = ProgressBar(label, len(layouts)) if label else None
-    with open_sessions(environment, layouts) as sessions:
-        episodes = run_episodes(
-            sessions,
-            sampler,
-            tokenizer,
-            config=EpisodeConfig(
-                params=SamplingParams(config.limits.response, e.temperature, e.top_p, e.top_k),
-                style=prompt_style(config),
-                on_invalid=e.on_invalid,
-                retries=e.retries,
-                max_prompt_len=config.limits.prompt,
-                seed=config.seed,
-            ),
-            progress=(lambda p: bar.step(p.finished, {"solved": p.solved, "turn": p.turn})) if bar else None,
-        )
-    if bar:
-        bar.close()
-    return episodes
+
+    def play(sampler: Sampler, layouts: Sequence[tuple[str, str]]) -> list[Episode]:
+        bar = ProgressBar(label, len(layouts)) if label else None
+        with open_sessions(environment, layouts) as sessions:
+            episodes = run_episodes(
+                sessions,
+                sampler,
+                tokenizer,
+                config=_episode_config(config),
+                progress=(lambda p: bar.step(p.finished, {"solved": p.solved, "turn": p.turn})) if bar else None,
+            )
+        if bar:
+            bar.close()
+        return episodes
+
+    return sampler.each(layouts, play) if isinstance(sampler, Shared) else play(sampler, layouts)
+
+
+def _episode_config(config: ConfigDict) -> EpisodeConfig:
+    e = config.evaluation
+    return EpisodeConfig(
+        params=SamplingParams(config.limits.response, e.temperature, e.top_p, e.top_k),
+        style=prompt_style(config),
+        on_invalid=e.on_invalid,
+        retries=e.retries,
+        max_prompt_len=config.limits.prompt,
+        seed=config.seed,
+    )
 
 
 def play_settings(config: ConfigDict, suite: Suite) -> dict[str, object]:

@@ -44,6 +44,22 @@ class MetricWriter(Protocol):
         """Comes last, however the stage ended."""
 
 
+class Nowhere:
+    """A writer that writes nothing: that of a process which is not the first of its run."""
+
+    def start(self, run: RunInfo) -> None:
+        """See `MetricWriter`."""
+
+    def write(self, step: int, values: Mapping[str, float]) -> None:
+        """See `MetricWriter`."""
+
+    def table(self, step: int, name: str, columns: Mapping[str, object]) -> None:
+        """See `MetricWriter`."""
+
+    def close(self) -> None:
+        """See `MetricWriter`."""
+
+
 def table_rows(columns: Mapping[str, object]) -> list[tuple[object, ...]]:
     """The rows of a table, whose single values stand in each."""
     count = max((len(c) for c in columns.values() if isinstance(c, list)), default=1)

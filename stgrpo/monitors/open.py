@@ -8,9 +8,10 @@ from collections.abc import Callable, Iterator, Mapping
 
 from ml_collections import ConfigDict
 
+from stgrpo import processes
 from stgrpo.errors import UserError, nearest
 from stgrpo.files import read_lines
-from stgrpo.monitors.base import MetricWriter, RunInfo
+from stgrpo.monitors.base import MetricWriter, Nowhere, RunInfo
 from stgrpo.monitors.json_lines import JsonLines
 from stgrpo.monitors.tensorboard import TensorBoard
 from stgrpo.monitors.wandb import WeightsAndBiases
@@ -28,14 +29,15 @@ class Monitor:
     `monitor_errors`, how many are.
     """
 
-    def __init__(self, writers: Mapping[str, MetricWriter], run: RunInfo):
+    def __init__(self, writers: Mapping[str, MetricWriter], run: RunInfo, lines: MetricWriter | None = None):
         """Starts all writers.
 
         Args:
             writers: beside metrics.jsonl, by the name in the config.
             run: what they are told.
+            lines: what writes metrics.jsonl.
         """
-        self._lines, self._writers, self._failed, self._stage = JsonLines(), dict(writers), 0, run.stage
+        self._lines, self._writers, self._failed, self._stage = lines or JsonLines(), dict(writers), 0, run.stage
         self._lines.start(run)
         self._tell(lambda writer: writer.start(run), run.step)
 
@@ -97,6 +99,8 @@ def open_monitor(config: ConfigDict, workdir: WorkDir, stage: str, step: int) ->
     file = workdir.path / "environment.json"
     environment = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
     run = RunInfo(stage, step, workdir.path, json.loads(config.to_json()), environment)
+    if not processes.is_first():
+        return Monitor({}, run, Nowhere())
     return Monitor({name: make_writer(config, name) for name in config.monitor.writers}, run)
 
 

@@ -1,11 +1,14 @@
 """The sampler protocol: prompts in as token ids; token ids, log-probabilities and finish reasons out."""
 
 import dataclasses
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from typing import Protocol, TypeVar, runtime_checkable
 
 from stgrpo.models.transformer import Transformer
 from stgrpo.react.policy import SamplingParams
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,6 +47,23 @@ class Sampler(Protocol):
 
     def update_weights(self, params: Transformer, version: int) -> None:
         """Makes the next `generate` draw from these parameters."""
+        ...
+
+
+@runtime_checkable
+class Shared(Protocol):
+    """A sampler that has one in each of several processes."""
+
+    def each(self, items: Sequence[Item], work: Callable[[Sampler, Sequence[Item]], list[Result]]) -> list[Result]:
+        """Work that draws, dealt out over the processes.
+
+        Args:
+            items: the same in all processes.
+            work: takes a sampler and some of the items, and returns as many results; done in each process.
+
+        Returns:
+            All results in the order of the items, in all processes.
+        """
         ...
 
 

@@ -21,6 +21,7 @@ from stgrpo.models.shapes import ModelShape
 from stgrpo.models.transformer import Transformer
 from stgrpo.sampling.base import Sampler
 from stgrpo.sampling.jax.sampler import JaxSampler
+from stgrpo.sampling.jax.shared import SharedSampler
 from stgrpo.sampling.vllm.local import LocalVllmSampler
 from stgrpo.sampling.vllm.sampler import VllmSampler, VllmSettings
 from stgrpo.sampling.vllm.server import ServerSettings, VllmServer
@@ -56,16 +57,8 @@ def open_sampler(
         UserError, ServerError: see `VllmServer` and `VllmSampler`.
     """
     if config.rollout.backend == "jax":
-        yield JaxSampler(
-            params,
-            tokenizer.stop_ids,
-            dtype=jnp.dtype(config.model.dtype),
-            batch=config.rollout.batch,
-            limit=config.limits.prompt,
-            largest=largest,
-            mesh=mesh,
-            log=log,
-        )
+        make = functools.partial(_embedded, config=config, stop_ids=tokenizer.stop_ids, largest=largest, log=log)
+        yield SharedSampler(params, make, mesh) if mesh.is_multi_process else make(params, mesh)
         return
     if config.rollout.backend == "vllm_local":
         settings = _engine_settings(config, params.shape, tokenizer, place)
@@ -90,6 +83,27 @@ def open_sampler(
         sampler = _patiently(start, 0.0 if own else config.rollout.server_wait_s)  # others may be starting still
         stack.callback(sampler.close)
         yield sampler
+
+
+def _embedded(
+    params: Transformer,
+    mesh: Mesh,
+    *,
+    config: ConfigDict,
+    stop_ids: tuple[int, ...],
+    largest: Mapping[int, int],
+    log: Callable[[str], None],
+) -> JaxSampler:
+    return JaxSampler(
+        params,
+        stop_ids,
+        dtype=jnp.dtype(config.model.dtype),
+        batch=config.rollout.batch,
+        limit=config.limits.prompt,
+        largest=largest,
+        mesh=mesh,
+        log=log,
+    )
 
 
 def served_dtype(config: ConfigDict) -> str:

@@ -4,12 +4,14 @@ from collections.abc import Sequence
 
 from ml_collections import ConfigDict
 
+from stgrpo import processes
 from stgrpo.config import SUITES
 from stgrpo.console import ProgramLog, say, table
 from stgrpo.evaluation.checkpoints import evaluate_checkpoint
 from stgrpo.evaluation.files import Evaluation
 from stgrpo.evaluation.metrics import mcnemar, pair_episodes
 from stgrpo.monitors.open import write_figures
+from stgrpo.processes.exchange import tell
 from stgrpo.training.checkpointing import newest, step_folders
 from stgrpo.workdir import WorkDir
 
@@ -19,9 +21,8 @@ def run_evaluate(config: ConfigDict, workdir: WorkDir) -> None:
     if config.policy.kind == "server":
         from stgrpo.evaluation.served import evaluate_served
 
-        results = evaluate_served(config, workdir.evaluation)
-        write_figures(config, workdir, "evaluate", figures(results))
-        show(results)
+        results = tell(lambda: evaluate_served(config, workdir.evaluation))
+        _say_and_log(config, workdir, results)
         return
     results, programs = [], ProgramLog("evaluate", workdir.programs)
     for stage in ("sft", "grpo"):
@@ -32,8 +33,13 @@ def run_evaluate(config: ConfigDict, workdir: WorkDir) -> None:
             )
     if not results:
         step_folders(workdir.checkpoints("sft"))  # says what is missing
-    write_figures(config, workdir, "evaluate", figures(results))
-    show(results)
+    _say_and_log(config, workdir, results)
+
+
+def _say_and_log(config: ConfigDict, workdir: WorkDir, results: Sequence[Evaluation]) -> None:
+    if processes.is_first():
+        write_figures(config, workdir, "evaluate", figures(results))
+        show(results)
 
 
 def figures(results: Sequence[Evaluation]) -> dict[int, dict[str, float]]:

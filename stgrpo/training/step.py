@@ -14,6 +14,7 @@ from stgrpo.models.lora import Adapters, Lora, adapted, frozen
 from stgrpo.models.shapes import ModelShape
 from stgrpo.models.sharding import abstract_tree, batch_sharding, replicated
 from stgrpo.models.transformer import Transformer, row_hidden
+from stgrpo.processes.exchange import placed as on_all_hosts
 from stgrpo.training.batch import GroupBatch
 from stgrpo.training.logprobs import batch_logprobs, token_logprobs
 from stgrpo.training.loss import Loss, LossInputs, averages, combine, empty, token_sums
@@ -168,12 +169,22 @@ def build_program(
     states = jax.tree.map(lambda x: x.sharding, placed)
     batches, whole = batch_sharding(mesh), replicated(mesh)
     model = states.params if lora is None else states.base
+    jitted_update = jax.jit(update, in_shardings=(states, batches), out_shardings=(states, whole), donate_argnums=0)
+    jitted_logprobs = jax.jit(logprobs, in_shardings=(None, batches), out_shardings=batches)  # with adapters or without
+    spread = functools.partial(_with_global_batch, mesh=mesh)
     return TrainProgram(
         init=jax.jit(init, out_shardings=states),
         init_from=jax.jit(start, in_shardings=(model,), out_shardings=states, donate_argnums=0),
-        update=jax.jit(update, in_shardings=(states, batches), out_shardings=(states, whole), donate_argnums=0),
-        logprobs=jax.jit(logprobs, in_shardings=(None, batches), out_shardings=batches),  # with adapters or without
+        update=spread(jitted_update),
+        logprobs=spread(jitted_logprobs),
         abstract=placed,
         model=placed.params if lora is None else placed.base,
         mesh=mesh,
     )
+
+
+def _with_global_batch(function: Callable, mesh: Mesh) -> Callable:
+    """A jitted function of something and a batch; of several processes each places its devices' part of the batch."""
+    if not mesh.is_multi_process:
+        return function
+    return lambda first, batch: function(first, on_all_hosts(batch, batch_sharding(mesh)))

@@ -1,0 +1,122 @@
+"""What processes tell each other, and arrays that lie on the devices of all of them."""
+
+import itertools
+import pickle
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import numpy as np
+
+from stgrpo import processes
+from stgrpo.errors import RunError
+from stgrpo.processes import channel
+
+Result = TypeVar("Result")
+Item = TypeVar("Item")
+Tree = TypeVar("Tree")
+_numbers = itertools.count()
+_unread: list[str] = []
+
+
+def tell(make: Callable[[], Result]) -> Result:
+    """What process 0 makes, in all processes; an error of it is raised in all. The others wait, without a device.
+
+    All processes call it in the same order, from their main threads.
+    """
+    if processes.count() == 1:
+        return make()
+    key = f"told/{next(_numbers)}"
+    if processes.is_first():
+        _forget_read()
+        outcome = _outcome(make)
+        channel.put(key, _pickled(outcome))
+        _unread.append(key)
+    else:
+        outcome = pickle.loads(channel.take(key))
+        channel.put(f"read-{key}/{processes.index()}", b"")
+    result, error = outcome
+    if error is not None:
+        raise error
+    return result
+
+
+def exchange(mine: Item) -> list[Item]:
+    """What each process has, by its number, in all of them: over the devices, which is fast for much."""
+    if processes.count() == 1:
+        return [mine]
+    from jax.experimental import multihost_utils
+
+    data = np.frombuffer(pickle.dumps(mine), np.uint8)
+    sizes = multihost_utils.process_allgather(np.int32(len(data)))
+    filled = np.zeros(1 << max(10, int(sizes.max() - 1).bit_length()), np.uint8)  # few sizes, so few programs
+    filled[: len(data)] = data
+    rows = multihost_utils.process_allgather(filled)
+    return [pickle.loads(row[:size].tobytes()) for row, size in zip(rows, sizes, strict=True)]
+
+
+def wait(name: str) -> None:
+    """Until all processes are here, without a device."""
+    if processes.count() > 1:
+        tell(lambda: name)
+        channel.client().wait_at_barrier(f"{channel.PREFIX}/{name}/{next(_numbers)}", 24 * 3600 * 1000)
+
+
+def dealt(count: int) -> list[int]:
+    """Which of `count` items are this process's to work on: every N-th."""
+    return list(range(processes.index(), count, processes.count()))
+
+
+def gathered(count: int, mine: Sequence[Item]) -> list[Item]:
+    """All results of items that were `dealt`, in order, in all processes."""
+    parts = exchange(list(mine))
+    return [parts[i % len(parts)][i // len(parts)] for i in range(count)]
+
+
+def placed(tree: Tree, sharding: object) -> Tree:
+    """Arrays that every process has whole, as global ones: each places what its devices hold."""
+    import jax
+
+    def one(x: object) -> object:
+        if isinstance(x, jax.Array) and not x.is_fully_addressable:
+            return x
+        values = np.asarray(x)
+        return jax.make_array_from_callback(values.shape, sharding, lambda index: values[index])
+
+    return jax.tree.map(one, tree)
+
+
+def on_host(tree: Tree) -> Tree:
+    """Arrays, whole, in the memory of this process. All processes call it: those on several hosts are gathered."""
+    import jax
+    from jax.experimental import multihost_utils
+
+    def one(x: jax.Array) -> np.ndarray:
+        if x.is_fully_addressable or x.is_fully_replicated:
+            return np.asarray(x)
+        return multihost_utils.process_allgather(x, tiled=True)
+
+    return jax.tree.map(one, tree)
+
+
+def _outcome(make: Callable[[], Result]) -> tuple[Result | None, Exception | None]:
+    try:
+        return make(), None
+    except Exception as error:  # noqa: BLE001 - whatever it is, all are to know it
+        return None, error
+
+
+def _pickled(outcome: tuple[object, Exception | None]) -> bytes:
+    try:
+        return pickle.dumps(outcome)
+    except Exception as error:  # noqa: BLE001 - an error that holds what cannot be sent
+        return pickle.dumps((None, RunError(f"{outcome[1] or error}")))
+
+
+def _forget_read() -> None:
+    """Removes what was told and has been read by all."""
+    for key in list(_unread):
+        readers = channel.listed(f"read-{key}")
+        if len(readers) == processes.count() - 1:
+            for name in (key, *(f"read-{key}/{reader}" for reader in readers)):
+                channel.forget(name)
+            _unread.remove(key)

@@ -1,0 +1,130 @@
+"""One process that fails ends all: each says that it lives, and looks whether another has failed or fallen silent.
+
+A process that waits for the others in a collective cannot be woken, so a thread does it, and ends the process at once.
+"""
+
+import json
+import os
+import socket
+import sys
+import threading
+import time
+
+from stgrpo import processes
+from stgrpo.processes import channel
+
+BEAT = 3.0  # seconds between two signs of life
+LOST = 20.0  # seconds without one, after which a process counts as lost: before JAX's own heartbeat ends the rest
+_LOOK = 0.5  # seconds between two looks at what the others say
+_LAST_WORDS = 10.0  # seconds that process 0, who keeps the store, stays for the others to read it
+
+_ended = threading.Event()
+_leaving = threading.Lock()
+
+
+def watch() -> None:
+    """Begins to look after the other processes, in a thread."""
+    if processes.count() > 1:
+        threading.Thread(target=_watch, daemon=True, name="processes").start()
+
+
+def end_watch() -> None:
+    """The run is over: nobody is missed any more."""
+    _ended.set()
+
+
+def abort(code: int, text: str) -> None:
+    """Ends this process with an exit status, and all others with the same. Does not return.
+
+    Args:
+        code: exit status.
+        text: one line on what went wrong, for process 0 to show.
+    """
+    _leaving.acquire()  # for good: one thread ends the process
+    sys.stdout.flush()
+    sys.stderr.flush()
+    note = {"code": code, "text": text, "host": socket.gethostname()}
+    try:
+        channel.put(f"failed/{processes.index()}", json.dumps(note).encode())
+        _stay()
+    except Exception as error:  # noqa: BLE001 - the coordinator is gone: so are the others, soon
+        print(f"stgrpo: the other processes could not be told ({error})", file=sys.stderr, flush=True)
+    os._exit(code)
+
+
+def _stay() -> None:
+    """Process 0 keeps the store: it stays until the others have read what it says, or for some seconds."""
+    deadline = time.monotonic() + _LAST_WORDS
+    while processes.is_first() and time.monotonic() < deadline:
+        if len(channel.listed("left")) >= processes.count() - 1:
+            return
+        time.sleep(_LOOK / 2)
+
+
+def _watch() -> None:
+    beats = _Beats()
+    while not _ended.wait(_LOOK):
+        try:
+            beats.give()
+            failed = channel.listed("failed")
+            lost = beats.lost() if processes.is_first() else None
+        except Exception as error:  # noqa: BLE001 - jaxlib's errors have no public type
+            if not _ended.is_set():
+                _end(1, f"process 0 cannot be reached any more ({_first_line(error)})")
+            return
+        if failed:
+            index, note = min((int(i), json.loads(data)) for i, data in failed.items())
+            _end(note["code"], f"process {index} on {note['host']}: {note['text']}")
+        elif lost:
+            abort(1, _shown(lost))
+
+
+def _shown(text: str) -> str:
+    print(f"stgrpo: {text}", file=sys.stderr, flush=True)
+    return text
+
+
+def _end(code: int, text: str) -> None:
+    """Ends this process since another one has, unless it is about to say the same by itself."""
+    time.sleep(2 * _LOOK)
+    if not _leaving.acquire(blocking=False):
+        return
+    _shown(text)
+    sys.stdout.flush()
+    try:
+        channel.put(f"left/{processes.index()}", b"")
+        _stay()
+    except Exception:  # noqa: BLE001 - process 0 is gone already
+        pass
+    os._exit(code)
+
+
+class _Beats:
+    """Signs of life: this process's, and in process 0 what was seen of the others."""
+
+    def __init__(self) -> None:
+        self._number, self._last = 0, -BEAT
+        self._seen: dict[str, tuple[bytes, float]] = {}
+
+    def give(self) -> None:
+        """A sign of this process, if it is time."""
+        if time.monotonic() - self._last < BEAT:
+            return
+        self._last, self._number = time.monotonic(), self._number + 1
+        sign = {"number": self._number, "host": socket.gethostname()}
+        channel.put(f"alive/{processes.index()}", json.dumps(sign).encode())
+
+    def lost(self) -> str | None:
+        """Says which process has given no sign for too long."""
+        now = time.monotonic()
+        for name, sign in channel.listed("alive").items():
+            if name not in self._seen or self._seen[name][0] != sign:
+                self._seen[name] = sign, now
+            elif now - self._seen[name][1] > LOST:
+                host = json.loads(sign)["host"]
+                return f"process {name} on {host} gave no sign of life for {LOST:.0f} s: its own log may say why"
+        return None
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:160]
