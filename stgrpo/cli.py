@@ -190,10 +190,11 @@ def run(arguments: Sequence[str]) -> None:
     if command.checkpoint:
         (_export if command.stage == "export" else _evaluate_one)(command)
         return
-    from stgrpo.processes import logs
+    from stgrpo.processes import logs, preemption
     from stgrpo.processes.exchange import tell
     from stgrpo.workdir import WorkDir, environment
 
+    preemption.listen()
     workdir = WorkDir(command.workdir)
     tell(lambda: workdir.claim(command.config))
     logs.keep(workdir.path / "logs")

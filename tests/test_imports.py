@@ -9,7 +9,7 @@ from collections.abc import Iterator
 PACKAGE = pathlib.Path(__file__).resolve().parents[1] / "stgrpo"
 ARCHITECTURE = PACKAGE.parent / "docs" / "architecture.md"
 FLOORS = (
-    ("errors", "files", "console", "protocol"),
+    ("errors", "files", "console", "protocol", "processes"),
     ("envs",),
     ("react",),
     ("data",),

@@ -9,6 +9,8 @@ import math
 from collections.abc import Callable
 
 import jax
+import numpy as np
+from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from stgrpo.errors import UserError
@@ -35,8 +37,11 @@ RULES: dict[str, str | None] = {
 def make_mesh(data: int = -1, fsdp: int = 1, tensor: int = 1, devices: list[jax.Device] | None = None) -> Mesh:
     """A mesh over all devices; one of the sizes may be -1, "what is left".
 
+    Neighbours on the mesh are neighbours in the network: a TPU's axes are split where that is needed, and where devices
+    lie in several slices, `data` goes across them before `fsdp` does.
+
     Raises:
-        UserError: the sizes do not multiply to the number of devices.
+        UserError: the sizes do not multiply to the number of devices, or the network has no such form.
     """
     devices = devices if devices is not None else jax.devices()
     sizes = [data, fsdp, tensor]
@@ -47,7 +52,24 @@ def make_mesh(data: int = -1, fsdp: int = 1, tensor: int = 1, devices: list[jax.
     sizes = [len(devices) // known if s == -1 else s for s in sizes]
     if math.prod(sizes) != len(devices):
         raise UserError(f"{text} uses {known} of {len(devices)} devices: set one size to -1 to use all")
-    return jax.make_mesh(sizes, MESH_AXES, axis_types=(AxisType.Auto,) * 3, devices=devices)
+    try:
+        return Mesh(_arranged(sizes, devices), MESH_AXES, axis_types=(AxisType.Auto,) * 3)
+    except (AssertionError, NotImplementedError, ValueError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(f"{text} cannot be laid over these devices ({reason}): use other mesh sizes") from error
+
+
+def _arranged(sizes: list[int], devices: list[jax.Device]) -> np.ndarray:
+    """Devices as an array [data, fsdp, tensor]."""
+    slices = len({getattr(device, "slice_index", 0) for device in devices})
+    if slices == 1:
+        return mesh_utils.create_device_mesh(sizes, devices, allow_split_physical_axes=True)
+    across = [math.gcd(sizes[0], slices)]
+    across += [math.gcd(sizes[1], slices // across[0]), 1]
+    if math.prod(across) != slices:
+        raise ValueError(f"{slices} slices: data x fsdp must be a multiple of that")
+    inside = [size // apart for size, apart in zip(sizes, across, strict=True)]
+    return mesh_utils.create_hybrid_device_mesh(inside, across, devices, allow_split_physical_axes=True)
 
 
 def constrain_batch(x: jax.Array) -> jax.Array:

@@ -1,39 +1,42 @@
 """What processes tell each other, and arrays that lie on the devices of all of them."""
 
+import collections
 import itertools
 import pickle
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 import numpy as np
 
 from stgrpo import processes
 from stgrpo.errors import RunError
-from stgrpo.processes import channel
+from stgrpo.processes import store
 
 Result = TypeVar("Result")
 Item = TypeVar("Item")
 Tree = TypeVar("Tree")
-_numbers = itertools.count()
-_unread: list[str] = []
+_numbers: collections.defaultdict[str, Iterator[int]] = collections.defaultdict(itertools.count)
+_unread: collections.defaultdict[str, list[str]] = collections.defaultdict(list)
 
 
-def tell(make: Callable[[], Result]) -> Result:
+def tell(make: Callable[[], Result], *, channel: str = "main") -> Result:
     """What process 0 makes, in all processes; an error of it is raised in all. The others wait, without a device.
 
-    All processes call it in the same order, from their main threads.
+    Args:
+        make: is called in process 0.
+        channel: all processes tell in the same order on each; a thread beside the main one has one of its own.
     """
     if processes.count() == 1:
         return make()
-    key = f"told/{next(_numbers)}"
+    key = f"told/{channel}/{next(_numbers[channel])}"
     if processes.is_first():
-        _forget_read()
+        _forget_read(_unread[channel])
         outcome = _outcome(make)
-        channel.put(key, _pickled(outcome))
-        _unread.append(key)
+        store.put(key, _pickled(outcome))
+        _unread[channel].append(key)
     else:
-        outcome = pickle.loads(channel.take(key))
-        channel.put(f"read-{key}/{processes.index()}", b"")
+        outcome = pickle.loads(store.take(key))
+        store.put(f"read-{key}/{processes.index()}", b"")
     result, error = outcome
     if error is not None:
         raise error
@@ -58,18 +61,7 @@ def wait(name: str) -> None:
     """Until all processes are here, without a device."""
     if processes.count() > 1:
         tell(lambda: name)
-        channel.client().wait_at_barrier(f"{channel.PREFIX}/{name}/{next(_numbers)}", 24 * 3600 * 1000)
-
-
-def dealt(count: int) -> list[int]:
-    """Which of `count` items are this process's to work on: every N-th."""
-    return list(range(processes.index(), count, processes.count()))
-
-
-def gathered(count: int, mine: Sequence[Item]) -> list[Item]:
-    """All results of items that were `dealt`, in order, in all processes."""
-    parts = exchange(list(mine))
-    return [parts[i % len(parts)][i // len(parts)] for i in range(count)]
+        store.client().wait_at_barrier(f"{store.PREFIX}/{name}/{next(_numbers['barrier'])}", 24 * 3600 * 1000)
 
 
 def placed(tree: Tree, sharding: object) -> Tree:
@@ -112,11 +104,11 @@ def _pickled(outcome: tuple[object, Exception | None]) -> bytes:
         return pickle.dumps((None, RunError(f"{outcome[1] or error}")))
 
 
-def _forget_read() -> None:
+def _forget_read(unread: list[str]) -> None:
     """Removes what was told and has been read by all."""
-    for key in list(_unread):
-        readers = channel.listed(f"read-{key}")
+    for key in list(unread):
+        readers = store.listed(f"read-{key}")
         if len(readers) == processes.count() - 1:
             for name in (key, *(f"read-{key}/{reader}" for reader in readers)):
-                channel.forget(name)
-            _unread.remove(key)
+                store.forget(name)
+            unread.remove(key)

@@ -11,7 +11,7 @@ import threading
 import time
 
 from stgrpo import processes
-from stgrpo.processes import channel
+from stgrpo.processes import store
 
 BEAT = 3.0  # seconds between two signs of life
 LOST = 20.0  # seconds without one, after which a process counts as lost: before JAX's own heartbeat ends the rest
@@ -45,7 +45,7 @@ def abort(code: int, text: str) -> None:
     sys.stderr.flush()
     note = {"code": code, "text": text, "host": socket.gethostname()}
     try:
-        channel.put(f"failed/{processes.index()}", json.dumps(note).encode())
+        store.put(f"failed/{processes.index()}", json.dumps(note).encode())
         _stay()
     except Exception as error:  # noqa: BLE001 - the coordinator is gone: so are the others, soon
         print(f"stgrpo: the other processes could not be told ({error})", file=sys.stderr, flush=True)
@@ -56,7 +56,7 @@ def _stay() -> None:
     """Process 0 keeps the store: it stays until the others have read what it says, or for some seconds."""
     deadline = time.monotonic() + _LAST_WORDS
     while processes.is_first() and time.monotonic() < deadline:
-        if len(channel.listed("left")) >= processes.count() - 1:
+        if len(store.listed("left")) >= processes.count() - 1:
             return
         time.sleep(_LOOK / 2)
 
@@ -66,7 +66,7 @@ def _watch() -> None:
     while not _ended.wait(_LOOK):
         try:
             beats.give()
-            failed = channel.listed("failed")
+            failed = store.listed("failed")
             lost = beats.lost() if processes.is_first() else None
         except Exception as error:  # noqa: BLE001 - jaxlib's errors have no public type
             if not _ended.is_set():
@@ -92,7 +92,7 @@ def _end(code: int, text: str) -> None:
     _shown(text)
     sys.stdout.flush()
     try:
-        channel.put(f"left/{processes.index()}", b"")
+        store.put(f"left/{processes.index()}", b"")
         _stay()
     except Exception:  # noqa: BLE001 - process 0 is gone already
         pass
@@ -112,12 +112,12 @@ class _Beats:
             return
         self._last, self._number = time.monotonic(), self._number + 1
         sign = {"number": self._number, "host": socket.gethostname()}
-        channel.put(f"alive/{processes.index()}", json.dumps(sign).encode())
+        store.put(f"alive/{processes.index()}", json.dumps(sign).encode())
 
     def lost(self) -> str | None:
         """Says which process has given no sign for too long."""
         now = time.monotonic()
-        for name, sign in channel.listed("alive").items():
+        for name, sign in store.listed("alive").items():
             if name not in self._seen or self._seen[name][0] != sign:
                 self._seen[name] = sign, now
             elif now - self._seen[name][1] > LOST:

@@ -2,8 +2,8 @@
 
 import contextlib
 import functools
-import socket
 import sys
+import uuid
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TypeVar
@@ -13,15 +13,18 @@ import tenacity
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
+from stgrpo import processes
 from stgrpo.console import say
 from stgrpo.data.tokenizer import Tokenizer
 from stgrpo.errors import RequestRefused, ServerError, UserError
+from stgrpo.files import write_atomically
 from stgrpo.models.huggingface.weights import save_description
 from stgrpo.models.shapes import ModelShape
 from stgrpo.models.transformer import Transformer
 from stgrpo.sampling.base import Sampler
 from stgrpo.sampling.jax.sampler import JaxSampler
 from stgrpo.sampling.jax.shared import SharedSampler
+from stgrpo.sampling.vllm.leader import LeaderSampler
 from stgrpo.sampling.vllm.local import LocalVllmSampler
 from stgrpo.sampling.vllm.sampler import VllmSampler, VllmSettings
 from stgrpo.sampling.vllm.server import ServerSettings, VllmServer
@@ -60,29 +63,44 @@ def open_sampler(
         make = functools.partial(_embedded, config=config, stop_ids=tokenizer.stop_ids, largest=largest, log=log)
         yield SharedSampler(params, make, mesh) if mesh.is_multi_process else make(params, mesh)
         return
+    if processes.count() > 1:
+        if config.rollout.backend == "vllm_local":
+            raise UserError("rollout.backend='vllm_local' is for one process: use 'vllm' or 'jax'")
+        with contextlib.ExitStack() as stack:
+            open_first = functools.partial(_open_servers, config, params.shape, tokenizer, place, stack)
+            inner = open_first() if processes.is_first() else None
+            yield LeaderSampler(inner, served_dtype(config))
+        return
     if config.rollout.backend == "vllm_local":
         settings = _engine_settings(config, params.shape, tokenizer, place)
         yield LocalVllmSampler(settings, tokenizer.stop_ids, batch=config.rollout.batch)
         return
     with contextlib.ExitStack() as stack:
-        addresses, own = tuple(config.rollout.servers), None
-        if not addresses:
-            own = stack.enter_context(_own_server(config, params.shape, tokenizer, place))
-            addresses = (own.address,)
-        settings = VllmSettings(
-            addresses=addresses,
-            run=f"{socket.gethostname()}:{place}",
-            shape=params.shape,
-            dtype=served_dtype(config),
-            length=served_length(config),
-            batch=config.rollout.batch,
-            folder=Path(config.rollout.folder) if config.rollout.folder else None,
-            timeout=config.rollout.timeout,
-        )
-        start = functools.partial(VllmSampler, settings, tokenizer.stop_ids, own=own)
-        sampler = _patiently(start, 0.0 if own else config.rollout.server_wait_s)  # others may be starting still
-        stack.callback(sampler.close)
-        yield sampler
+        yield _open_servers(config, params.shape, tokenizer, place, stack)
+
+
+def _open_servers(
+    config: ConfigDict, shape: ModelShape, tokenizer: Tokenizer, place: Path, stack: contextlib.ExitStack
+) -> VllmSampler:
+    """The sampler of vLLM servers; `stack` closes it, and the server that it starts where the config names none."""
+    addresses, own = tuple(config.rollout.servers), None
+    if not addresses:
+        own = stack.enter_context(_own_server(config, shape, tokenizer, place))
+        addresses = (own.address,)
+    settings = VllmSettings(
+        addresses=addresses,
+        run=_run_name(place),
+        shape=shape,
+        dtype=served_dtype(config),
+        length=served_length(config),
+        batch=config.rollout.batch,
+        folder=Path(config.rollout.folder) if config.rollout.folder else None,
+        timeout=config.rollout.timeout,
+    )
+    start = functools.partial(VllmSampler, settings, tokenizer.stop_ids, own=own)
+    sampler = _patiently(start, 0.0 if own else config.rollout.server_wait_s)  # others may be starting still
+    stack.callback(sampler.close)
+    return sampler
 
 
 def _embedded(
@@ -119,6 +137,15 @@ def served_length(config: ConfigDict) -> int:
 def interpreter(config: ConfigDict) -> str:
     """The Python that runs vLLM."""
     return config.rollout.python or sys.executable
+
+
+def _run_name(place: Path) -> str:
+    """What servers know the run by: the same after it went on, on whatever host; another for a copy elsewhere."""
+    file = place / "run-id"
+    if not file.is_file():
+        place.mkdir(parents=True, exist_ok=True)
+        write_atomically(file, f"{uuid.uuid4()}\n")
+    return f"{file.read_text(encoding='utf-8').strip()}:{place}"
 
 
 @contextlib.contextmanager
@@ -168,12 +195,13 @@ def retry_on_server_error(
             raise
         except ServerError as error:
             save()
-            if not isinstance(sampler, VllmSampler):
+            if not isinstance(sampler, VllmSampler | LeaderSampler):
                 raise  # there is no server to wait for
             if failures == _FAILURES:
                 raise ServerError(f"{error} (failed {failures} times in a row)") from error
             say(f"{error}; waiting up to {server_wait_s:g} s for the server")
-            _recover(sampler, server_wait_s, error)
+            recover = functools.partial(_recover, server_wait_s=server_wait_s, cause=error)
+            sampler.recovered(recover) if isinstance(sampler, LeaderSampler) else recover(sampler)
             say("the server is back")
     raise AssertionError("unreachable")
 

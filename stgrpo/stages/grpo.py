@@ -16,6 +16,7 @@ from stgrpo.evaluation.metrics import summarise
 from stgrpo.evaluation.suites import Suite, play_suite, suite_size
 from stgrpo.models.transformer import Transformer
 from stgrpo.monitors.open import open_monitor
+from stgrpo.processes import preemption
 from stgrpo.rl.group_batch import Group, group_batch, rollout_metrics
 from stgrpo.rl.programs import train_program
 from stgrpo.rl.rollouts import PipelinedRollouts, Rollout, Rollouts, RolloutSchedule, SyncRollouts
@@ -57,15 +58,18 @@ def run_grpo(config: ConfigDict, workdir: WorkDir) -> None:
         state, record = _start(setting, steps, given, checkpoints)
         training = _Training(setting, steps, checkpoints, (None if record.lora else given[0], state, record))
         place = workdir.path / "rollout"
-        with open_sampler(
-            config,
-            training.policy,
-            setting.tokenizer,
-            mesh=setting.mesh,
-            place=place,
-            largest=largest_calls(config),
-            log=training.programs.met,
-        ) as sampler:
+        with (
+            open_sampler(
+                config,
+                training.policy,
+                setting.tokenizer,
+                mesh=setting.mesh,
+                place=place,
+                largest=largest_calls(config),
+                log=training.programs.met,
+            ) as sampler,
+            preemption.saved_first(),
+        ):
             training.run(examples, sampler, total)
     checkpoints.close()
 
@@ -143,6 +147,9 @@ class _Training:
             for step in range(start, total):
                 values = self._step(step, source, sampler, total)
                 bar.step(step + 1, {k: values[k] for k in ("reward", "kl", "validation_sr") if k in values})
+                if preemption.leaving():
+                    self._save_now()
+                    break
         finally:
             source.close()
             self._monitor.close()

@@ -10,6 +10,7 @@ from stgrpo.console import ProgramLog, ProgressBar, say
 from stgrpo.data.examples import Example, batch_indices, length_grouped_indices
 from stgrpo.models.shapes import ModelShape
 from stgrpo.monitors.open import Monitor, open_monitor
+from stgrpo.processes import preemption
 from stgrpo.rl.programs import train_program
 from stgrpo.training.batch_packer import BatchPacker, padding
 from stgrpo.training.checkpointing import CheckpointMetadata, Checkpoints, host_scalars, newest_metadata
@@ -51,7 +52,7 @@ def run_sft(config: ConfigDict, workdir: WorkDir) -> None:
             f"sft: {len(examples)} examples, {total} updates of {config.sft.batch}, "
             f"{shape.parameter_count():,} parameters, attention by {steps.model.core.name}"
         )
-        with open_monitor(config, workdir, "sft", record.step) as monitor:
+        with preemption.saved_first(), open_monitor(config, workdir, "sft", record.step) as monitor:
             _train(setting, steps, checkpoints, examples, (state, record), monitor, total)
     checkpoints.close()
 
@@ -102,6 +103,10 @@ def _train(
         monitor.write(step + 1, values | {"learning_rate": rate(step)} | timer.seconds)
         bar.step(step + 1, {"loss": values["response_loss"]})
         record = dataclasses.replace(record, step=step + 1, total=total, position=(step + 1) * config.sft.batch)
-        if (step + 1) % config.sft.checkpoint_every == 0 or step + 1 == total:
+        leaving = preemption.leaving()
+        if (step + 1) % config.sft.checkpoint_every == 0 or step + 1 == total or leaving:
             checkpoints.save(state, record)
+        if leaving:
+            say(f"sft: saved at step {step + 1} of {total}")
+            break
     bar.close()

@@ -27,6 +27,7 @@ from stgrpo.models.huggingface.tokenizer import save_tokenizer
 from stgrpo.models.lora import layer_weight
 from stgrpo.models.shapes import ModelShape, layer_specs, top_specs
 from stgrpo.models.transformer import Transformer
+from stgrpo.processes.exchange import on_host
 
 DTYPES = ("float32", "bfloat16")
 SHARD_BYTES = 2 * 2**30  # of a file; a larger model is written as several
@@ -242,6 +243,8 @@ def _ahead(items: Iterator[_Item], count: int) -> Iterator[_Item]:
 def _theirs(params: Transformer, tensor: Tensor, dtype: str) -> jax.Array | np.ndarray:
     """A tensor in their order of axes: on a CPU only a view that reads it so, elsewhere on the device."""
     values = _cast(params, None if tensor.layer is None else np.int32(tensor.layer), tensor.ours, dtype=dtype)
+    if not values.is_fully_addressable:
+        return tensor.write(on_host(values))
     on_cpu = next(iter(values.devices())).platform == "cpu"
     return tensor.write(np.asarray(values) if on_cpu else values)
 
