@@ -12,6 +12,7 @@ from pathlib import Path
 
 from stgrpo import processes
 from stgrpo.errors import Preempted, RunError, ServerError, UserError, nearest
+from stgrpo.processes.logs import complain
 
 USAGE = """\
 stgrpo - teach a small language model to plan long tasks, one turn at a time (arXiv 2509.20616)
@@ -128,8 +129,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def _exit(status: int, text: str) -> None:
     """Says why and ends; where there are several processes, all of them."""
-    if processes.count() == 1 or processes.is_first() or not sys.stderr.isatty():
-        print(f"stgrpo: {text}", file=sys.stderr)
+    complain(text)
     if processes.count() > 1:
         from stgrpo.processes.failure import abort
 

@@ -12,6 +12,7 @@ import time
 
 from stgrpo import processes
 from stgrpo.processes import store
+from stgrpo.processes.logs import complain
 
 BEAT = 3.0  # seconds between two signs of life
 LOST = 20.0  # seconds without one, after which a process counts as lost: before JAX's own heartbeat ends the rest
@@ -76,12 +77,8 @@ def _watch() -> None:
             index, note = min((int(i), json.loads(data)) for i, data in failed.items())
             _end(note["code"], f"process {index} on {note['host']}: {note['text']}")
         elif lost:
-            abort(1, _shown(lost))
-
-
-def _shown(text: str) -> str:
-    print(f"stgrpo: {text}", file=sys.stderr, flush=True)
-    return text
+            complain(lost)
+            abort(1, lost)
 
 
 def _end(code: int, text: str) -> None:
@@ -89,7 +86,7 @@ def _end(code: int, text: str) -> None:
     time.sleep(2 * _LOOK)
     if not _leaving.acquire(blocking=False):
         return
-    _shown(text)
+    complain(text)
     sys.stdout.flush()
     try:
         store.put(f"left/{processes.index()}", b"")

@@ -6,6 +6,8 @@ from pathlib import Path
 
 from stgrpo import processes
 
+_files: list[str] = []
+
 
 def keep(folder: Path) -> None:
     """Turns standard output and error of every process but the first into FOLDER/process-ID.log, from here on."""
@@ -17,3 +19,10 @@ def keep(folder: Path) -> None:
         stream.flush()
         os.dup2(file, stream.fileno())
     os.close(file)
+    _files.append(str(folder))
+
+
+def complain(text: str) -> None:
+    """One line on standard error: in the first process, and in the log of any other that has one by now."""
+    if processes.is_first() or _files:
+        print(f"stgrpo: {text}", file=sys.stderr, flush=True)

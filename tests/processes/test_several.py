@@ -1,0 +1,141 @@
+"""Real runs of several processes on this machine: the same numbers as one, and one end for all."""
+
+import json
+import os
+import pathlib
+import shutil
+import signal
+import time
+
+import pytest
+from several import running, until
+
+pytestmark = pytest.mark.slow
+# SFT goes on until rewards are not all 0: then a rollout depends on every weight, and an update on every reward.
+WARM = ("--config=configs/tiny.py:smoke", "--config.sft.steps=260", "--config.sft.batch=16")
+EXACT = ("reward", "groups_zero_variance", "response_length", "tokens_processed", "validation_sr")
+CLOSE = ("loss", "kl", "grad_norm", "entropy", "mismatch_mean")
+LIMIT = 30.0  # seconds in which one failure ends all, once it is seen
+
+
+@pytest.fixture(scope="module")
+def warm(tmp_path_factory) -> pathlib.Path:
+    """A work directory whose SFT is done, in one process."""
+    folder = tmp_path_factory.mktemp("several") / "warm"
+    for stage in ("collect", "sft"):
+        with running([stage, *WARM, f"--workdir={folder}"], 1, 2) as run:
+            assert run.wait()[0] == [0]
+    return folder
+
+
+@pytest.fixture
+def folder(warm, tmp_path) -> pathlib.Path:
+    """A copy of it."""
+    return pathlib.Path(shutil.copytree(warm, tmp_path / "run"))
+
+
+def changed(folder: pathlib.Path, **fields: object) -> list[str]:
+    """Makes a work directory that of another config, `grpo__steps=3` for grpo.steps; returns the arguments for it."""
+    file = folder / "config.json"
+    config = json.loads(file.read_text())
+    for name, value in fields.items():
+        section, field = name.split("__")
+        config[section][field] = value
+    file.write_text(json.dumps(config))
+    return [*(f"--config.{name.replace('__', '.')}={value}" for name, value in fields.items()), f"--workdir={folder}"]
+
+
+def lines(folder: pathlib.Path, stage: str) -> list[dict]:
+    found = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [line for line in found if line["stage"] == stage]
+
+
+def timeless(line: dict) -> dict:
+    return {k: v for k, v in line.items() if not k.startswith("seconds")}
+
+
+@pytest.mark.parametrize(("count", "devices", "mesh"), [(2, 2, "fsdp"), (4, 1, "data")])
+def test_the_result_does_not_depend_on_the_number_of_processes(warm, folder, tmp_path, count, devices, mesh):
+    alone = pathlib.Path(shutil.copytree(warm, tmp_path / "alone"))
+
+    sizes = ["--config.mesh.fsdp=2"] if mesh == "fsdp" else []
+    for where, processes, each in ((alone, 1, count * devices), (folder, count, devices)):
+        with running(["run", *WARM, *sizes, f"--workdir={where}"], processes, each) as run:
+            status, said = run.wait()
+            assert status == [0] * processes, said
+    ours, theirs = lines(folder, "grpo"), lines(alone, "grpo")
+    assert [line["step"] for line in ours] == [1, 2, 3, 4, 5, 6]
+    assert max(line["reward"] for line in ours) > 0
+    for a, b in zip(ours, theirs, strict=True):
+        assert {k: a.get(k) for k in EXACT} == {k: b.get(k) for k in EXACT}
+        assert {k: a[k] for k in CLOSE} == pytest.approx({k: b[k] for k in CLOSE}, abs=1e-5)
+    for name in ("samples.jsonl", "evaluation/sft_unseen.episodes.jsonl"):
+        assert (folder / name).read_bytes() == (alone / name).read_bytes(), "other tokens were drawn"
+    assert (folder / "report.html").is_file()
+    assert "grpo 6/6" in (folder / "logs" / "process-1.log").read_text()
+
+
+def test_sigterm_to_one_saves_in_all_at_one_step(warm, folder, tmp_path):
+    whole = pathlib.Path(shutil.copytree(warm, tmp_path / "whole"))
+    more = {"grpo__steps": 30, "grpo__validate_every": 0}
+    with running(["grpo", *WARM, *changed(folder, **more)], 2) as run:
+        until(lambda: len(lines(folder, "grpo")) >= 3)
+        run.processes[1].send_signal(signal.SIGTERM)
+        assert run.wait()[0] == [75, 75]
+    done = len(lines(folder, "grpo"))
+    assert 3 <= done < 30
+    assert (folder / "checkpoints" / "grpo" / str(done)).is_dir()
+    for where in (folder, whole):
+        with running(["grpo", *WARM, *changed(where, **more)], 2) as run:
+            assert run.wait()[0] == [0, 0]
+    assert list(map(timeless, lines(folder, "grpo"))) == list(map(timeless, lines(whole, "grpo")))
+
+
+@pytest.mark.parametrize("victim", [0, 1])
+def test_a_process_that_is_killed_ends_the_other(folder, victim):
+    with running(["grpo", *WARM, *changed(folder, grpo__steps=2000)], 2) as run:
+        until(lambda: len(lines(folder, "grpo")) >= 2)
+        run.processes[victim].kill()
+        begin = time.monotonic()
+        status, said = run.wait(LIMIT + 30)
+    assert time.monotonic() - begin < LIMIT
+    assert status[1 - victim] == 1
+    if victim == 1:
+        assert "process 1 on " in said[0]
+        assert "Traceback" not in said[0]
+
+
+def test_an_exception_in_one_process_ends_all(folder, tmp_path):
+    (tmp_path / "broken.py").write_text(
+        "import jax\n\ndef loss(inputs, coefficients):\n"
+        "    if jax.process_index() == 1:\n        raise ArithmeticError('out of luck')\n"
+        "    return (inputs.weight * inputs.logp).sum(), {}\n"
+    )
+    path = f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}"
+    with running(["grpo", *WARM, *changed(folder, grpo__loss="broken:loss")], 2, PYTHONPATH=path) as run:
+        status, said = run.wait()
+    assert status == [1, 1]
+    assert "process 1 on " in said[0]
+    assert "out of luck" in said[0]
+    assert "ArithmeticError: out of luck" in (folder / "logs" / "process-1.log").read_text()
+
+
+def test_a_mistake_of_the_user_is_one_line_and_ends_all_with_2(folder):
+    with running(["grpo", *WARM, "--config.grpo.betta=1", f"--workdir={folder}"], 2) as run:
+        status, said = run.wait()
+    assert status == [2, 2]
+    assert [line for line in said[0].splitlines() if line.startswith("stgrpo:")] == said[0].splitlines()[-1:]
+    assert "grpo.betta is not a field" in said[0]
+    assert "stgrpo:" not in said[1]
+
+
+def test_a_coordinator_that_is_not_there_is_one_line():
+    begin = time.monotonic()
+    with running(
+        ["collect", *WARM, "--workdir=unused", "--distributed=127.0.0.1:9,2,1", "--distributed_timeout=5"], 1
+    ) as run:
+        status, said = run.wait()
+    assert status == [2]
+    assert time.monotonic() - begin < 60
+    assert "the others were not there within 5 s" in said[0]
+    assert "Traceback" not in said[0]
