@@ -123,6 +123,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     except Exception as error:
         if processes.count() == 1:
             raise
+        from stgrpo.processes.failure import give_way
+
+        give_way(error)
         traceback.print_exc()
         _exit(1, f"{type(error).__name__}: {_one_line(error)}")
 

@@ -53,6 +53,14 @@ def abort(code: int, text: str) -> None:
     os._exit(code)
 
 
+def give_way(error: Exception) -> None:
+    """Waits, where a device's error may come of a process that is gone, until it is known which: that ends this one."""
+    import jax
+
+    if isinstance(error, jax.errors.JaxRuntimeError):
+        time.sleep(LOST + BEAT + 2 * _LOOK)
+
+
 def _stay() -> None:
     """Process 0 keeps the store: it stays until the others have read what it says, or for some seconds."""
     deadline = time.monotonic() + _LAST_WORDS

@@ -12,7 +12,7 @@ from several import running, until
 
 pytestmark = pytest.mark.slow
 # SFT goes on until rewards are not all 0: then a rollout depends on every weight, and an update on every reward.
-WARM = ("--config=configs/tiny.py:smoke", "--config.sft.steps=260", "--config.sft.batch=16")
+WARM = ("--config=configs/tiny.py:smoke", "--config.sft.steps=200", "--config.sft.batch=16")
 EXACT = ("reward", "groups_zero_variance", "response_length", "tokens_processed", "validation_sr")
 CLOSE = ("loss", "kl", "grad_norm", "entropy", "mismatch_mean")
 LIMIT = 30.0  # seconds in which one failure ends all, once it is seen
@@ -77,13 +77,13 @@ def test_the_result_does_not_depend_on_the_number_of_processes(warm, folder, tmp
 
 def test_sigterm_to_one_saves_in_all_at_one_step(warm, folder, tmp_path):
     whole = pathlib.Path(shutil.copytree(warm, tmp_path / "whole"))
-    more = {"grpo__steps": 30, "grpo__validate_every": 0}
+    more = {"grpo__steps": 12, "grpo__validate_every": 0}
     with running(["grpo", *WARM, *changed(folder, **more)], 2) as run:
         until(lambda: len(lines(folder, "grpo")) >= 3)
         run.processes[1].send_signal(signal.SIGTERM)
         assert run.wait()[0] == [75, 75]
     done = len(lines(folder, "grpo"))
-    assert 3 <= done < 30
+    assert 3 <= done < 12
     assert (folder / "checkpoints" / "grpo" / str(done)).is_dir()
     for where in (folder, whole):
         with running(["grpo", *WARM, *changed(where, **more)], 2) as run:
@@ -99,8 +99,10 @@ def test_a_process_that_is_killed_ends_the_other(folder, victim):
         begin = time.monotonic()
         status, said = run.wait(LIMIT + 30)
     assert time.monotonic() - begin < LIMIT
-    assert status[1 - victim] == 1
-    if victim == 1:
+    if victim == 0:  # who keeps the store: JAX itself ends the others
+        assert status[1] in (1, -signal.SIGABRT)
+    else:
+        assert status[0] == 1
         assert "process 1 on " in said[0]
         assert "Traceback" not in said[0]
 
