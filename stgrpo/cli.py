@@ -193,7 +193,7 @@ def run(arguments: Sequence[str]) -> None:
     if command.checkpoint:
         (_export if command.stage == "export" else _evaluate_one)(command)
         return
-    from stgrpo.processes import logs, preemption
+    from stgrpo.processes import logs, preemption, watchdog
     from stgrpo.processes.exchange import tell
     from stgrpo.workdir import WorkDir, environment
 
@@ -201,6 +201,7 @@ def run(arguments: Sequence[str]) -> None:
     workdir = WorkDir(command.workdir)
     tell(lambda: workdir.claim(command.config))
     logs.keep(workdir.path / "logs")
+    watchdog.watch(command.config.watchdog_minutes)
     facts = environment()  # asks for devices, so all processes do
     tell(lambda: workdir.record(facts))
     for stage in STAGES if command.stage == "run" else (command.stage,):

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from stgrpo import processes
+from stgrpo.processes import watchdog
 
 
 def say(text: str) -> None:
@@ -36,6 +37,7 @@ class ProgressBar:
 
     def step(self, done: int, values: Mapping[str, float] | None = None) -> None:
         """Says that `done` of the total are done, with figures to show."""
+        watchdog.moved(f"{self._stage}, after {done} of {self._total},")
         shown = "  ".join(f"{k} {v:.4g}" for k, v in (values or {}).items())
         if self._bar is not None:
             self._bar.set_postfix_str(shown, refresh=False)
@@ -71,7 +73,8 @@ class ProgramLog:
         return len(self._met)
 
     def met(self, name: str) -> None:
-        """Adds a program, unless it was met before."""
+        """Adds a program that is about to run, unless it was met before."""
+        watchdog.moved(f"{self._stage}: {name}")
         if name in self._met:
             return
         if not self._met:

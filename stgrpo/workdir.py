@@ -22,6 +22,7 @@ RUNTIME_FIELDS = (
     "client",
     "monitor",
     "mesh",
+    "watchdog_minutes",
     "expert.server",
     "expert.tries",
     "expert.layouts",

@@ -21,6 +21,14 @@ WHOLE: Section = section(
         "a checkpoint (checkpoints/STAGE/STEP) to start the first stage from: a new run, not a resumed one",
         also=("resume_from", "init_checkpoint", "pretrained_checkpoint"),
     ),
+    watchdog_minutes=Number(
+        60.0,
+        "without progress, after which a run of several processes says where it stands and ends; 0: never",
+        low=0,
+        high=100_000,
+        unit="minutes",
+        also=("timeout_minutes", "stall_timeout"),
+    ),
 )
 
 ENV: Section = section(

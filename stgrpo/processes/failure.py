@@ -3,6 +3,7 @@
 A process that waits for the others in a collective cannot be woken, so a thread does it, and ends the process at once.
 """
 
+import faulthandler
 import json
 import os
 import socket
@@ -95,6 +96,8 @@ def _end(code: int, text: str) -> None:
     if not _leaving.acquire(blocking=False):
         return
     complain(text)
+    if not processes.is_first():
+        faulthandler.dump_traceback(file=sys.stderr)  # into its log: what it did when the other one failed
     sys.stdout.flush()
     try:
         store.put(f"left/{processes.index()}", b"")

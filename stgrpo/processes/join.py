@@ -8,6 +8,8 @@ sets it), else what JAX itself detects: Slurm, a TPU pod, Open MPI.
 import dataclasses
 import os
 import re
+import sys
+import threading
 from collections.abc import Mapping
 
 from stgrpo import processes
@@ -59,11 +61,15 @@ def join(text: str, timeout: int) -> None:
 
     given = parse(text) or of_environment(os.environ)
     arguments = _explicit(given) if given else {"local_device_ids": slurm_devices(os.environ)}
-    patience = {"initialization_timeout": timeout, "heartbeat_timeout_seconds": HEARTBEAT}
+    patience = {"initialization_timeout": timeout + 60, "heartbeat_timeout_seconds": HEARTBEAT}
+    alone = threading.Timer(timeout, _give_up, (text, timeout))
+    alone.start()
     try:
         jax.distributed.initialize(**arguments, **patience, shutdown_timeout_seconds=60)
     except (ValueError, RuntimeError, OSError) as error:
-        raise UserError(_refusal(text, error, timeout)) from error
+        raise UserError(_refusal(text, error)) from error
+    finally:
+        alone.cancel()
     processes.joined(global_state.process_id, global_state.num_processes)
     failure.watch()
 
@@ -120,11 +126,16 @@ def _explicit(given: Address) -> dict[str, object]:
     return known | {"cluster_detection_method": "deactivate"}
 
 
-def _refusal(text: str, error: Exception, timeout: int) -> str:
+def _give_up(text: str, timeout: int) -> None:
+    """Ends this process, which is still alone: JAX itself would do so with a stack of C++."""
+    what = f"--distributed={text}: the other processes were not there within {timeout} s"
+    fix = "start all of them, look at the address, or raise --distributed_timeout"
+    print(f"stgrpo: {what}: {fix}", file=sys.stderr, flush=True)
+    os._exit(2)
+
+
+def _refusal(text: str, error: Exception) -> str:
     reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
     if (text == "auto" and "should be defined" in reason) or "must be defined" in reason:
         return f"--distributed=auto finds no Slurm step, TPU pod or JAX_COORDINATOR_ADDRESS here: {FORM}"
-    if "DEADLINE_EXCEEDED" in reason or "UNAVAILABLE" in reason:
-        what = f"--distributed={text}: the others were not there within {timeout} s"
-        return f"{what} ({reason}): start all processes, look at the address, or raise --distributed_timeout"
     return f"--distributed={text} does not work ({reason}): {FORM}"

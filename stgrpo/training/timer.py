@@ -4,6 +4,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from stgrpo.processes import watchdog
+
 
 class Timer:
     """Adds up the wall time of named parts of a step, in seconds."""
@@ -13,6 +15,7 @@ class Timer:
 
     @contextmanager
     def part(self, name: str) -> Iterator[None]:
+        watchdog.moved(f"the part {name} of a step")
         start = time.perf_counter()
         yield
         self.seconds[f"seconds_{name}"] = self.seconds.get(f"seconds_{name}", 0.0) + time.perf_counter() - start

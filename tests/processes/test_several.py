@@ -122,6 +122,21 @@ def test_an_exception_in_one_process_ends_all(folder, tmp_path):
     assert "ArithmeticError: out of luck" in (folder / "logs" / "process-1.log").read_text()
 
 
+def test_a_run_that_stands_still_says_where_and_ends(folder, tmp_path):
+    (tmp_path / "stuck.py").write_text(
+        "import time\nimport jax\n\ndef loss(inputs, coefficients):\n"
+        "    while jax.process_index() == 1:\n        time.sleep(1)\n"
+        "    return (inputs.weight * inputs.logp).sum(), {}\n"
+    )
+    path = f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}"
+    stuck = ["--config.watchdog_minutes=0.5", *changed(folder, grpo__loss="stuck:loss")]
+    with running(["grpo", *WARM, *stuck], 2, PYTHONPATH=path) as run:
+        status, said = run.wait()
+    assert status == [1, 1]
+    assert "the part update of a step has not moved for 0.5 minutes" in said[0]
+    assert 'stuck.py", line 5 in loss' in (folder / "logs" / "process-1.log").read_text()
+
+
 def test_a_mistake_of_the_user_is_one_line_and_ends_all_with_2(folder):
     with running(["grpo", *WARM, "--config.grpo.betta=1", f"--workdir={folder}"], 2) as run:
         status, said = run.wait()
