@@ -1,7 +1,7 @@
 """Where the time of a step goes."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 
 
@@ -12,7 +12,8 @@ class Timer:
         self.seconds: dict[str, float] = {}
 
     @contextmanager
-    def part(self, name: str) -> Iterator[None]:
+    def part(self, name: str) -> Generator[None]:
+        """Adds the time of what is done within to a part."""
         start = time.perf_counter()
         yield
         self.seconds[f"seconds_{name}"] = self.seconds.get(f"seconds_{name}", 0.0) + time.perf_counter() - start
