@@ -43,7 +43,7 @@ class FlakyProblem:
     Args:
         problem: the deterministic problem.
         p: the probability, at least 0 and below 1.
-        seed: of the failures.
+        seed: what the failures are drawn from.
 
     Raises:
         UserError: p is not such a probability.
@@ -119,7 +119,7 @@ class FlakyEnvironment:
     Args:
         environment: the deterministic environment; one of pure problems.
         p: the probability that an action fails, at least 0 and below 1.
-        seed: of the failures.
+        seed: what the failures are drawn from.
 
     Raises:
         UserError: the environment has sessions alone.

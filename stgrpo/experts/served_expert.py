@@ -17,7 +17,7 @@ from stgrpo.evaluation.episodes import EpisodeConfig
 from stgrpo.evaluation.journal import Journal, usage
 from stgrpo.evaluation.records import Episode
 from stgrpo.evaluation.served import connect, connected, spent
-from stgrpo.experts.llm_expert import Budget, LayoutTries, LlmExpert, as_told, solved, summary
+from stgrpo.experts.llm_expert import Budget, LayoutTries, LlmExpert, Summary, as_told, solved, summary
 from stgrpo.files import write_atomically
 from stgrpo.protocol import Environment
 from stgrpo.react.policy import SamplingParams
@@ -73,8 +73,8 @@ def sample_expert(config: ConfigDict, workdir: WorkDir, task: str, split: str, c
         policy = ChatPolicy(client, config.expert.model, expert_episodes(config).params)
         connect(policy, "expert.server")
         layouts = _sample(config, policy, journal, budget, (task, split))
-    facts = summary(layouts) | _usage(config, journal)
-    write_atomically(path.with_suffix(".json"), json.dumps(facts, indent=2) + "\n")
+    facts = summary(layouts)
+    write_atomically(path.with_suffix(".json"), json.dumps({**facts, **_usage(config, journal)}, indent=2) + "\n")
     journal.close()
     _report(config, f"collect {task} {split}", facts, journal, count)
     yield from (tries.learned for tries in layouts if tries.learned is not None)
@@ -127,7 +127,7 @@ def _usage(config: ConfigDict, journal: Journal) -> dict[str, object]:
     return {"model": config.expert.model, "usage": dataclasses.asdict(used), "cost": cost or None}
 
 
-def _report(config: ConfigDict, label: str, facts: dict[str, object], journal: Journal, count: int) -> None:
+def _report(config: ConfigDict, label: str, facts: Summary, journal: Journal, count: int) -> None:
     say(
         f"{label}: {facts['kept']} of {facts['layouts']} layouts solved in {facts['episodes']} tries, "
         f"{spent(config, list(journal.episodes.values()))}"

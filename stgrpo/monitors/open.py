@@ -33,7 +33,7 @@ class Monitor:
 
         Args:
             writers: beside metrics.jsonl, by the name in the config.
-            run: what they are told.
+            run: what the writers are told of the run.
         """
         self._lines, self._writers, self._failed, self._stage = JsonLines(), dict(writers), 0, run.stage
         self._lines.start(run)
@@ -86,9 +86,9 @@ def open_monitor(config: ConfigDict, workdir: WorkDir, stage: str, step: int) ->
     """The monitor of a stage.
 
     Args:
-        config: of the run.
-        workdir: where its files go.
-        stage: that begins or goes on.
+        config: the experiment.
+        workdir: folder of the run, where files go.
+        stage: name of the stage that begins or goes on.
         step: the last one that stands, see `RunInfo`.
 
     Raises:
@@ -104,8 +104,8 @@ def write_figures(config: ConfigDict, workdir: WorkDir, stage: str, figures: Map
     """Writes all figures of a stage without steps of its own, unless metrics.jsonl has just these.
 
     Args:
-        config: of the run.
-        workdir: where its files go.
+        config: the experiment.
+        workdir: folder of the run, where files go.
         stage: whose figures replace those it wrote before.
         figures: by the step that they are of.
     """
@@ -122,8 +122,8 @@ def make_writer(config: ConfigDict, name: str) -> MetricWriter:
     """A writer that has not started.
 
     Args:
-        config: of the run.
-        name: as in `monitor.writers`.
+        config: the experiment.
+        name: an entry of `monitor.writers`.
 
     Raises:
         UserError: it is unknown, cannot be imported, or needs a package that is not installed.

@@ -69,7 +69,7 @@ class RobotouilleEnv(gymnasium.Env[str, str]):
     Args:
         task: the name of a task.
         layout: a layout, a family of layouts, or a file; see `stgrpo.envs.robotouille.vector.Kitchens`.
-        split: of the families' layouts.
+        split: which of a family's layouts: train, validation or test.
         pool: draw from so many layouts of the family only; 0 for any.
         distance: whether `info` has the distance.
         render_mode: "ansi", the state in a few lines, or "svg", a picture.
@@ -136,7 +136,7 @@ class RobotouilleVectorEnv(gymnasium.vector.VectorEnv[tuple[str, ...], tuple[str
     """Many kitchens: the same episodes as in as many `RobotouilleEnv`, with seeds that count up from the first.
 
     Args:
-        num_envs: how many.
+        num_envs: number of kitchens.
         autoreset_mode: as of `gymnasium.vector.SyncVectorEnv`.
         **settings: those of `RobotouilleEnv`.
 

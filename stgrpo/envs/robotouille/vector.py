@@ -238,8 +238,8 @@ class KitchenVector:
 
     Args:
         kitchens: where: the same for all, or one for each episode.
-        count: N, where they are the same.
-        rules: of every episode.
+        count: N, the number of episodes, where the kitchens are the same for all.
+        rules: by which every episode is played.
         autoreset: when an episode that has ended is replaced. "next_step": in the next `step`, whose action for it is
             not used (reward 0). "same_step": at once. "off": by `reset` only.
         text: whether observations are rendered; without, `episodes[i].observation()` renders the one asked for.
