@@ -174,9 +174,9 @@ def as_told(episode: Episode) -> Trajectory:
 
     It is enough to see how long its prompts and answers are.
     """
-    steps = []
+    steps, where = [], f"{episode.task} {episode.layout}"
     for turn in episode.turns:
-        reasoning, action = _answer(episode, turn, () if turn.action is None else (turn.action,))
+        reasoning, action = _answer(turn, where, () if turn.action is None else (turn.action,))
         steps.append(Step(turn.observation, (action,), reasoning, action, None, None))
     return Trajectory(task=episode.task, layout=episode.layout, steps=tuple(steps))
 
@@ -189,28 +189,28 @@ def trajectory(session: Session, episode: Episode) -> Trajectory:
     Raises:
         UserError: the session does not show what the model was shown.
     """
-    seen, steps = session.reset(), []
+    seen, steps, where = session.reset(), [], f"{session.task} {session.layout}"
     for turn in episode.turns:
         if turn.observation != seen.observation:
-            raise _not_repeated(episode, turn)
-        reasoning, action = _answer(episode, turn, seen.valid_actions)
+            raise _not_repeated(turn, where)
+        reasoning, action = _answer(turn, where, seen.valid_actions)
         optimal, distance = _judgement(session)
         steps.append(Step(turn.observation, seen.valid_actions, reasoning, action, optimal, distance))
         seen = session.step(action)
     return Trajectory(task=episode.task, layout=episode.layout, steps=tuple(steps))
 
 
-def _answer(episode: Episode, turn: TurnRecord, valid_actions: Sequence[str]) -> tuple[str, str]:
+def _answer(turn: TurnRecord, where: str, valid_actions: Sequence[str]) -> tuple[str, str]:
     """The reasoning and the action of a turn, which were of use when it was played."""
     parsed = parse_response(turn.response, valid_actions)
     if parsed.failure or parsed.reasoning is None or parsed.action is None:
-        raise _not_repeated(episode, turn)
+        raise _not_repeated(turn, where)
     return parsed.reasoning, parsed.action
 
 
-def _not_repeated(episode: Episode, turn: TurnRecord) -> UserError:
+def _not_repeated(turn: TurnRecord, where: str) -> UserError:
     return UserError(
-        f"{episode.task} {episode.layout}: step {turn.step} was played in another layout, or the environment "
+        f"{where}: step {turn.step} was played in another layout, or the environment "
         "does not repeat an episode: the same actions after a reset must show the same"
     )
 
