@@ -18,6 +18,8 @@ from stgrpo.workdir.lock import locked
 
 PACKAGES = ("stgrpo", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "transformers", "numpy")
 
+PLACES = ("evaluation", "wandb", "data/*", "expert/*")
+"""Folders in which files are replaced at once; checkpoints see to theirs."""
 REPORT_S = 600.0
 """The longest that a report is in the making."""
 
@@ -80,7 +82,7 @@ class WorkDir:
         """
         self._make(foreign=results_only)
         with locked(self.path / "lock", f"--workdir={self.path}"):
-            for folder in (self.path, self.evaluation, *self.path.glob("data/*"), *self.path.glob("expert/*")):
+            for folder in (self.path, *(found for places in PLACES for found in self.path.glob(places))):
                 _clean(folder)
             yield
 
