@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from stgrpo.errors import RunError, ServerError, UserError, nearest
+from stgrpo.files import check_place, reason_of, way_on
 
 USAGE = """\
 stgrpo - teach a small language model to plan long tasks, one turn at a time (arXiv 2509.20616)
@@ -113,6 +114,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     except KeyboardInterrupt:
         print("stgrpo: interrupted; the same command goes on where it was", file=sys.stderr)
         sys.exit(130)
+    except OSError as error:  # of a disk that is full, gone, or forbidden, wherever it was met
+        where = f"{error.filename}: " if error.filename is not None else ""
+        print(f"stgrpo: {where}{reason_of(error)}: {way_on(error)}", file=sys.stderr)
+        sys.exit(1)
+    except MemoryError:
+        print("stgrpo: there is no memory left: free some, and the same command goes on", file=sys.stderr)
+        sys.exit(1)
 
 
 def _help(name: str) -> None:
@@ -155,10 +163,15 @@ def run(arguments: Sequence[str]) -> None:
     from stgrpo.workdir import WorkDir
 
     workdir = WorkDir(command.workdir)
-    workdir.claim(command.config)
-    workdir.record_environment()
-    for stage in STAGES if command.stage == "run" else (command.stage,):
-        _stage(stage)(command.config, workdir)
+    if command.stage == "report":  # only reads what others write: it shows a run that is under way
+        workdir.claim(command.config)
+        _stage("report")(command.config, workdir)
+        return
+    with workdir.owned():
+        workdir.claim(command.config)
+        workdir.record_environment()
+        for stage in STAGES if command.stage == "run" else (command.stage,):
+            _stage(stage)(command.config, workdir)
 
 
 def parse(arguments: Sequence[str]) -> Command:
@@ -243,6 +256,8 @@ def _check_paths(command: Command) -> None:
     needs_none = command.dry_run or command.stage in ("plan", "serve") or one_policy
     if not command.workdir and not needs_none:
         raise UserError("--workdir is missing: give a folder for this run, such as --workdir=runs/tiny")
+    for name, value in (("--workdir", command.workdir), ("--checkpoint", command.checkpoint)):
+        check_place(Path(value).absolute() if value else "", name)
 
 
 def _joined(arguments: Sequence[str]) -> list[str]:
@@ -360,12 +375,14 @@ def _evaluate_one(command: Command) -> None:
     from stgrpo.evaluation.checkpoints import evaluate_checkpoint
     from stgrpo.stages.evaluate import show
     from stgrpo.training.checkpointing import load_metadata
+    from stgrpo.workdir import WorkDir
 
     folder = Path(command.checkpoint)
     record = load_metadata(folder)
-    directory = Path(command.workdir or f"runs/evaluate-{record.stage}-{record.step}") / "evaluation"
-    show(evaluate_checkpoint(command.config, folder, directory))
-    print(f"evaluate: every episode is in {directory}")
+    workdir = WorkDir(command.workdir or f"runs/evaluate-{record.stage}-{record.step}")
+    with workdir.owned(results_only=True):
+        show(evaluate_checkpoint(command.config, folder, workdir.evaluation))
+    print(f"evaluate: every episode is in {workdir.evaluation}")
 
 
 def _export(command: Command) -> None:

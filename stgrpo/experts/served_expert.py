@@ -25,6 +25,7 @@ from stgrpo.react.prompt import render_messages
 from stgrpo.serving.chat_policy import ChatPolicy
 from stgrpo.training.inputs import given_tokenizer, prompt_style
 from stgrpo.workdir import WorkDir
+from stgrpo.workdir.keys import with_key
 
 
 def expert_budget(config: ConfigDict, count: int) -> Budget:
@@ -117,7 +118,8 @@ def _check_prompts(config: ConfigDict, environment: Environment, task: str, layo
 def _settings(config: ConfigDict) -> dict[str, object]:
     """What decides how an episode goes; the budget does not, so under another one the episodes still count."""
     how = expert_episodes(config)
-    return {"model": config.expert.model, "family": config.env.family, **dataclasses.asdict(how)}
+    settings = {"model": config.expert.model, "family": config.env.family, **dataclasses.asdict(how)}
+    return with_key(config, "tries", settings)
 
 
 def _usage(config: ConfigDict, journal: Journal) -> dict[str, object]:

@@ -59,6 +59,14 @@ class Monitor:
         self._lines.table(step, name, columns)
         self._tell(lambda writer: writer.table(step, name, columns), step)
 
+    def sync(self) -> None:
+        """Returns when the lines outlive the machine: before a checkpoint that is not to be ahead of them.
+
+        Raises:
+            RunError: the disk does not take them.
+        """
+        self._lines.sync()
+
     def close(self) -> None:
         """Closes all writers."""
         self._lines.close()
