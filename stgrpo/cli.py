@@ -1,5 +1,6 @@
 """The command line: `stgrpo STAGE --config=FILE.py[:ARG] --workdir=DIR [--config.path.to.field=VALUE ...]`."""
 
+import contextlib
 import dataclasses
 import functools
 import logging
@@ -9,9 +10,11 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from stgrpo import processes
 from stgrpo.errors import Preempted, RunError, ServerError, UserError, nearest
+from stgrpo.files import check_place, reason_of, way_on
 from stgrpo.processes.logs import complain
 
 USAGE = """\
@@ -120,6 +123,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         _exit(130, "interrupted; the same command goes on where it was")
     except tuple(STATUS) as error:
         _exit(next(status for kind, status in STATUS.items() if isinstance(error, kind)), str(error))
+    except OSError as error:  # of a disk that is full, gone, or forbidden, wherever it was met
+        where = f"{error.filename}: " if error.filename is not None else ""
+        _exit(1, f"{where}{reason_of(error)}: {way_on(error)}")
+    except MemoryError:
+        _exit(1, "there is no memory left: free some, and the same command goes on")
     except Exception as error:
         if processes.count() == 1:
             raise
@@ -130,7 +138,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         _exit(1, f"{type(error).__name__}: {_one_line(error)}")
 
 
-def _exit(status: int, text: str) -> None:
+def _exit(status: int, text: str) -> NoReturn:
     """Says why and ends; where there are several processes, all of them."""
     complain(text)
     if processes.count() > 1:
@@ -199,14 +207,20 @@ def run(arguments: Sequence[str]) -> None:
 
     preemption.listen()
     workdir = WorkDir(command.workdir)
-    tell(lambda: workdir.claim(command.config))
-    logs.keep(workdir.path / "logs")
-    watchdog.watch(command.config.watchdog_minutes)
-    facts = environment()  # asks for devices, so all processes do
-    tell(lambda: workdir.record(facts))
-    for stage in STAGES if command.stage == "run" else (command.stage,):
-        work = functools.partial(_stage(stage), command.config, workdir)
-        tell(work) if stage in ("collect", "report") else work()
+    if command.stage == "report":  # only reads what others write: it shows a run that is under way
+        tell(lambda: workdir.claim(command.config))
+        tell(functools.partial(_stage("report"), command.config, workdir))
+        return
+    with contextlib.ExitStack() as held:
+        tell(lambda: held.enter_context(workdir.owned()))
+        tell(lambda: workdir.claim(command.config))
+        logs.keep(workdir.path / "logs")
+        watchdog.watch(command.config.watchdog_minutes)
+        facts = environment()  # asks for devices, so all processes do
+        tell(lambda: workdir.record(facts))
+        for stage in STAGES if command.stage == "run" else (command.stage,):
+            work = functools.partial(_stage(stage), command.config, workdir)
+            tell(work) if stage in ("collect", "report") else work()
 
 
 def parse(arguments: Sequence[str]) -> Command:
@@ -295,6 +309,8 @@ def _check_paths(command: Command) -> None:
     needs_none = command.dry_run or command.stage in ("plan", "serve") or one_policy
     if not command.workdir and not needs_none:
         raise UserError("--workdir is missing: give a folder for this run, such as --workdir=runs/tiny")
+    for name, value in (("--workdir", command.workdir), ("--checkpoint", command.checkpoint)):
+        check_place(Path(value).absolute() if value else "", name)
 
 
 def _joined(arguments: Sequence[str]) -> list[str]:
@@ -410,14 +426,20 @@ def _stage(name: str) -> Callable[["ConfigDict", "WorkDir"], None]:  # noqa: F82
 
 def _evaluate_one(command: Command) -> None:
     from stgrpo.evaluation.checkpoints import evaluate_checkpoint
+    from stgrpo.processes.exchange import tell
     from stgrpo.stages.evaluate import show
     from stgrpo.training.checkpointing import load_metadata
+    from stgrpo.workdir import WorkDir
 
     folder = Path(command.checkpoint)
     record = load_metadata(folder)
-    directory = Path(command.workdir or f"runs/evaluate-{record.stage}-{record.step}") / "evaluation"
-    show(evaluate_checkpoint(command.config, folder, directory))
-    print(f"evaluate: every episode is in {directory}")
+    workdir = WorkDir(command.workdir or f"runs/evaluate-{record.stage}-{record.step}")
+    with contextlib.ExitStack() as held:
+        tell(lambda: held.enter_context(workdir.owned(results_only=True)))
+        results = evaluate_checkpoint(command.config, folder, workdir.evaluation)
+        if processes.is_first():
+            show(results)
+            print(f"evaluate: every episode is in {workdir.evaluation}")
 
 
 def _export(command: Command) -> None:

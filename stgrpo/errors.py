@@ -40,8 +40,8 @@ class RequestRefused(ServerError, UserError):
     """The server says that what it was asked is wrong (a model it does not have, a key it does not know)."""
 
 
-def nearest(value: str, known: Iterable[str]) -> str:
+def nearest(value: object, known: Iterable[object]) -> str:
     """What a misspelt value most likely meant, for the end of an error message."""
-    known = [str(k) for k in known]
-    match = difflib.get_close_matches(str(value), known, n=1, cutoff=0.4)
-    return f"did you mean {match[0]!r}?" if match else f"use one of {', '.join(known)}"
+    names = [str(k) for k in known]
+    match = difflib.get_close_matches(str(value), names, n=1, cutoff=0.4)
+    return f"did you mean {match[0]!r}?" if match else f"use one of {', '.join(names)}"

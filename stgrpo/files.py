@@ -1,12 +1,26 @@
 """Files that a killed process leaves whole: one that is replaced at once, and one that grows by a line a step."""
 
 import contextlib
+import errno
 import json
 import math
+import os
+import re
+import secrets
+import shutil
+import unicodedata
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from stgrpo.errors import RunError, UserError
+
+_LEFTOVER = re.compile(r".+\.[0-9a-f]{8}\.part")
+# What versions before 0.2 called them.
+_OLD_LEFTOVER = re.compile(
+    r"((config|environment)\.json|(metrics|samples)\.jsonl|report\.html|tokenizer|.+\.\d+)\.part"
+)
+_PART = 255  # bytes that file systems take for one name
+_PATH = 3800  # for a path, with room for the names of the files of a checkpoint in it
 
 
 class LineLog:
@@ -17,7 +31,7 @@ class LineLog:
 
     def __init__(self, path: Path, stage: str, step: int):
         self._stage = stage
-        kept = [line for line in read_lines(path) if line["stage"] != stage or line["step"] <= step]
+        kept = [line for line in read_lines(path) if line.get("stage") != stage or line.get("step", 0) <= step]
         write_atomically(path, "".join(json.dumps(line) + "\n" for line in kept))
         self._file = path.open("a", encoding="utf-8")
 
@@ -33,34 +47,149 @@ class LineLog:
             wrong = [f"{k}={v}" for k, v in values.items() if isinstance(v, float) and not math.isfinite(v)]
             what = ", ".join(wrong) or str(error)
             raise RunError(f"{self._stage} step {step}: {what}, no finite number to log: the run stops here") from error
-        try:
+        with self._told():
             self._file.write(line + "\n")
             self._file.flush()
-        except OSError as error:
-            way_on = "make room, and the same command goes on from the last checkpoint"
-            raise RunError(f"{self._file.name} takes no more ({error.strerror}): {way_on}") from error
+
+    def sync(self) -> None:
+        """Returns when the lines outlive the machine, not only the process."""
+        with self._told():
+            os.fsync(self._file.fileno())
 
     def close(self) -> None:
         """Closes the file; nothing is buffered."""
         with contextlib.suppress(OSError):  # every line was flushed, or its error was raised
             self._file.close()
 
+    @contextlib.contextmanager
+    def _told(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            way_on = "make room, and the same command goes on from the last checkpoint"
+            raise RunError(f"{self._file.name} takes no more ({error.strerror}): {way_on}") from error
+
 
 def read_lines(path: Path) -> Iterator[dict]:
-    """The whole lines of a JSON-lines file; a last line that was cut off by a kill is left out."""
+    """The whole lines of a JSON-lines file; a last line that was cut off by a kill is left out.
+
+    Raises:
+        UserError: a line is no JSON object; it is named.
+    """
     if not path.is_file():
         return
-    lines = path.read_text(encoding="utf-8").split("\n")
-    for number, line in enumerate(lines[:-1], start=1):
+    for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], start=1):
         try:
-            yield json.loads(line)
-        except json.JSONDecodeError as error:
+            found = json.loads(line)
+        except ValueError as error:  # no JSON, or not even text
             raise UserError(f"{path}:{number} is not JSON ({error}): delete that line") from error
+        if not isinstance(found, dict):
+            raise UserError(f"{path}:{number} is no JSON object: delete that line")
+        yield found
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """The file has its old content or the new one, whenever the process is killed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(path.name + ".part")
-    unfinished.write_text(text, encoding="utf-8")
-    unfinished.replace(path)
+    """The file has its old content or the new one, whenever the process is killed or the machine fails.
+
+    Raises:
+        RunError: the disk is full, or does not let itself be written.
+    """
+    with replacing(path) as unfinished:
+        unfinished.write_text(text, encoding="utf-8")
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A place for a file or a folder that becomes `path` at the end, whole and on disk, or not at all.
+
+    Raises:
+        RunError: the disk is full, or does not let itself be written; what stood before stands.
+    """
+    unfinished = path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield unfinished
+        sync(unfinished)
+        unfinished.replace(path)
+        sync_folder(path.parent)
+    except OSError as error:
+        stands = f"what was there stands; {way_on(error)}"
+        raise RunError(f"{path} cannot be written ({reason_of(error)}): {stands}") from error
+    finally:
+        with contextlib.suppress(OSError):
+            remove(unfinished)
+
+
+def reason_of(error: BaseException) -> str:
+    """The first line of what an exception says, without the path that it may name."""
+    said = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return (said.strip().splitlines() or [type(error).__name__])[0][:160]
+
+
+def way_on(error: OSError) -> str:
+    """What a person does after an error of the disk."""
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    return f"{'make room' if full else 'mend that'}, and the same command goes on"
+
+
+def sync(path: Path) -> None:
+    """Returns when a file, or a folder with all that is in it, is on disk."""
+    if path.is_dir():
+        for inner in path.iterdir():
+            sync(inner)
+        sync_folder(path)
+        return
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def sync_folder(path: Path) -> None:
+    """Returns when the names in a folder are on disk, where the file system can say so."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
+    finally:
+        os.close(handle)
+
+
+def remove(path: Path) -> None:
+    """Removes a file, a link, or a folder with all that is in it; nothing where there is none."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def is_leftover(path: Path) -> bool:
+    """Whether this is what a killed process left of `replacing`."""
+    return bool(_LEFTOVER.fullmatch(path.name) or _OLD_LEFTOVER.fullmatch(path.name))
+
+
+def check_place(path: str | os.PathLike[str], name: str) -> None:
+    """Refuses the path of a folder that checkpoints could not be read from.
+
+    Args:
+        path: of the folder.
+        name: of the flag or field that gave it.
+
+    Raises:
+        UserError: it holds what Orbax takes for a pattern or a server, what is no text, or is too long.
+    """
+    text = os.fspath(path)
+    shown = text if len(text) <= 80 else f"{text[:77]}..."
+    if not all(map(_is_text, text)):
+        raise UserError(f"{name}={shown!r} holds what is no text: use letters, digits and . _ = - in its name")
+    if odd := sorted(set(text) & set("[]*?\\")):
+        raise UserError(f"{name}={shown} holds {' '.join(odd)}, which checkpoints cannot stand under: leave it out")
+    if re.search(r"(^|/)\w+:(/|$)", text):
+        raise UserError(f"{name}={shown} is no folder of this machine: mount it, or end no name with a colon")
+    longest = max((len(part.encode()) for part in text.split("/")), default=0)
+    if longest > _PART or len(text.encode()) > _PATH:
+        raise UserError(f"{name}={shown} is too long: {_PART} bytes a name, {_PATH} in all")
+
+
+def _is_text(character: str) -> bool:
+    return unicodedata.category(character) not in ("Cc", "Cs", "Zl", "Zp")

@@ -5,23 +5,29 @@ its engine cannot be pure, a stateful `Session` (`SessionEnvironment`). All else
 (`Planning`), words of its own (`Instructing`, `Explaining`, `Naming`), an action that lets time pass (`Waiting`), a
 person in the agent's place (`Playable`). Prompts, rewards, training, evaluation and the report only ever talk to these
 methods; how an environment is found by its name is in `stgrpo.envs`.
+
+States are each environment's own. A `Problem[S]`, its `Planner[S]` and what else speaks of its states are of one type
+of them; a `Problem` or `Planner` without it stands for any, whose states nobody looks into.
 """
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 SPLITS = ("train", "validation", "test")
 
 State = Hashable
 """What a problem's states have in common: nobody but the problem and its planner looks inside."""
 
+S = TypeVar("S", bound=State)
+S_contra = TypeVar("S_contra", bound=State, contravariant=True)
+
 
 class InvalidAction(ValueError):
     """The action is not among the valid actions of the state; the state is unchanged."""
 
 
-class Problem(Protocol):
+class Problem(Protocol[S]):
     """One layout of one task: a deterministic goal-directed decision process over immutable, hashable states.
 
     Attributes:
@@ -36,19 +42,19 @@ class Problem(Protocol):
     goal: str
     max_steps: int
 
-    def initial_state(self) -> State:
+    def initial_state(self) -> S:
         """Returns the state every episode starts in."""
         ...
 
-    def observation(self, state: State) -> str:
+    def observation(self, state: S) -> str:
         """Returns the whole text an agent is shown: the state, the valid actions and the goal."""
         ...
 
-    def valid_actions(self, state: State) -> tuple[str, ...]:
+    def valid_actions(self, state: S) -> tuple[str, ...]:
         """Returns the valid action strings in the order in which the observation lists them."""
         ...
 
-    def step(self, state: State, action: str) -> State:
+    def step(self, state: S, action: str) -> S:
         """Returns the successor; pure.
 
         Raises:
@@ -56,7 +62,7 @@ class Problem(Protocol):
         """
         ...
 
-    def is_goal(self, state: State) -> bool:
+    def is_goal(self, state: S) -> bool:
         """Says whether the goal holds; an episode ends at the first such state."""
         ...
 
@@ -112,14 +118,14 @@ class Session(Protocol):
         ...
 
 
-class Planner(Protocol):
+class Planner(Protocol[S_contra]):
     """Exact distances of one problem."""
 
-    def distance(self, state: State) -> int:
+    def distance(self, state: S_contra) -> int:
         """Returns the least number of steps from this state to the goal."""
         ...
 
-    def optimal_actions(self, state: State) -> tuple[str, ...]:
+    def optimal_actions(self, state: S_contra) -> tuple[str, ...]:
         """Returns the actions whose successor is one step nearer to the goal, in display order; none at the goal."""
         ...
 
@@ -177,11 +183,14 @@ class SessionEnvironment(Environment, Protocol):
         ...
 
 
+P_contra = TypeVar("P_contra", bound=Problem[Any], contravariant=True)
+
+
 @runtime_checkable
-class Planning(Protocol):
+class Planning(Protocol[P_contra]):
     """A `PureEnvironment` that can plan."""
 
-    def planner(self, problem: Problem) -> Planner | None:
+    def planner(self, problem: P_contra) -> Planner[Any] | None:
         """Returns the exact planner of a problem that `make` built; None if there is none for this one."""
         ...
 
@@ -267,10 +276,10 @@ class Instructing(Protocol):
 
 
 @runtime_checkable
-class Explaining(Protocol):
+class Explaining(Protocol[S_contra]):
     """A `Problem` that puts the expert's reasoning into words of its own."""
 
-    def explain(self, state: State, plan: Sequence[str]) -> str:
+    def explain(self, state: S_contra, plan: Sequence[str]) -> str:
         """Says why the first action of a plan is right, in sentences a model can learn to say.
 
         Args:

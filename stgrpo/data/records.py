@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from stgrpo.errors import UserError
+from stgrpo.files import replacing
 
 
 @dataclass(frozen=True)
@@ -45,20 +46,11 @@ def write_trajectories(path: str | os.PathLike[str], trajectories: Iterable[Traj
     Returns:
         How many were written.
     """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f"{path.name}.{os.getpid()}.part")
     count = 0
-    try:
-        with unfinished.open("w", encoding="utf-8") as file:
-            for trajectory in trajectories:
-                file.write(json.dumps(asdict(trajectory), ensure_ascii=False) + "\n")
-                count += 1
-            file.flush()
-            os.fsync(file.fileno())
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    with replacing(Path(path)) as unfinished, unfinished.open("w", encoding="utf-8") as file:
+        for trajectory in trajectories:
+            file.write(json.dumps(asdict(trajectory), ensure_ascii=False) + "\n")
+            count += 1
     return count
 
 

@@ -1,6 +1,6 @@
 """Sessions of any environment: its own, or those that an adapter makes of its pure problems."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from contextlib import ExitStack, closing, contextmanager
 
 from stgrpo.errors import UserError
@@ -73,7 +73,7 @@ def open_session(environment: Environment, task: str, layout: str) -> Session:
 
 
 @contextmanager
-def open_sessions(environment: Environment, layouts: Iterable[tuple[str, str]]) -> Iterator[list[Session]]:
+def open_sessions(environment: Environment, layouts: Iterable[tuple[str, str]]) -> Generator[list[Session]]:
     """Opens a session a (task, layout), and closes them all."""
     with ExitStack() as stack:
         yield [stack.enter_context(closing(open_session(environment, *each))) for each in layouts]

@@ -43,7 +43,7 @@ class FlakyProblem:
     Args:
         problem: the deterministic problem.
         p: the probability, at least 0 and below 1.
-        seed: of the failures.
+        seed: what the failures are drawn from.
 
     Raises:
         UserError: p is not such a probability.
@@ -80,9 +80,14 @@ class FlakyProblem:
         """
         after = self.problem.step(state.inner, action)
         if self.fails(state):
-            waits = self._wait is not None and self._wait in self.problem.valid_actions(state.inner)
-            after = self.problem.step(state.inner, self._wait) if waits else state.inner
+            after = self._passed(state.inner)
         return FlakyState(after, state.time + 1)
+
+    def _passed(self, inner: State) -> State:
+        """Returns the state after a step in which only time passes."""
+        if self._wait is not None and self._wait in self.problem.valid_actions(inner):
+            return self.problem.step(inner, self._wait)
+        return inner
 
     def is_goal(self, state: FlakyState) -> bool:
         """Says whether the goal holds."""
@@ -114,7 +119,7 @@ class FlakyEnvironment:
     Args:
         environment: the deterministic environment; one of pure problems.
         p: the probability that an action fails, at least 0 and below 1.
-        seed: of the failures.
+        seed: what the failures are drawn from.
 
     Raises:
         UserError: the environment has sessions alone.

@@ -1,8 +1,11 @@
 """Checkpoints play whole episodes in layouts they have never seen."""
 
 import contextlib
+import dataclasses
+import hashlib
 import json
-from collections.abc import Iterator, Mapping
+import operator
+from collections.abc import Iterator
 from pathlib import Path
 
 import jax
@@ -10,17 +13,19 @@ from ml_collections import ConfigDict
 
 from stgrpo.console import ProgramLog, say
 from stgrpo.data.tokenizer import Tokenizer
-from stgrpo.evaluation.files import Evaluation, list_evaluations, read_evaluation, write_evaluation
-from stgrpo.evaluation.suites import Suite, play_settings, play_suite, suite_size, suites
+from stgrpo.evaluation.files import Evaluation, reusable, write_evaluation
+from stgrpo.evaluation.suites import Suite, play_settings, play_suite, style_settings, suite_size, suites
 from stgrpo.models.sharding import make_mesh
 from stgrpo.processes.exchange import tell
 from stgrpo.sampling.base import Sampler
 from stgrpo.sampling.open import open_sampler
 from stgrpo.training.checkpointing import CheckpointMetadata, load_metadata
 from stgrpo.training.context import attention_core
+from stgrpo.training.inputs import prompt_style
 from stgrpo.training.policies import read_policy
 from stgrpo.training.start import abstract_model
 from stgrpo.workdir import WorkDir
+from stgrpo.workdir.keys import with_key
 
 
 @contextlib.contextmanager
@@ -60,7 +65,9 @@ def evaluate_checkpoint(
     """
     record = load_metadata(folder)
     wanted = {f"{record.stage}_{suite.name}": suite for suite in suites(config)}
-    for result in (results := tell(lambda: _standing(config, directory, wanted, record))):
+    settings = {name: _settings(config, suite, record) for name, suite in wanted.items()}
+    results = tell(lambda: reusable(directory, settings, fits=operator.eq))
+    for result in results:
         say(f"evaluate: {result.name} is complete, skipped")
         del wanted[result.name]
     if not wanted:
@@ -69,29 +76,21 @@ def evaluate_checkpoint(
     with open_policy(config, folder, record, place=directory, programs=programs) as (sampler, tokenizer):
         for name, suite in wanted.items():
             episodes = play_suite(config, suite, sampler, tokenizer, f"evaluate {name}")
-            results.append(write_evaluation(directory, name, episodes, settings=_settings(config, suite, record)))
+            results.append(write_evaluation(directory, name, episodes, settings=settings[name]))
     return results
 
 
-def _standing(
-    config: ConfigDict, directory: Path, wanted: Mapping[str, Suite], record: CheckpointMetadata
-) -> list[Evaluation]:
-    """The results that are there already and hold."""
-    there = list_evaluations(directory)
-    results = [read_evaluation(directory, name) for name in wanted if name in there]
-    return [r for r in results if r.settings == _as_json(_settings(config, wanted[r.name], record))]
-
-
-def _as_json(settings: dict[str, object]) -> object:
-    """Settings as they are read from a file: lists for tuples."""
-    return json.loads(json.dumps(settings))
-
-
 def _settings(config: ConfigDict, suite: Suite, record: CheckpointMetadata) -> dict[str, object]:
-    return {
+    """How a policy plays a suite, with all that can change what comes of it."""
+    policy = {"shape": dataclasses.asdict(record.shape), "tokenizer": record.tokenizer}
+    settings = {
         "stage": record.stage,
         "step": record.step,
         "fingerprint": record.fingerprint,
+        "base": record.base,
+        "shape_and_tokenizer": hashlib.sha256(json.dumps(policy, sort_keys=True).encode()).hexdigest()[:16],
         "parameters": record.shape.parameter_count(),
         **play_settings(config, suite),
+        **style_settings(prompt_style(config)),
     }
+    return with_key(config, "checkpoint", settings)

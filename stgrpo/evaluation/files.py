@@ -2,14 +2,17 @@
 
 import dataclasses
 import json
+import logging
 import pathlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from stgrpo import processes
 from stgrpo.errors import UserError
 from stgrpo.evaluation import metrics, records
 from stgrpo.files import write_atomically
 
+log = logging.getLogger(__name__)
+Settings = Mapping[str, object]
 EPISODES_SUFFIX = ".episodes.jsonl"
 
 
@@ -121,3 +124,23 @@ def list_evaluations(directory: pathlib.Path) -> list[str]:
     """Names of the complete evaluations in a directory, sorted; none where it does not exist."""
     names = [path.stem for path in directory.glob("*.json")]
     return sorted(name for name in names if (directory / f"{name}{EPISODES_SUFFIX}").is_file())
+
+
+def reusable(
+    directory: pathlib.Path, wanted: Mapping[str, Settings], *, fits: Callable[[Settings, Settings], bool]
+) -> list[Evaluation]:
+    """Those of the wanted evaluations that are there, whole, and were played as they would be now.
+
+    Args:
+        directory: of the results.
+        wanted: settings by name.
+        fits: whether settings in a file are those that are wanted.
+    """
+    found, there = [], list_evaluations(directory)
+    for name in wanted:
+        try:
+            if name in there and fits((result := read_evaluation(directory, name)).settings, wanted[name]):
+                found.append(result)
+        except UserError as error:
+            log.warning("%s", str(error).replace(": evaluate again", ": it is played again"))
+    return found

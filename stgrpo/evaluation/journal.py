@@ -1,5 +1,6 @@
 """Episodes that cost money, each on disk as soon as it is played: what broke off goes on without playing them again."""
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -7,8 +8,10 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-from stgrpo.errors import UserError
+from stgrpo.errors import RunError, UserError
 from stgrpo.evaluation.records import Episode, episode_facts, episode_from_facts
+from stgrpo.files import reason_of, way_on
+from stgrpo.workdir.keys import differences, same
 
 Key = tuple[str, str, int]
 """Task, layout, and the number of the try in this layout."""
@@ -42,10 +45,11 @@ class Journal:
 
     Raises:
         UserError: the file is damaged, or holds episodes of other settings.
+        RunError: the disk does not take it.
     """
 
     def __init__(self, path: Path, settings: Mapping[str, object]):
-        self.path, self._lock = path, threading.Lock()
+        self.path, self._lock, self._failed = path, threading.Lock(), ""
         self.episodes: dict[Key, Episode] = {}
         settings = json.loads(json.dumps(settings))
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -54,8 +58,9 @@ class Journal:
         head = next(lines, None)
         if head is None:
             self._append({"settings": settings})
-        elif head.get("settings") != settings:
-            raise UserError(_other(path, head.get("settings"), settings))
+        elif not same(theirs := _settings_of(head), settings):
+            what = f"{path} holds unfinished work with other settings ({differences(theirs, settings)})"
+            raise UserError(f"{what}: finish that, or move the file away")
         for line in lines:
             self._read(line)
 
@@ -66,7 +71,9 @@ class Journal:
         self.episodes[key] = episode
 
     def close(self) -> None:
-        self._file.close()
+        """Closes the file; every line that was added is on disk."""
+        with contextlib.suppress(OSError):
+            self._file.close()
 
     def delete(self) -> None:
         """Closes the journal and removes its file, once what it was for stands elsewhere."""
@@ -76,9 +83,16 @@ class Journal:
     def _append(self, line: Mapping[str, object]) -> None:
         data = json.dumps(line, ensure_ascii=False).encode() + b"\n"
         with self._lock:
-            self._file.write(data)
-            self._file.flush()
-            os.fsync(self._file.fileno())
+            if self._failed:
+                raise RunError(self._failed)
+            try:
+                self._file.write(data)
+                self._file.flush()
+                os.fsync(self._file.fileno())
+            except OSError as error:
+                # Whatever came after a line that was cut off would be lost with it.
+                self._failed = f"{self.path} takes no more ({reason_of(error)}): what is in it stands; {way_on(error)}"
+                raise RunError(self._failed) from error
 
     def _whole_lines(self) -> Iterator[dict[str, object]]:
         """Reads from the start; cuts off a line without an end."""
@@ -99,12 +113,9 @@ class Journal:
             episode = episode_from_facts(line["episode"], line["turns"])
             self.episodes[episode.task, episode.layout, line["try"]] = episode
         except (KeyError, TypeError) as error:
-            raise UserError(f"{self.path} was written by another version ({error}): delete it") from error
+            raise UserError(f"{self.path} was written by another version ({error}): move it away") from error
 
 
-def _other(path: Path, theirs: object, mine: Mapping[str, object]) -> str:
-    theirs = theirs if isinstance(theirs, dict) else {}
-    differ = [
-        f"{k}: {mine.get(k)!r} here, {theirs.get(k)!r} there" for k in mine | theirs if mine.get(k) != theirs.get(k)
-    ]
-    return f"{path} holds unfinished work with other settings ({'; '.join(differ)}): finish that, or delete the file"
+def _settings_of(head: object) -> dict[str, object]:
+    found = head.get("settings") if isinstance(head, dict) else None
+    return found if isinstance(found, dict) else {"settings": found}

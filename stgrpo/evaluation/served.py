@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import json
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -15,16 +14,17 @@ from stgrpo.console import ProgressBar, say
 from stgrpo.envs.sessions import open_session
 from stgrpo.errors import ServerError, UserError
 from stgrpo.evaluation.episodes import EpisodeConfig, play_episodes
-from stgrpo.evaluation.files import Evaluation, list_evaluations, read_evaluation, write_evaluation
+from stgrpo.evaluation.files import Evaluation, reusable, write_evaluation
 from stgrpo.evaluation.journal import Journal, usage
 from stgrpo.evaluation.records import STAGE_LABELS, Episode
-from stgrpo.evaluation.suites import Suite, play_settings, playing_environment, suite_layouts, suites
+from stgrpo.evaluation.suites import Suite, play_settings, playing_environment, style_settings, suite_layouts, suites
 from stgrpo.protocol import Environment
 from stgrpo.react.policy import SamplingParams
 from stgrpo.serving.chat_policy import ChatPolicy, Constraint, server_addresses
 from stgrpo.serving.client import ClientSettings, HttpClient
 from stgrpo.serving.pool import parallel
 from stgrpo.training.inputs import prompt_style
+from stgrpo.workdir.keys import same, with_key
 
 
 def policy_name(config: ConfigDict) -> str:
@@ -66,8 +66,7 @@ def evaluate_served(config: ConfigDict, directory: Path) -> list[Evaluation]:
     """
     wanted = {f"{policy_name(config)}_{suite.name}": suite for suite in suites(config)}
     settings = {name: _settings(config, suite) for name, suite in wanted.items()}
-    there = [name for name in wanted if name in list_evaluations(directory)]
-    results = [result for name in there if (result := read_evaluation(directory, name)).settings == settings[name]]
+    results = reusable(directory, settings, fits=same)
     for result in results:
         say(f"evaluate: {result.name} is complete, skipped")
         del wanted[result.name]
@@ -117,12 +116,11 @@ def _settings(config: ConfigDict, suite: Suite) -> Mapping[str, object]:
         "policy": policy_name(config),
         "model": config.policy.model,
         **play_settings(config, suite),
-        "instructions": how.style.instructions,
-        "history": how.style.history,
+        **style_settings(how.style),
         "constrain_action": e.constrain_action,
         "reasoning_chars": e.reasoning_chars if e.constrain_action else None,
     }
-    return json.loads(json.dumps(settings))  # as they are read from a file: lists for tuples
+    return with_key(config, "served", settings)
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """The layouts that an evaluation plays, and how it plays them."""
 
 import dataclasses
+import hashlib
 from collections.abc import Sequence
 
 from ml_collections import ConfigDict
@@ -14,6 +15,7 @@ from stgrpo.evaluation.episodes import EpisodeConfig, run_episodes
 from stgrpo.evaluation.records import Episode
 from stgrpo.protocol import Environment
 from stgrpo.react.policy import SamplingParams
+from stgrpo.react.prompt import PromptStyle
 from stgrpo.sampling.base import Sampler, Shared
 from stgrpo.training.inputs import prompt_style
 
@@ -108,6 +110,7 @@ def play_settings(config: ConfigDict, suite: Suite) -> dict[str, object]:
     e = config.evaluation
     return {
         "suite": dataclasses.asdict(suite),
+        "environment": config.env.name,
         "engine": config.env.engine,
         "failure": config.env.failure,
         "temperature": e.temperature,
@@ -118,6 +121,12 @@ def play_settings(config: ConfigDict, suite: Suite) -> dict[str, object]:
         "seed": config.seed,
         "limits": {"prompt": config.limits.prompt, "response": config.limits.response},
     }
+
+
+def style_settings(style: PromptStyle) -> dict[str, str]:
+    """The form of the prompts; what the environment says of itself as its digest."""
+    about = hashlib.sha256(repr(style.about).encode()).hexdigest()[:16]
+    return {"instructions": style.instructions, "history": style.history, "about": about}
 
 
 def playing_environment(config: ConfigDict) -> Environment:

@@ -24,11 +24,11 @@ def collect(
     The same arguments always give the same trajectories, so a collection that broke off is simply made again.
 
     Args:
-        environment: one that can plan.
+        environment: one of pure problems that has planners.
         task: one of its tasks.
         family: one of its layout families, such as "small" or "random".
         split: "train", "validation" or "test".
-        count: how many layouts.
+        count: number of layouts, each solved once.
         seed: where the enumeration of layouts starts.
         progress: called with (done, count) after each trajectory.
 

@@ -9,13 +9,14 @@ import dataclasses
 import functools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
+from typing import TypedDict
 
 from stgrpo.data.records import Step, Trajectory
 from stgrpo.envs.sessions import open_session
 from stgrpo.errors import UserError
 from stgrpo.evaluation.episodes import EpisodeConfig, play_episodes
 from stgrpo.evaluation.journal import Journal, Key
-from stgrpo.evaluation.records import Episode
+from stgrpo.evaluation.records import Episode, TurnRecord
 from stgrpo.protocol import Environment, Judging, Session
 from stgrpo.react.policy import Policy
 from stgrpo.react.response import parse_response
@@ -97,10 +98,10 @@ class LlmExpert:
     """Plays layouts, many at a time, and writes down every episode as soon as it has ended.
 
     Args:
-        environment: what is played.
+        environment: the one that the layouts are of.
         policy: the language model; threads ask it at one time.
         config: how it plays; each try has a seed of its own, mixed from this one.
-        budget: how much is tried.
+        budget: how many trajectories are wanted, and what a layout may take for one.
         journal: has the episodes of a run that broke off; they are not played again.
     """
 
@@ -125,9 +126,9 @@ class LlmExpert:
         answers give the same result, whatever the number of workers and wherever it broke off.
 
         Args:
-            task: of the environment.
+            task: one of the environment's tasks.
             layouts: their names, tried in this order.
-            workers: layouts at one time.
+            workers: number of layouts played at one time.
             on_error: makes requests that are under way end soon.
             progress: called after each layout with all that are done.
 
@@ -173,10 +174,10 @@ def as_told(episode: Episode) -> Trajectory:
 
     It is enough to see how long its prompts and answers are.
     """
-    steps = []
+    steps, where = [], f"{episode.task} {episode.layout}"
     for turn in episode.turns:
-        parsed = parse_response(turn.response, (turn.action,))
-        steps.append(Step(turn.observation, (turn.action,), parsed.reasoning, turn.action, None, None))
+        reasoning, action = _answer(turn, where, () if turn.action is None else (turn.action,))
+        steps.append(Step(turn.observation, (action,), reasoning, action, None, None))
     return Trajectory(task=episode.task, layout=episode.layout, steps=tuple(steps))
 
 
@@ -188,18 +189,30 @@ def trajectory(session: Session, episode: Episode) -> Trajectory:
     Raises:
         UserError: the session does not show what the model was shown.
     """
-    seen, steps = session.reset(), []
+    seen, steps, where = session.reset(), [], f"{session.task} {session.layout}"
     for turn in episode.turns:
-        parsed = parse_response(turn.response, seen.valid_actions)
-        if turn.observation != seen.observation or parsed.failure:
-            raise UserError(
-                f"{session.task} {session.layout}: step {turn.step} was played in another layout, or the environment "
-                "does not repeat an episode: the same actions after a reset must show the same"
-            )
+        if turn.observation != seen.observation:
+            raise _not_repeated(turn, where)
+        reasoning, action = _answer(turn, where, seen.valid_actions)
         optimal, distance = _judgement(session)
-        steps.append(Step(turn.observation, seen.valid_actions, parsed.reasoning, parsed.action, optimal, distance))
-        seen = session.step(parsed.action)
+        steps.append(Step(turn.observation, seen.valid_actions, reasoning, action, optimal, distance))
+        seen = session.step(action)
     return Trajectory(task=episode.task, layout=episode.layout, steps=tuple(steps))
+
+
+def _answer(turn: TurnRecord, where: str, valid_actions: Sequence[str]) -> tuple[str, str]:
+    """The reasoning and the action of a turn, which were of use when it was played."""
+    parsed = parse_response(turn.response, valid_actions)
+    if parsed.failure or parsed.reasoning is None or parsed.action is None:
+        raise _not_repeated(turn, where)
+    return parsed.reasoning, parsed.action
+
+
+def _not_repeated(turn: TurnRecord, where: str) -> UserError:
+    return UserError(
+        f"{where}: step {turn.step} was played in another layout, or the environment "
+        "does not repeat an episode: the same actions after a reset must show the same"
+    )
 
 
 def _judgement(session: Session) -> tuple[tuple[str, ...] | None, int | None]:
@@ -209,14 +222,34 @@ def _judgement(session: Session) -> tuple[tuple[str, ...] | None, int | None]:
     return tuple(session.planner.optimal_actions(session.state)), session.planner.distance(session.state)
 
 
-def summary(layouts: Sequence[LayoutTries]) -> dict[str, object]:
-    """How the sampling went.
+class Summary(TypedDict):
+    """How a sampling went.
 
-    Returns:
-        layouts, episodes, successes; unfit: successes that did not count; kept, with their mean_steps and mean_excess
-        above the optimum; excess: how many kept ones are how many steps above it; failures: how many episodes ended in
-        which way. Without a planner there is no optimum: mean_excess is None and excess empty.
+    Attributes:
+        layouts: that were tried.
+        episodes: that were played.
+        successes: of them.
+        unfit: successes that did not count.
+        kept: trajectories.
+        mean_steps: of the kept ones; None without one.
+        mean_excess: of their steps above the optimum; None without a planner.
+        excess: how many kept ones are how many steps above the optimum; empty without a planner.
+        failures: how many episodes ended in which way.
     """
+
+    layouts: int
+    episodes: int
+    successes: int
+    unfit: int
+    kept: int
+    mean_steps: float | None
+    mean_excess: float | None
+    excess: dict[str, int]
+    failures: dict[str, int]
+
+
+def summary(layouts: Sequence[LayoutTries]) -> Summary:
+    """How the sampling of these layouts went."""
     episodes = [episode for tries in layouts for episode in tries.episodes]
     kept = [tries.kept for tries in layouts if tries.kept is not None]
     above = [e.steps - e.optimal_steps for e in kept if e.optimal_steps is not None]

@@ -17,7 +17,7 @@ from stgrpo.evaluation.episodes import EpisodeConfig
 from stgrpo.evaluation.journal import Journal, usage
 from stgrpo.evaluation.records import Episode
 from stgrpo.evaluation.served import connect, connected, spent
-from stgrpo.experts.llm_expert import Budget, LayoutTries, LlmExpert, as_told, solved, summary
+from stgrpo.experts.llm_expert import Budget, LayoutTries, LlmExpert, Summary, as_told, solved, summary
 from stgrpo.files import write_atomically
 from stgrpo.protocol import Environment
 from stgrpo.react.policy import SamplingParams
@@ -25,6 +25,7 @@ from stgrpo.react.prompt import render_messages
 from stgrpo.serving.chat_policy import ChatPolicy
 from stgrpo.training.inputs import given_tokenizer, prompt_style
 from stgrpo.workdir import WorkDir
+from stgrpo.workdir.keys import with_key
 
 
 def expert_budget(config: ConfigDict, count: int) -> Budget:
@@ -73,8 +74,8 @@ def sample_expert(config: ConfigDict, workdir: WorkDir, task: str, split: str, c
         policy = ChatPolicy(client, config.expert.model, expert_episodes(config).params)
         connect(policy, "expert.server")
         layouts = _sample(config, policy, journal, budget, (task, split))
-    facts = summary(layouts) | _usage(config, journal)
-    write_atomically(path.with_suffix(".json"), json.dumps(facts, indent=2) + "\n")
+    facts = summary(layouts)
+    write_atomically(path.with_suffix(".json"), json.dumps({**facts, **_usage(config, journal)}, indent=2) + "\n")
     journal.close()
     _report(config, f"collect {task} {split}", facts, journal, count)
     yield from (tries.learned for tries in layouts if tries.learned is not None)
@@ -117,7 +118,8 @@ def _check_prompts(config: ConfigDict, environment: Environment, task: str, layo
 def _settings(config: ConfigDict) -> dict[str, object]:
     """What decides how an episode goes; the budget does not, so under another one the episodes still count."""
     how = expert_episodes(config)
-    return {"model": config.expert.model, "family": config.env.family, **dataclasses.asdict(how)}
+    settings = {"model": config.expert.model, "family": config.env.family, **dataclasses.asdict(how)}
+    return with_key(config, "tries", settings)
 
 
 def _usage(config: ConfigDict, journal: Journal) -> dict[str, object]:
@@ -127,7 +129,7 @@ def _usage(config: ConfigDict, journal: Journal) -> dict[str, object]:
     return {"model": config.expert.model, "usage": dataclasses.asdict(used), "cost": cost or None}
 
 
-def _report(config: ConfigDict, label: str, facts: dict[str, object], journal: Journal, count: int) -> None:
+def _report(config: ConfigDict, label: str, facts: Summary, journal: Journal, count: int) -> None:
     say(
         f"{label}: {facts['kept']} of {facts['layouts']} layouts solved in {facts['episodes']} tries, "
         f"{spent(config, list(journal.episodes.values()))}"

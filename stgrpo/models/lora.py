@@ -65,12 +65,12 @@ def merged(model: Transformer) -> Transformer:
     """A model without adapters whose weights have them added, in float32; the model itself if it has none."""
     if not hasattr(model.layers, "adapters"):
         return model
-    return _merged(model)
+    return _merged(without(model), model.layers.adapters)
 
 
 @jax.jit
-def _merged(model: Transformer) -> Transformer:
-    adapters, whole = model.layers.adapters, without(model)
+def _merged(base: Transformer, adapters: Adapters) -> Transformer:
+    whole = jax.tree.map(lambda x: x, base)
     for name in LINEAR:
         if adapters.has(name):
             change = jax.vmap(lambda a, b: jnp.tensordot(a, b, 1))(*adapters.pair(name)) * adapters.scale
@@ -86,7 +86,8 @@ def layer_weight(layers: Layers, name: str, layer: int | jax.Array) -> jax.Array
 
     value = take(getattr(layers, name)[...])
     if hasattr(layers, "adapters") and layers.adapters.has(name):
-        value = value + jnp.tensordot(*map(take, layers.adapters.pair(name)), 1) * layers.adapters.scale
+        a, b = map(take, layers.adapters.pair(name))
+        value = value + jnp.tensordot(a, b, 1) * layers.adapters.scale
     return value
 
 

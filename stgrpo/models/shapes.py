@@ -6,6 +6,7 @@ Abstract shapes, shardings, initial values and the Hugging Face names are all de
 import dataclasses
 import math
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -50,10 +51,11 @@ class ModelShape:
     rope_scaling: RopeScaling | None = None
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, object]) -> "ModelShape":
+    def from_dict(cls, values: Mapping[str, Any]) -> "ModelShape":
         """The shape that `dataclasses.asdict` gave these values, be it read back from JSON."""
-        scaling = values.get("rope_scaling")
-        return cls(**{**values, "rope_scaling": RopeScaling(**scaling) if scaling else None})
+        fields, scaling = dict(values), values.get("rope_scaling")
+        fields["rope_scaling"] = RopeScaling(**scaling) if scaling else None
+        return cls(**fields)
 
     def errors(self) -> list[str]:
         """What is wrong with these sizes, one line each; empty when nothing is."""
@@ -193,8 +195,10 @@ _LLAMA3 = {
 
 def named_shapes() -> dict[str, ModelShape]:
     """The Qwen2.5, Qwen3 (dense) and Llama 3 families as published, by name."""
-    makers = ((_QWEN2_5, _qwen2_5), (_QWEN3, _qwen3), (_LLAMA3, _llama3))
-    return {name: make(*sizes) for table, make in makers for name, sizes in table.items()}
+    qwen2_5 = {name: _qwen2_5(*sizes) for name, sizes in _QWEN2_5.items()}
+    qwen3 = {name: _qwen3(*sizes) for name, sizes in _QWEN3.items()}
+    llama3 = {name: _llama3(*sizes) for name, sizes in _LLAMA3.items()}
+    return qwen2_5 | qwen3 | llama3
 
 
 def _qwen2_5(

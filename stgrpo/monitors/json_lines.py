@@ -28,6 +28,11 @@ class JsonLines:
             self._files[name] = self._open(name)
         self._files[name].write(step, columns)
 
+    def sync(self) -> None:
+        """Returns when all lines are on disk."""
+        for file in self._files.values():
+            file.sync()
+
     def close(self) -> None:
         """Closes all files."""
         for file in self._files.values():

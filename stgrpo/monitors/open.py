@@ -34,7 +34,7 @@ class Monitor:
 
         Args:
             writers: beside metrics.jsonl, by the name in the config.
-            run: what they are told.
+            run: what the writers are told of the run.
             lines: what writes metrics.jsonl.
         """
         self._lines, self._writers, self._failed, self._stage = lines or JsonLines(), dict(writers), 0, run.stage
@@ -60,6 +60,14 @@ class Monitor:
         """
         self._lines.table(step, name, columns)
         self._tell(lambda writer: writer.table(step, name, columns), step)
+
+    def sync(self) -> None:
+        """Returns when the lines outlive the machine: before a checkpoint that is not to be ahead of them.
+
+        Raises:
+            RunError: the disk does not take them.
+        """
+        self._lines.sync()
 
     def close(self) -> None:
         """Closes all writers."""
@@ -88,9 +96,9 @@ def open_monitor(config: ConfigDict, workdir: WorkDir, stage: str, step: int) ->
     """The monitor of a stage.
 
     Args:
-        config: of the run.
-        workdir: where its files go.
-        stage: that begins or goes on.
+        config: the experiment.
+        workdir: folder of the run, where files go.
+        stage: name of the stage that begins or goes on.
         step: the last one that stands, see `RunInfo`.
 
     Raises:
@@ -108,8 +116,8 @@ def write_figures(config: ConfigDict, workdir: WorkDir, stage: str, figures: Map
     """Writes all figures of a stage without steps of its own, unless metrics.jsonl has just these.
 
     Args:
-        config: of the run.
-        workdir: where its files go.
+        config: the experiment.
+        workdir: folder of the run, where files go.
         stage: whose figures replace those it wrote before.
         figures: by the step that they are of.
     """
@@ -126,8 +134,8 @@ def make_writer(config: ConfigDict, name: str) -> MetricWriter:
     """A writer that has not started.
 
     Args:
-        config: of the run.
-        name: as in `monitor.writers`.
+        config: the experiment.
+        name: an entry of `monitor.writers`.
 
     Raises:
         UserError: it is unknown, cannot be imported, or needs a package that is not installed.

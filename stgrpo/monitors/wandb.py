@@ -3,10 +3,13 @@
 import json
 import secrets
 from collections.abc import Mapping
+from typing import Literal
 
 from stgrpo.console import say
 from stgrpo.files import write_atomically
 from stgrpo.monitors.base import RunInfo, table_rows
+
+Mode = Literal["online", "offline"]
 
 
 class WeightsAndBiases:
@@ -17,12 +20,12 @@ class WeightsAndBiases:
     wandb/STAGE.json of the work directory.
     """
 
-    def __init__(self, project: str, name: str, mode: str):
+    def __init__(self, project: str, name: str, mode: Mode):
         """Sends nothing yet.
 
         Args:
-            project: it goes to.
-            name: of the group of a run's stages; empty: after the work directory.
+            project: W&B project that the runs belong to.
+            name: of the group of a run's stages; empty for the work directory's.
             mode: "online", or "offline": files in the work directory that `wandb sync` sends.
         """
         self._project, self._name, self._mode = project, name, mode

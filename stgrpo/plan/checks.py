@@ -1,6 +1,7 @@
 """All that is checked of a config before a run starts: what config.checks finds, and what only rooms above it know."""
 
 from collections.abc import Callable, Iterator
+from typing import TypeVar
 
 from ml_collections import ConfigDict
 
@@ -8,6 +9,8 @@ from stgrpo.config import checks
 from stgrpo.errors import UserError
 from stgrpo.monitors.open import writer_errors
 from stgrpo.rl.losses import find_loss, loss_options
+
+T = TypeVar("T")
 
 
 def validate(config: ConfigDict) -> list[str]:
@@ -21,7 +24,7 @@ def _losses(c: ConfigDict) -> Iterator[str]:
     yield from _refusal("grpo.loss_options", loss_options, c.grpo.loss_options)
 
 
-def _refusal(field: str, find: Callable[[object], object], value: object) -> Iterator[str]:
+def _refusal(field: str, find: Callable[[T], object], value: T) -> Iterator[str]:
     try:
         find(value)
     except UserError as error:

@@ -1,9 +1,11 @@
 """Programs compiled for devices that need not be there: the memory they take, or one line on what does not fit."""
 
+from typing import Protocol
+
 import jax
 from jax.sharding import Mesh
 
-from stgrpo.errors import UserError
+from stgrpo.errors import RunError, UserError
 from stgrpo.plan.sizes import size_text
 from stgrpo.plan.topologies import Target
 
@@ -12,10 +14,10 @@ def compile_for(lowered: jax.stages.Lowered, target: Target, *, what: str, fix: 
     """Compiles a program.
 
     Args:
-        lowered: the program.
-        target: that it is for.
-        what: it is, for a person.
-        fix: that makes it smaller.
+        lowered: the program, traced for the shapes of its arguments.
+        target: the devices it is compiled for.
+        what: what the program is, as the error calls it.
+        fix: what makes it smaller, as the error advises.
 
     Raises:
         UserError: it does not fit the memory of a device.
@@ -27,16 +29,38 @@ def compile_for(lowered: jax.stages.Lowered, target: Target, *, what: str, fix: 
             raise
         reason = str(error).splitlines()[0][:300]
         raise UserError(f"{what} does not fit {target.name} ({reason}): {fix}") from error
-    peak = compiled.memory_analysis().peak_memory_in_bytes
+    peak = memory_of(compiled).peak_memory_in_bytes
     if target.memory is not None and peak > target.memory:
         needs = f"it needs {size_text(peak)} a device, which has {size_text(target.memory)}"
         raise UserError(f"{what} does not fit {target.name} ({needs}): {fix}")
     return compiled
 
 
+class Memory(Protocol):
+    """What a compiler says a program takes, bytes a device."""
+
+    argument_size_in_bytes: int
+    output_size_in_bytes: int
+    alias_size_in_bytes: int
+    temp_size_in_bytes: int
+    peak_memory_in_bytes: int
+
+
+def memory_of(compiled: jax.stages.Compiled) -> Memory:
+    """The memory of a program.
+
+    Raises:
+        RunError: this compiler says nothing.
+    """
+    memory = compiled.memory_analysis()
+    if memory is None:
+        raise RunError("the compiler does not say how much memory a program takes: plan for another topology")
+    return memory
+
+
 def peak_bytes(compiled: jax.stages.Compiled, mesh: Mesh) -> int:
     """At the peak of a program, a device."""
-    memory = compiled.memory_analysis()
+    memory = memory_of(compiled)
     if mesh.devices.flat[0].platform == "cpu":  # whose own number leaves the temporary memory out
         new = memory.output_size_in_bytes - memory.alias_size_in_bytes
         return memory.argument_size_in_bytes + memory.temp_size_in_bytes + new

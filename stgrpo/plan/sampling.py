@@ -1,7 +1,7 @@
 """What the embedded sampler holds on each device while it draws a rollout, from its programs compiled and not run."""
 
 import dataclasses
-from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -58,10 +58,10 @@ def sampling_memory(config: ConfigDict, policy: Transformer, mesh: Mesh, there: 
     """Compiles what `JaxSampler` runs for the first prompts of a rollout as long as the limit, when it holds the most.
 
     Args:
-        config: of the run.
-        policy: as shapes with shardings.
-        mesh: of the policy.
-        there: what the mesh is of; this machine if None.
+        config: the experiment.
+        policy: the model as shapes with shardings.
+        mesh: devices the parameters are sharded over.
+        there: the devices to compile for, those of the mesh; this machine's if None.
 
     Raises:
         UserError: the prefill or the decode loop does not fit.
@@ -101,17 +101,17 @@ def _weights(policy: Transformer, dtype: jnp.dtype) -> Weights:
     one.layers = jax.tree.map(
         lambda x: jax.ShapeDtypeStruct((1, *x.shape[1:]), x.dtype, sharding=x.sharding), one.layers
     )
-    found = _outputs(jax.jit(decode_weights, static_argnums=1), one, dtype)
+    found: Weights = _outputs(jax.jit(decode_weights, static_argnums=1), one, dtype)
     return dataclasses.replace(found, layers=found.layers * policy.shape.depth, shape=policy.shape)
 
 
-def _outputs(program: Callable, *arguments: object) -> object:
+def _outputs(program: jax.stages.Wrapped, *arguments: object) -> Any:
     """What a jitted function returns, as shapes with the shardings that it is compiled to."""
     lowered = program.lower(*arguments)
     return _with_shardings(lowered.out_info, lowered.compile().output_shardings)
 
 
-def _with_shardings(shapes: object, shardings: object) -> object:
+def _with_shardings(shapes: Any, shardings: object) -> Any:
     return jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, shardings)
 
 
@@ -127,7 +127,8 @@ def _copied(weights: Weights, policy: Transformer, mesh: Mesh) -> int:
 def _new_prompts(sizes: SamplerSizes, mesh: Mesh) -> NewPrompts:
     split, B = batch_sharding(mesh), sizes.rows * sizes.shards
 
-    def array(*shape: int, dtype: jnp.dtype = np.int32) -> jax.ShapeDtypeStruct:
-        return jax.ShapeDtypeStruct(shape, dtype, sharding=split)
+    def zeros() -> NewPrompts:
+        prompt_BP, one_each_B = jnp.zeros((B, sizes.room), jnp.int32), jnp.zeros(B, jnp.int32)
+        return NewPrompts(prompt_BP, one_each_B, one_each_B.astype(jnp.uint32), one_each_B)
 
-    return NewPrompts(array(B, sizes.room), array(B), array(B, dtype=np.uint32), array(B))
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=split), jax.eval_shape(zeros))

@@ -16,7 +16,7 @@ def state_parts(steps: TrainProgram, *, reference: bool) -> dict[str, int]:
     """Bytes a device of what stays allocated over an update, by name.
 
     Args:
-        steps: of a stage.
+        steps: the programs of a stage, with its state as shapes.
         reference: whether the stage has a frozen reference; that of adapters is their base and takes nothing more.
     """
     state = steps.abstract

@@ -73,7 +73,7 @@ GPUS: Mapping[str, Gpu] = {
 }
 
 # Choosing kernels by running them needs the GPU; without that XLA takes cuBLAS for products.
-_WITHOUT_GPU = {"xla_gpu_autotune_level": 0, "xla_gpu_enable_triton_gemm": False}
+_WITHOUT_GPU = {"xla_gpu_autotune_level": "0", "xla_gpu_enable_triton_gemm": False}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,7 +89,7 @@ class Target:
 
     name: str
     devices: list[jax.Device]
-    options: Mapping[str, int | bool] = dataclasses.field(default_factory=dict)
+    options: Mapping[str, str | bool] = dataclasses.field(default_factory=dict)
     memory: int | None = None
 
 

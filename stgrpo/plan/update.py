@@ -7,13 +7,14 @@ from collections.abc import Mapping
 import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
+from jax.typing import DTypeLike
 from ml_collections import ConfigDict
 
 from stgrpo.data.padding import bucket
 from stgrpo.models.shapes import ModelShape
 from stgrpo.models.sharding import batch_sharding, make_mesh
 from stgrpo.models.transformer import Transformer
-from stgrpo.plan.compiling import compile_for, peak_bytes
+from stgrpo.plan.compiling import compile_for, memory_of, peak_bytes
 from stgrpo.plan.sampling import sampling_memory
 from stgrpo.plan.sizes import size_text, state_parts
 from stgrpo.plan.topologies import Target, target
@@ -31,9 +32,9 @@ class Compiled:
 
     Attributes:
         target: what it was compiled for.
-        mesh: devices.
-        shape: of the model.
-        attention: the implementation.
+        mesh: devices the parameters are sharded over.
+        shape: sizes of the model.
+        attention: name of the implementation of attention.
         batch: the largest that can occur.
         parts: of the state, by name; see `state_parts`.
         peak: of the update, the frozen reference of a whole model not included.
@@ -68,7 +69,7 @@ def compile_update(config: ConfigDict, topology: str = "") -> Compiled:
     with jax.set_mesh(mesh):
         fix = "raise grpo.micro_batches or mesh.fsdp, or lower limits.prompt"
         compiled = compile_for(steps.update.lower(steps.abstract, batch), there, what="the update", fix=fix)
-    memory = compiled.memory_analysis()
+    memory = memory_of(compiled)
     return Compiled(
         target=there,
         mesh=mesh,
@@ -137,7 +138,7 @@ def abstract_batch(config: ConfigDict, mesh: Mesh) -> Batch:
     P, R = config.limits.prompt, config.limits.response
     split, several = batch_sharding(mesh), has_several_updates(config)
 
-    def array(*sizes: int, dtype: jnp.dtype = jnp.float32) -> jax.ShapeDtypeStruct:
+    def array(*sizes: int, dtype: DTypeLike = jnp.float32) -> jax.ShapeDtypeStruct:
         return jax.ShapeDtypeStruct(sizes, dtype, sharding=split)
 
     if config.grpo.row_tokens:

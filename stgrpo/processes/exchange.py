@@ -3,6 +3,7 @@
 import collections
 import itertools
 import pickle
+import threading
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
@@ -16,6 +17,7 @@ Result = TypeVar("Result")
 Item = TypeVar("Item")
 Tree = TypeVar("Tree")
 _numbers: collections.defaultdict[str, Iterator[int]] = collections.defaultdict(itertools.count)
+_making = threading.local()
 _unread: collections.defaultdict[str, list[str]] = collections.defaultdict(list)
 
 
@@ -23,10 +25,10 @@ def tell(make: Callable[[], Result], *, channel: str = "main") -> Result:
     """What process 0 makes, in all processes; an error of it is raised in all. The others wait, without a device.
 
     Args:
-        make: is called in process 0.
+        make: is called in process 0, alone: what it tells in turn, it tells nobody.
         channel: all processes tell in the same order on each; a thread beside the main one has one of its own.
     """
-    if processes.count() == 1:
+    if processes.count() == 1 or getattr(_making, "alone", False):
         return make()
     key = f"told/{channel}/{next(_numbers[channel])}"
     if processes.is_first():
@@ -91,10 +93,13 @@ def on_host(tree: Tree) -> Tree:
 
 
 def _outcome(make: Callable[[], Result]) -> tuple[Result | None, Exception | None]:
+    _making.alone = True
     try:
         return make(), None
     except Exception as error:  # noqa: BLE001 - whatever it is, all are to know it
         return None, error
+    finally:
+        _making.alone = False
 
 
 def _pickled(outcome: tuple[object, Exception | None]) -> bytes:

@@ -102,7 +102,7 @@ class Chart:
     """A chart in the coordinates of its picture.
 
     Attributes:
-        title: what is drawn.
+        title: heading of the chart.
         summary: the same and its values in a sentence.
         legend: label and last value of each line.
         x_ticks, y_ticks: where on the axis, and the number there.
@@ -157,7 +157,7 @@ def line_chart(title: str, series: Sequence[Series], *, note: str = "") -> Chart
     """A chart with its title, its last values and, under the pointer, the values there.
 
     Args:
-        title: what is drawn.
+        title: heading of the chart.
         series: at least one line; empty lines are left out.
         note: one sentence on how to read it.
 

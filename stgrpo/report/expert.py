@@ -4,6 +4,7 @@ import json
 import pathlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from stgrpo.protocol import Noun
 from stgrpo.report.results import Bar, Part, bar, outcome
@@ -68,7 +69,7 @@ def _read(path: pathlib.Path) -> ExpertSummary:
     )
 
 
-def _counts(facts: Mapping[str, object]) -> dict[str, int]:
+def _counts(facts: Mapping[str, Any]) -> dict[str, int]:
     """The whole numbers of a summary.
 
     Raises:

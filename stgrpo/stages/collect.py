@@ -1,6 +1,7 @@
 """Collect: the expert plays layouts, and every state of its solutions becomes a single-turn problem."""
 
 import itertools
+import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -12,11 +13,14 @@ from stgrpo.console import ProgressBar, say
 from stgrpo.data.examples import tokenizer_texts
 from stgrpo.data.records import Trajectory, read_trajectories, write_trajectories
 from stgrpo.data.tokenizer import Tokenizer, train_tokenizer
+from stgrpo.errors import UserError
 from stgrpo.experts.collect import collect
+from stgrpo.files import replacing, write_atomically
 from stgrpo.monitors.open import write_figures
 from stgrpo.protocol import object_names_of
 from stgrpo.training.inputs import given_tokenizer, prompt_style
 from stgrpo.workdir import WorkDir
+from stgrpo.workdir.keys import differences, with_key
 
 
 def run_collect(config: ConfigDict, workdir: WorkDir) -> None:
@@ -26,14 +30,31 @@ def run_collect(config: ConfigDict, workdir: WorkDir) -> None:
     for task in config.env.tasks:
         for split, count in counts.items():
             path = workdir.data(task, split)
+            key = with_key(config, "trajectories", {"task": task, "split": split, "count": count})
             if path.is_file():
+                _check_key(path, key)
                 say(f"collect: {path.relative_to(workdir.path)} is complete, skipped")
                 continue
+            write_atomically(path.with_suffix(".key.json"), json.dumps(key, indent=2) + "\n")
             written = write_trajectories(path, _trajectories(config, workdir, task, split, count))
             say(f"collect: wrote {written} trajectories to {path.relative_to(workdir.path)}")
     if not workdir.tokenizer.is_dir():
         _write_tokenizer(config, workdir)
     write_figures(config, workdir, "collect", {0: _counts(config, workdir)})
+
+
+def _check_key(path: Path, key: dict[str, object]) -> None:
+    """Raises a UserError if trajectories were made otherwise than now; what was brought along has no key."""
+    file = path.with_suffix(".key.json")
+    try:
+        theirs = json.loads(file.read_bytes())
+    except FileNotFoundError:
+        return
+    except ValueError as error:
+        raise UserError(f"{file} is not JSON ({error}): move it and {path.name} away to collect anew") from error
+    if not isinstance(theirs, dict) or theirs != key:
+        what = differences(theirs, key) if isinstance(theirs, dict) else "no key"
+        raise UserError(f"{path} was collected otherwise ({what}): use another --workdir, or move it away")
 
 
 def _counts(config: ConfigDict, workdir: WorkDir) -> dict[str, int]:
@@ -69,9 +90,8 @@ def _write_tokenizer(config: ConfigDict, workdir: WorkDir) -> None:
         names = object_names_of(envs.get(config.env.name))
         size = config.tokenizer.vocab_size
         tokenizer = Tokenizer(train_tokenizer(_texts(config, workdir), vocab_size=size, names=names))
-    unfinished = Path(f"{workdir.tokenizer}.part")
-    tokenizer.save(unfinished)
-    unfinished.replace(workdir.tokenizer)
+    with replacing(workdir.tokenizer) as unfinished:
+        tokenizer.save(unfinished)
     say(f"collect: tokenizer of {tokenizer.vocab_size} tokens, {source}")
 
 

@@ -12,7 +12,7 @@ from stgrpo.evaluation.files import Evaluation
 from stgrpo.evaluation.metrics import mcnemar, pair_episodes
 from stgrpo.monitors.open import write_figures
 from stgrpo.processes.exchange import tell
-from stgrpo.training.checkpointing import newest, step_folders
+from stgrpo.training.step_folders import has_steps, newest, step_folders
 from stgrpo.workdir import WorkDir
 
 
@@ -26,7 +26,7 @@ def run_evaluate(config: ConfigDict, workdir: WorkDir) -> None:
         return
     results, programs = [], ProgramLog("evaluate", workdir.programs)
     for stage in ("sft", "grpo"):
-        if any(workdir.checkpoints(stage).glob("[0-9]*")):
+        if has_steps(workdir.checkpoints(stage)):
             results += newest(
                 workdir.checkpoints(stage),
                 lambda folder: evaluate_checkpoint(config, folder, workdir.evaluation, programs),

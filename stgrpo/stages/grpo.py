@@ -25,16 +25,17 @@ from stgrpo.sampling.base import Sampler
 from stgrpo.sampling.open import open_sampler, retry_on_server_error
 from stgrpo.training.batch import GroupBatch
 from stgrpo.training.batch_packer import BatchPacker
-from stgrpo.training.checkpointing import CheckpointMetadata, Checkpoints, newest, newest_metadata
+from stgrpo.training.checkpointing import CheckpointMetadata, Checkpoints, load_metadata, newest_metadata
 from stgrpo.training.context import (
     RunContext,
     new_metadata,
     open_context,
     rate_of_step,
 )
-from stgrpo.training.inputs import load_examples
+from stgrpo.training.inputs import check_same_data, examples_identity, load_examples
 from stgrpo.training.policies import read_merged
 from stgrpo.training.step import TrainProgram, TrainState
+from stgrpo.training.step_folders import has_steps, whole_steps
 from stgrpo.training.timer import Timer
 from stgrpo.workdir import WorkDir
 
@@ -47,15 +48,21 @@ def run_grpo(config: ConfigDict, workdir: WorkDir) -> None:
     examples = load_examples(setting, "train")
     total = grpo_steps(config, len(examples))
     checkpoints = Checkpoints(workdir.checkpoints("grpo"), keep=config.grpo.keep)
-    if checkpoints.newest() >= total:
-        say(f"grpo: complete at step {total}, skipped")
-        return
-    folder = reference_folder(config, workdir)
+    if checkpoints.newest():
+        record = newest_metadata(checkpoints.folder)
+        check_same_data(checkpoints.folder, record, examples_identity(examples))
+        if has_steps(workdir.checkpoints("sft")):  # all else needs them, a finished run does not
+            check_reference(record, newest_metadata(workdir.checkpoints("sft")).identity)
+        if record.step >= total:
+            say(f"grpo: complete at step {total}, skipped")
+            return
+    folder = reference_step(workdir)
     updates = total * config.grpo.minibatches * config.grpo.passes
-    steps = train_program(config, "grpo", newest_metadata(folder).shape, setting.mesh, updates=updates)
+    steps = train_program(config, "grpo", load_metadata(folder).shape, setting.mesh, updates=updates)
     with jax.set_mesh(setting.mesh):
-        given = newest(folder, lambda step: read_merged(step, steps.model))
+        given = read_merged(folder, steps.model)
         state, record = _start(setting, steps, given, checkpoints)
+        record = dataclasses.replace(record, data=examples_identity(examples))
         training = _Training(setting, steps, checkpoints, (None if record.lora else given[0], state, record))
         place = workdir.path / "rollout"
         with (
@@ -74,20 +81,28 @@ def run_grpo(config: ConfigDict, workdir: WorkDir) -> None:
     checkpoints.close()
 
 
-def reference_folder(config: ConfigDict, workdir: WorkDir) -> Path:
-    """Where the frozen reference is: the SFT checkpoints of this work directory.
+def reference_step(workdir: WorkDir) -> Path:
+    """The step folder of the frozen reference: the end of SFT in this work directory.
 
     Raises:
         UserError: SFT has not run, or not to its end.
     """
-    folder = workdir.checkpoints("sft")
-    record = newest_metadata(folder)
-    total = record.total
-    if record.step < total:
+    step = next(whole_steps(workdir.checkpoints("sft")))
+    record = load_metadata(step)
+    if record.step < record.total:
         raise UserError(
-            f"sft stopped at step {record.step} of {total}: run `stgrpo sft` with this work directory again"
+            f"sft stopped at step {record.step} of {record.total}: run `stgrpo sft` with this work directory again"
         )
-    return folder
+    return step
+
+
+def check_reference(record: CheckpointMetadata, identity: str) -> None:
+    """Raises a UserError if a checkpoint was trained against another reference than the one at hand."""
+    if record.reference != identity:
+        raise UserError(
+            f"checkpoints/grpo/{record.step} was trained against reference {record.reference}, "
+            f"checkpoints/sft now holds {identity}: use another --workdir"
+        )
 
 
 def _start(
@@ -99,11 +114,7 @@ def _start(
         record = new_metadata(setting, "grpo", reference.shape, reference=identity, base=identity)
         return steps.init_from(reference if record.lora else jax.tree.map(jnp.copy, reference)), record
     state, record = restored
-    if record.reference != identity:
-        raise UserError(
-            f"checkpoints/grpo/{record.step} was trained against reference {record.reference}, "
-            f"checkpoints/sft now holds {identity}: use another --workdir"
-        )
+    check_reference(record, identity)
     say(f"grpo: resumed at step {record.step}")
     return dataclasses.replace(state, base=reference if record.lora else None), record
 
@@ -181,7 +192,7 @@ class _Training:
             raise
         self._write(values, timer, rollout)
         if (step + 1) % c.checkpoint_every == 0 or last:
-            self._checkpoints.save(self._state, self._record)
+            self._save()
         return values
 
     def _batch(self, rollout: Rollout) -> GroupBatch:
@@ -210,10 +221,14 @@ class _Training:
         facts = {"learning_rate": rate(step - 1), "programs": self.programs.count}
         self._monitor.write(step, values | facts | timer.seconds)
 
+    def _save(self) -> None:
+        self._monitor.sync()
+        self._checkpoints.save(self._state, self._record)
+
     def _save_now(self) -> None:
         """A checkpoint out of turn, unless there is nothing new to keep."""
         if self._record.step > self._checkpoints.newest():
-            self._checkpoints.save(self._state, self._record)
+            self._save()
             say(f"grpo: saved at step {self._record.step}")
 
 

@@ -21,7 +21,7 @@ from stgrpo.training.context import (
     open_context,
     rate_of_step,
 )
-from stgrpo.training.inputs import load_examples
+from stgrpo.training.inputs import check_same_data, examples_identity, load_examples
 from stgrpo.training.policies import check_base
 from stgrpo.training.sft import sft_batch, sft_steps
 from stgrpo.training.start import starting_params, starting_shape
@@ -38,16 +38,19 @@ def run_sft(config: ConfigDict, workdir: WorkDir) -> None:
     examples = load_examples(setting, "train")
     total = sft_steps(config, len(examples))
     checkpoints = Checkpoints(workdir.checkpoints("sft"), keep=config.sft.keep)
-    if checkpoints.newest() >= total:
-        say(f"sft: complete at step {total}, skipped")
-        return
     if checkpoints.newest():
-        shape = newest_metadata(checkpoints.folder).shape
+        record = newest_metadata(checkpoints.folder)
+        check_same_data(checkpoints.folder, record, examples_identity(examples))
+        if record.step >= total:
+            say(f"sft: complete at step {total}, skipped")
+            return
+        shape = record.shape
     else:
         shape = starting_shape(config, setting.tokenizer.vocab_size)
     steps = train_program(config, "sft", shape, setting.mesh, updates=total)
     with jax.set_mesh(setting.mesh):
         state, record = _start(setting, steps, shape, checkpoints)
+        record = dataclasses.replace(record, data=examples_identity(examples))
         say(
             f"sft: {len(examples)} examples, {total} updates of {config.sft.batch}, "
             f"{shape.parameter_count():,} parameters, attention by {steps.model.core.name}"
@@ -105,6 +108,7 @@ def _train(
         record = dataclasses.replace(record, step=step + 1, total=total, position=(step + 1) * config.sft.batch)
         leaving = preemption.leaving()
         if (step + 1) % config.sft.checkpoint_every == 0 or step + 1 == total or leaving:
+            monitor.sync()
             checkpoints.save(state, record)
         if leaving:
             say(f"sft: saved at step {step + 1} of {total}")

@@ -1,6 +1,11 @@
-"""What an update is made from: prompts, each held once, with their G responses."""
+"""What an update is made from: prompts, each held once, with their G responses.
+
+Batches are made on the host (`GroupBatch[np.ndarray]`) and used on devices (`GroupBatch[jax.Array]`); a program is
+compiled ahead for the shapes of one (`GroupBatch[jax.ShapeDtypeStruct]`).
+"""
 
 import dataclasses
+from typing import Any, Generic, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -8,11 +13,13 @@ import numpy as np
 
 from stgrpo.training.masked import length_mask
 
+A = TypeVar("A", bound=jax.Array | np.ndarray | jax.ShapeDtypeStruct)
+
 AGGREGATIONS = ("token_mean", "sequence_mean", "dr_grpo")
 
 
 @dataclasses.dataclass(frozen=True)
-class LossTerms:
+class LossTerms(Generic[A]):
     """What a batch says of each of its response tokens, all of one shape whatever the layout: [B, G, R] or rows [X, M].
 
     Attributes:
@@ -28,22 +35,22 @@ class LossTerms:
         sampler_logp: by the engine that drew the response, when it drew it; None where nothing was drawn.
     """
 
-    weight: jax.Array
-    mask: jax.Array
-    adv: jax.Array
-    ref_logp: jax.Array
-    response_id: jax.Array
-    length: jax.Array
-    finished: jax.Array
-    old_logp: jax.Array | None = None
-    sampler_logp: jax.Array | None = None
+    weight: A
+    mask: A
+    adv: A
+    ref_logp: A
+    response_id: A
+    length: A
+    finished: A
+    old_logp: A | None = None
+    sampler_logp: A | None = None
 
 
 jax.tree_util.register_dataclass(LossTerms, [f.name for f in dataclasses.fields(LossTerms)], [])
 
 
 @dataclasses.dataclass(frozen=True)
-class GroupBatch:
+class GroupBatch(Generic[A]):
     """Prompts, each held once, with their G responses.
 
     Attributes:
@@ -60,41 +67,29 @@ class GroupBatch:
         prompt_weight_BP: share of each prompt token in the loss of SFT, or None to leave the prompt out.
     """
 
-    prompt_BP: jax.Array
-    prompt_len_B: jax.Array
-    response_BGR: jax.Array
-    weight_BGR: jax.Array
-    mask_BGR: jax.Array
-    adv_BG: jax.Array
-    ref_logp_BGR: jax.Array
-    old_logp_BGR: jax.Array | None = None
-    sampler_logp_BGR: jax.Array | None = None
-    finished_BG: jax.Array | None = None
-    prompt_weight_BP: jax.Array | None = None
+    prompt_BP: A
+    prompt_len_B: A
+    response_BGR: A
+    weight_BGR: A
+    mask_BGR: A
+    adv_BG: A
+    ref_logp_BGR: A
+    old_logp_BGR: A | None = None
+    sampler_logp_BGR: A | None = None
+    finished_BG: A | None = None
+    prompt_weight_BP: A | None = None
 
     @property
-    def terms(self) -> LossTerms:
+    def terms(self) -> LossTerms[A]:
         """Of the responses, each [B, G, R]."""
-        mask_BGR, xp = self.mask_BGR, np if isinstance(self.mask_BGR, np.ndarray) else jnp
-        finished_BGR = mask_BGR if self.finished_BG is None else self.finished_BG[..., None] * mask_BGR
-        return LossTerms(
-            weight=self.weight_BGR,
-            mask=mask_BGR,
-            adv=self.adv_BG[..., None] * mask_BGR,
-            ref_logp=self.ref_logp_BGR,
-            response_id=xp.broadcast_to(xp.arange(mask_BGR.shape[1], dtype=xp.int32)[:, None], mask_BGR.shape),
-            length=mask_BGR.sum(-1, keepdims=True) * mask_BGR,
-            finished=finished_BGR,
-            old_logp=self.old_logp_BGR,
-            sampler_logp=self.sampler_logp_BGR,
-        )
+        return _terms(self)
 
-    def with_logprobs(self, ref_logp: jax.Array, old_logp: jax.Array | None) -> "GroupBatch":
+    def with_logprobs(self, ref_logp: A, old_logp: A | None) -> "GroupBatch[A]":
         """The batch with these log-probabilities, laid out like its terms."""
         return dataclasses.replace(self, ref_logp_BGR=ref_logp, old_logp_BGR=old_logp)
 
     @property
-    def tokens(self) -> int:
+    def tokens(self: "GroupBatch[np.ndarray] | GroupBatch[jax.Array]") -> int:
         """Real tokens, each prompt counted once."""
         return int(self.prompt_len_B.sum() + self.mask_BGR.sum())
 
@@ -111,6 +106,23 @@ class GroupBatch:
 
 
 jax.tree_util.register_dataclass(GroupBatch, [f.name for f in dataclasses.fields(GroupBatch)], [])
+
+
+def _terms(batch: GroupBatch[Any]) -> LossTerms[Any]:
+    """Of arrays of either kind, by what both can: NumPy's stay on the host."""
+    mask_BGR, xp = batch.mask_BGR, np if isinstance(batch.mask_BGR, np.ndarray) else jnp
+    finished_BGR = mask_BGR if batch.finished_BG is None else batch.finished_BG[..., None] * mask_BGR
+    return LossTerms(
+        weight=batch.weight_BGR,
+        mask=mask_BGR,
+        adv=batch.adv_BG[..., None] * mask_BGR,
+        ref_logp=batch.ref_logp_BGR,
+        response_id=xp.broadcast_to(xp.arange(mask_BGR.shape[1], dtype=xp.int32)[:, None], mask_BGR.shape),
+        length=mask_BGR.sum(-1, keepdims=True) * mask_BGR,
+        finished=finished_BGR,
+        old_logp=batch.old_logp_BGR,
+        sampler_logp=batch.sampler_logp_BGR,
+    )
 
 
 def loss_weights(length: jax.Array, size: int, aggregation: str, *, limit: int = 0) -> jax.Array:

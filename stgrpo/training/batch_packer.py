@@ -29,5 +29,6 @@ class BatchPacker:
 
 def padding(batches: Iterable[Batch]) -> dict[str, float]:
     """Tokens that the model computes, and the share of them that is none."""
-    size, tokens = map(sum, zip(*((b.size, b.tokens) for b in batches), strict=True))
+    batches = list(batches)
+    size, tokens = sum(batch.size for batch in batches), sum(batch.tokens for batch in batches)
     return {"tokens_processed": size, "padding": 1.0 - tokens / size}

@@ -1,13 +1,14 @@
 """Orbax checkpoints that carry all that is needed to go on or to evaluate: state, position, config, shape, tokenizer.
 
-A step folder holds `params` (nested dict of arrays), `opt_state` (flat dict) and `record` (JSON). A checkpoint that is
-damaged, even by a single bit, is passed over for the one before it, and the run says so.
+A step folder holds `params` (nested dict of arrays), `opt_state` (flat dict), `record` (JSON) and files.json.
+What is whole, what is damaged, and that nothing else counts as damage, is `step_folders`' affair.
 """
 
+import contextlib
 import dataclasses
-import json
+import itertools
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TypeVar
 
@@ -16,134 +17,191 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
-from stgrpo.errors import DamagedCheckpoint, UserError
-from stgrpo.models.lora import Adapters, Lora
-from stgrpo.models.shapes import ModelShape
+from stgrpo import processes
+from stgrpo.errors import DamagedCheckpoint, RunError
+from stgrpo.files import check_place, is_leftover, reason_of, remove, sync, sync_folder
+from stgrpo.models.lora import Adapters
 from stgrpo.models.transformer import Transformer
+from stgrpo.processes.exchange import tell
+from stgrpo.training.metadata import CheckpointMetadata, load_metadata, unreadable
 from stgrpo.training.step import TrainState
+from stgrpo.training.step_folders import (
+    ITEMS,
+    damage,
+    has_steps,
+    newest,
+    prove,
+    read_leaves,
+    step_folders,
+    unfit,
+    whole_steps,
+    write_sums,
+)
 
+__all__ = [
+    "CheckpointMetadata",
+    "Checkpoints",
+    "fingerprint",
+    "from_dict",
+    "host_scalars",
+    "load_metadata",
+    "load_newest",
+    "load_params",
+    "newest",
+    "newest_metadata",
+    "place",
+    "step_folders",
+    "to_dict",
+]
 log = logging.getLogger(__name__)
-Loaded = TypeVar("Loaded")
-# Of a file that is cut off or changed Orbax says so in a plain `Exception`, tensorstore in several others.
-DAMAGE = Exception
-
-
-@dataclasses.dataclass(frozen=True)
-class CheckpointMetadata:
-    """What a checkpoint says of itself.
-
-    Attributes:
-        stage: "sft" or "grpo".
-        step: updates (SFT) or rollouts (GRPO) done.
-        total: of how many.
-        shape: of the model.
-        config: of the run, as JSON.
-        tokenizer: its files, name to content.
-        position: where the data goes on.
-        reference: fingerprint of the frozen reference; empty for SFT.
-        fingerprint: of the parameters, see `fingerprint`.
-        lora: how the adapters are made that are all the checkpoint holds; None where it holds the whole model.
-        base: identity of the frozen model under them.
-    """
-
-    stage: str
-    step: int
-    total: int
-    shape: ModelShape
-    config: Mapping[str, object]
-    tokenizer: Mapping[str, str]
-    position: int = 0
-    reference: str = ""
-    fingerprint: str = ""
-    lora: Lora | None = None
-    base: str = ""
-
-    @property
-    def identity(self) -> str:
-        """Of the policy, as a base or a reference: its fingerprint, after that of the base under its adapters."""
-        return f"{self.base}+{self.fingerprint}" if self.lora else self.fingerprint
 
 
 class Checkpoints:
-    """The checkpoints of one stage, one folder a step."""
+    """The checkpoints of one stage, one folder a step, in a work directory that is this process's own.
+
+    What a killed process left half-written is removed.
+
+    Raises:
+        UserError: checkpoints could not be read from a folder of this name.
+    """
 
     def __init__(self, folder: Path, *, keep: int = 2):
-        options = ocp.CheckpointManagerOptions(max_to_keep=keep, enable_async_checkpointing=False)
-        self.folder = Path(folder).absolute()
-        self._manager = ocp.CheckpointManager(self.folder, options=options)
+        check_place(folder, "--workdir")
+        self.folder, self._keep, self._read_back = Path(folder).absolute(), keep, False
+        self._orbax = ocp.Checkpointer(ocp.CompositeCheckpointHandler())
+        tell(self._clean)
+
+    def _clean(self) -> None:
+        for path in self.folder.iterdir() if self.folder.is_dir() else ():
+            if is_leftover(path) or ".orbax-checkpoint-tmp" in path.name:
+                remove(path)
 
     def steps(self) -> list[int]:
-        """Steps that were written whole, in order."""
-        return sorted(self._manager.all_steps())
+        """Steps that are whole, in order.
+
+        Raises:
+            DamagedCheckpoint: there are some and none is whole.
+        """
+        return sorted(int(step.name) for step in whole_steps(self.folder)) if has_steps(self.folder) else []
 
     def newest(self) -> int:
-        """The newest step, 0 where there is none."""
-        return max(self.steps(), default=0)
+        """The newest whole step, 0 where there is none.
+
+        Raises:
+            DamagedCheckpoint: there are some and none is whole.
+        """
+        return int(next(whole_steps(self.folder)).name) if has_steps(self.folder) else 0
 
     def save(self, state: TrainState, record: CheckpointMetadata) -> None:
-        """Writes one checkpoint; it appears only when it is whole. A damaged one of the same step is replaced."""
-        if record.step in self.steps():
-            self._manager.delete(record.step)
+        """Writes one checkpoint; it appears only when it is whole. A damaged one of the same step is replaced.
+
+        The first one of this process is read back, bit for bit, before it counts. Steps older than those kept go, once
+        these are whole. Of several processes each writes what its devices hold, and the first does the rest.
+
+        Raises:
+            RunError: it cannot be written, or not be read back; those that were there stand.
+        """
         record = dataclasses.replace(record, fingerprint=fingerprint(state.params))
-        self._manager.save(
-            record.step,
+        unfinished = self.folder / f"{record.step}.{record.step:08x}.part"
+        try:
+            tell(lambda: remove(unfinished))
+            self._write(unfinished, state, record)
+            tell(lambda: self._finish(unfinished, self.folder / str(record.step)))
+        except Exception as error:
+            what = f"checkpoint {self.folder}/{record.step} cannot be written ({reason_of(error)})"
+            raise RunError(f"{what}: those before it stand; mend that, and the same command goes on") from error
+        finally:
+            if processes.is_first():
+                with contextlib.suppress(OSError):
+                    remove(unfinished)
+        self._read_back = True
+        tell(self._prune)
+
+    def _write(self, unfinished: Path, state: TrainState, record: CheckpointMetadata) -> None:
+        items = {"params": to_dict(state.params), "opt_state": to_dict((state.opt_state, state.step))}
+        self._orbax.save(
+            unfinished,
             args=ocp.args.Composite(
-                params=ocp.args.StandardSave(to_dict(state.params)),
-                opt_state=ocp.args.StandardSave(to_dict((state.opt_state, state.step))),
+                **{name: ocp.args.StandardSave(arrays) for name, arrays in items.items()},
                 record=ocp.args.JsonSave(dataclasses.asdict(record)),
             ),
         )
-        self._manager.wait_until_finished()
+        if not self._read_back:
+            for name in ITEMS:
+                _check_same(unfinished / name, items[name])
+
+    def _finish(self, unfinished: Path, step: Path) -> None:
+        """Puts what was written where it belongs, whole and on disk."""
+        write_sums(unfinished)
+        sync(unfinished)
+        damaged = step.with_name(f"{step.name}.{0:08x}.part")
+        if step.exists() or step.is_symlink():
+            step.rename(damaged if unfit(step) else _free_name(step))
+        unfinished.rename(step)
+        sync_folder(self.folder)
+        prove(step)
+        remove(damaged)
+
+    def _prune(self) -> None:
+        """Removes what is older than the newest whole steps that are to be kept."""
+        whole = 0
+        for step in step_folders(self.folder):
+            if whole >= self._keep:
+                remove(step.rename(step.with_name(f"{step.name}.{0:08x}.part")))
+            elif not unfit(step):
+                whole += 1
 
     def restore(self, abstract: TrainState) -> tuple[TrainState, CheckpointMetadata] | None:
-        """The newest undamaged checkpoint, on the shardings of `abstract`; None where none was written.
+        """The newest whole checkpoint, on the shardings of `abstract`; None where none was written.
 
         A frozen base is not in it: the state has none.
 
         Raises:
-            DamagedCheckpoint: there are some and none can be read. To start anew is for the user to decide.
+            DamagedCheckpoint: there are some and all are damaged. To start anew is for the user to decide.
+            RunError: the newest cannot be read now, and nothing proves that it is damaged.
         """
-        steps = self.steps()
-        for step in reversed(steps):
-            try:
-                return self._restore(step, abstract)
-            except DAMAGE as error:
-                log.warning("checkpoint %s/%d is damaged (%s) and passed over", self.folder, step, _reason(error))
-        if steps:
-            raise DamagedCheckpoint(f"no checkpoint in {self.folder} can be read: delete the folder to start anew")
-        return None
+        if not has_steps(self.folder):
+            return None
+        return newest(self.folder, lambda step: self._restore(step, abstract))
 
-    def _restore(self, step: int, abstract: TrainState) -> tuple[TrainState, CheckpointMetadata]:
-        wanted = (abstract.opt_state, abstract.step)
-        restored = self._manager.restore(
-            step,
-            args=ocp.args.Composite(
-                params=ocp.args.StandardRestore(to_dict(abstract.params)),
-                opt_state=ocp.args.StandardRestore(to_dict(wanted)),
-                record=ocp.args.JsonRestore(),
-            ),
-        )
-        opt_state, count = from_dict(wanted, restored["opt_state"])
-        params = _checked(from_dict(abstract.params, restored["params"]), restored["record"]["fingerprint"])
-        return TrainState(params, opt_state, count), _record(restored["record"])
+    def _restore(self, step: Path, abstract: TrainState) -> tuple[TrainState, CheckpointMetadata]:
+        record, wanted = load_metadata(step), (abstract.opt_state, abstract.step)
+        with _proof_needed(step):
+            restored = self._orbax.restore(
+                step,
+                args=ocp.args.Composite(
+                    params=ocp.args.StandardRestore(to_dict(abstract.params)),
+                    opt_state=ocp.args.StandardRestore(to_dict(wanted)),
+                ),
+            )
+            opt_state, count = from_dict(wanted, restored["opt_state"])
+            params = _checked(from_dict(abstract.params, restored["params"]), record.fingerprint)
+        return TrainState(params, opt_state, count), record
 
     def close(self) -> None:
-        self._manager.close()
+        """Ends what Orbax began."""
+        self._orbax.close()
 
 
-def load_metadata(folder: Path) -> CheckpointMetadata:
-    """The record of one step folder.
+def _free_name(step: Path) -> Path:
+    """Where a whole checkpoint goes that another one takes the place of: it is not ours to delete."""
+    name = next(name for n in itertools.count(1) if not (name := step.with_name(f"{step.name}.replaced-{n}")).exists())
+    log.warning("checkpoint %s was there already, and whole: it is now %s", step, name)
+    return name
 
-    Raises:
-        UserError: the folder is no checkpoint (DamagedCheckpoint: it is a damaged one).
+
+@contextlib.contextmanager
+def _proof_needed(step: Path) -> Iterator[None]:
+    """Any error in reading a step folder is damage only where its files prove it, now, and else ends the command.
+
+    Of several processes one may fail to read what the first has found whole: that is its host's fault, and ends all.
     """
-    file = folder / "record" / "metadata"
-    if not file.is_file():
-        raise UserError(f"{folder} is not a checkpoint: give the folder of one step, such as RUN/checkpoints/grpo/100")
     try:
-        return _record(json.loads(file.read_text(encoding="utf-8")))
-    except DAMAGE as error:
-        raise DamagedCheckpoint(f"{file} is damaged ({_reason(error)}): use another step") from error
+        yield
+    except Exception as error:
+        if processes.count() > 1 or not (why := damage(step, anew=True)):
+            raise unreadable(step, error) from error
+        raise DamagedCheckpoint(f"{step} is damaged ({why}): use another step") from error
 
 
 Params = TypeVar("Params", Transformer, Adapters)
@@ -153,19 +211,15 @@ def load_params(folder: Path, abstract: Params) -> Params:
     """The parameters of one step folder, the whole model or its adapters, with the shardings and dtypes of `abstract`.
 
     Raises:
-        DamagedCheckpoint: they are damaged or of another shape.
+        DamagedCheckpoint: they are damaged.
+        RunError: they cannot be read now, or are of another shape.
     """
+    check_place(folder, "checkpoint")
     record = load_metadata(folder)
-    checkpointer = ocp.StandardCheckpointer()
-    try:
-        whole = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, jnp.float32, sharding=x.sharding), abstract)
+    whole = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, jnp.float32, sharding=x.sharding), abstract)
+    with _proof_needed(folder), ocp.StandardCheckpointer() as checkpointer:
         restored = checkpointer.restore(folder.absolute() / "params", to_dict(whole))
         params = _checked(from_dict(abstract, restored), record.fingerprint)
-    except DAMAGE as error:
-        reason = _reason(error)
-        raise DamagedCheckpoint(f"the parameters in {folder} cannot be read ({reason}): use another step") from error
-    finally:
-        checkpointer.close()
     return place(params, abstract)
 
 
@@ -183,37 +237,14 @@ def place(params: Params, abstract: Params) -> Params:
     return form.unflatten(map(one, jax.tree.leaves(params), leaves))
 
 
-def step_folders(folder: Path) -> list[Path]:
-    """The step folders of a stage, newest first.
-
-    Raises:
-        UserError: there is none.
-    """
-    steps = [int(p.name) for p in folder.glob("*") if p.name.isdigit()] if folder.is_dir() else []
-    if not steps:
-        raise UserError(f"{folder} holds no checkpoint: run `stgrpo {folder.name}` with this work directory first")
-    return [folder / str(step) for step in sorted(steps, reverse=True)]
-
-
 def newest_metadata(folder: Path) -> CheckpointMetadata:
-    """The record of a stage's newest checkpoint that can be read."""
+    """The record of a stage's newest whole checkpoint."""
     return newest(folder, load_metadata)
 
 
 def load_newest(folder: Path, abstract: Transformer) -> Transformer:
-    """The parameters of a stage's newest checkpoint that can be read."""
+    """The parameters of a stage's newest whole checkpoint."""
     return newest(folder, lambda step: load_params(step, abstract))
-
-
-def newest(folder: Path, load: Callable[[Path], Loaded]) -> Loaded:
-    """What `load` makes of the newest step folder of a stage that is not damaged; says which were passed over."""
-    *newer, oldest = step_folders(folder)
-    for step in newer:
-        try:
-            return load(step)
-        except DamagedCheckpoint as error:
-            log.warning("%s; the checkpoint before it is used", str(error).removesuffix(": use another step"))
-    return load(oldest)
 
 
 @jax.jit
@@ -270,14 +301,16 @@ def _checked(params: Transformer, expected: str) -> Transformer:
     return params
 
 
-def _reason(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:160]
-
-
-def _record(values: Mapping[str, object]) -> CheckpointMetadata:
-    lora = values.get("lora")
-    lora = Lora(**{**lora, "targets": tuple(lora["targets"])}) if lora else None
-    return CheckpointMetadata(**{**values, "shape": ModelShape.from_dict(values["shape"]), "lora": lora})
+def _check_same(item: Path, arrays: dict) -> None:
+    """Raises a RunError unless an item that was written is what is in memory, bit for bit."""
+    wanted = {tuple(_names(path)): leaf for path, leaf in jax.tree_util.tree_flatten_with_path(arrays)[0]}
+    for path, found in read_leaves(item, lambda path: wanted[tuple(_names(path))].sharding):
+        leaf = wanted.pop(tuple(_names(path)))
+        pairs = zip(leaf.addressable_shards, found.addressable_shards, strict=True)
+        if not all(np.asarray(a.data).tobytes() == np.asarray(b.data).tobytes() for a, b in pairs):
+            raise RunError(f"{'.'.join(_names(path))} does not come back as it was written")
+    if wanted:
+        raise RunError(f"{'.'.join(min(wanted))} does not come back")
 
 
 def host_scalars(metrics: Mapping[str, jax.Array]) -> dict[str, float]:

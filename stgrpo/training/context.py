@@ -5,6 +5,7 @@ import json
 from collections.abc import Callable
 
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
@@ -32,6 +33,7 @@ class RunContext:
 
     @property
     def dtype(self) -> jnp.dtype:
+        """Of the computation."""
         return jnp.dtype(self.config.model.dtype)
 
 
@@ -74,12 +76,12 @@ def rate_of_step(section: ConfigDict, total: int, updates: int = 1) -> Callable[
     """The learning rate as a function of the step's number, from 0: that of the last of its updates.
 
     Args:
-        section: of the stage.
-        total: steps of the stage.
-        updates: made in each step.
+        section: the stage's part of the config.
+        total: number of steps of the stage.
+        updates: number of updates in each step.
     """
     schedule = learning_rate(optimiser_settings(section, total * updates))
-    return lambda step: float(schedule((step + 1) * updates - 1))
+    return lambda step: np.asarray(schedule((step + 1) * updates - 1)).item()
 
 
 def attention_core(config: ConfigDict, shape: ModelShape, mesh: Mesh) -> AttentionCore:
@@ -111,9 +113,9 @@ def new_metadata(
     """The record of a stage at its start; the loop moves step and position on.
 
     Args:
-        setting: of the stage.
-        stage: its name.
-        shape: of the model.
+        setting: what the stage runs in.
+        stage: name of the stage.
+        shape: sizes of the model.
         reference: identity of the frozen reference.
         base: identity of what the stage starts from; kept if it trains adapters.
     """

@@ -1,16 +1,20 @@
 """What a run learns from, by its config: the tokenizer, the form of its prompts, its examples."""
 
+import hashlib
+from collections.abc import Iterable
 from pathlib import Path
 
+import numpy as np
 from ml_collections import ConfigDict
 
 from stgrpo import envs
 from stgrpo.data.examples import Example, build_examples
 from stgrpo.data.records import read_trajectories
 from stgrpo.data.tokenizer import Tokenizer
+from stgrpo.errors import UserError
 from stgrpo.protocol import instructions_of
 from stgrpo.react.prompt import PromptStyle
-from stgrpo.training.checkpointing import load_metadata
+from stgrpo.training.checkpointing import CheckpointMetadata, load_metadata
 from stgrpo.training.context import RunContext
 
 
@@ -41,3 +45,21 @@ def load_examples(setting: RunContext, split: str) -> list[Example]:
             max_response_len=config.limits.response,
         )
     return examples
+
+
+def examples_identity(examples: Iterable[Example]) -> str:
+    """Of what is learned from: it changes with a token of an example, so with data, tokenizer and form of prompts."""
+    digest = hashlib.sha256()
+    for example in examples:
+        for ids in (example.prompt_ids, example.response_ids):
+            digest.update(np.asarray([len(ids), *ids], "<i8").tobytes())
+    return digest.hexdigest()[:16]
+
+
+def check_same_data(whose: Path, record: CheckpointMetadata, identity: str) -> None:
+    """Raises a UserError if a checkpoint was trained on other examples than those at hand."""
+    if record.data not in ("", identity):
+        raise UserError(
+            f"{whose}/{record.step} was trained on other examples ({record.data} there, {identity} in data now): "
+            "put the data and the tokenizer back, or use another --workdir"
+        )

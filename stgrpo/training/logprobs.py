@@ -51,7 +51,12 @@ def _forward(hidden_BTD: jax.Array, head_VD: jax.Array, target_BT: jax.Array, te
 
     def local(head_VD: jax.Array, *rows: jax.Array) -> tuple[None, Rows]:
         whole_VD = cut.gather(head_VD.astype(hidden_BTD.dtype))
-        return _in_chunks(lambda _, part: (None, _distribution(*part, whole_VD, temperature, cut)), None, rows, chunk)
+
+        def one(_: None, part: Rows) -> tuple[None, Rows]:
+            hidden_CD, target_C = part
+            return None, _distribution(hidden_CD, target_C, whole_VD, temperature, cut)
+
+        return _in_chunks(one, None, rows, chunk)
 
     _, (logp_BT, entropy_BT, norm_BT) = cut.on_each_device(local, head_VD, hidden_BTD, target_BT)
     return (logp_BT, entropy_BT), (hidden_BTD, head_VD, target_BT, norm_BT, entropy_BT)
@@ -109,8 +114,8 @@ def _d_logits(part: Rows, head_VD: jax.Array, temperature: float, cut: Embedding
         part: hidden states [C, D]; targets, what `_distribution` returned last and second, and the gradients of its
             first two, [C] each.
         head_VD: this device's part of the vocabulary.
-        temperature: of the logits.
-        cut: of the head.
+        temperature: what the logits were divided by.
+        cut: how the output embedding lies over the mesh.
     """
     hidden_CD, target_C, *numbers = part
     norm_C1, entropy_C1, d_logp_C1, d_entropy_C1 = (x[:, None] for x in numbers)

@@ -14,7 +14,7 @@ Sums = dict[str, jax.Array]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class LossInputs(LossTerms):
+class LossInputs(LossTerms[jax.Array]):
     """All that a loss may look at: what the batch says of its tokens (`LossTerms`), and what the policy does.
 
     Attributes:
@@ -34,9 +34,25 @@ class LossInputs(LossTerms):
     prompt_weight: jax.Array | None = None
 
     @classmethod
-    def of(cls, terms: LossTerms, **of_policy: jax.Array | None) -> "LossInputs":
+    def of(
+        cls,
+        terms: LossTerms[jax.Array],
+        *,
+        logp: jax.Array,
+        entropy: jax.Array,
+        correction: jax.Array | None = None,
+        prompt_logp: jax.Array | None = None,
+        prompt_weight: jax.Array | None = None,
+    ) -> "LossInputs":
         """The terms of a batch with what the policy adds to them."""
-        return cls(**{f.name: getattr(terms, f.name) for f in dataclasses.fields(LossTerms)}, **of_policy)
+        return cls(
+            **vars(terms),
+            logp=logp,
+            entropy=entropy,
+            correction=correction,
+            prompt_logp=prompt_logp,
+            prompt_weight=prompt_weight,
+        )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -17,7 +17,7 @@ def masked_sum(x: jax.Array, mask: jax.Array, axis: int | tuple[int, ...] | None
 
 
 def safe_divide(total: jax.Array, count: jax.Array) -> jax.Array:
-    """total / count, and 0 where nothing was counted."""
+    """The quotient total / count, and 0 where nothing was counted."""
     return jnp.where(count > 0, total / jnp.where(count > 0, count, 1.0), 0.0)
 
 

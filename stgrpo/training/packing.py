@@ -7,16 +7,17 @@ the numbers are those of unpacked groups, and SFT is the case of one response a 
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from typing import Generic
 
 import jax
 import numpy as np
 
 from stgrpo.data.padding import bucket
-from stgrpo.training.batch import GroupBatch, LossTerms
+from stgrpo.training.batch import A, GroupBatch, LossTerms
 
 
 @dataclasses.dataclass(frozen=True)
-class PackedBatch:
+class PackedBatch(Generic[A]):
     """Rows X of S tokens with M places for predicted tokens each.
 
     Attributes:
@@ -30,20 +31,20 @@ class PackedBatch:
         terms: of the loss, each [X, M]; what fills a row up has mask and weight 0.
     """
 
-    token_XS: jax.Array
-    position_XS: jax.Array
-    segment_ids_XS: jax.Array
-    response_ids_XS: jax.Array | None
-    source_XM: jax.Array
-    target_XM: jax.Array
-    terms: LossTerms
+    token_XS: A
+    position_XS: A
+    segment_ids_XS: A
+    response_ids_XS: A | None
+    source_XM: A
+    target_XM: A
+    terms: LossTerms[A]
 
-    def with_logprobs(self, ref_logp: jax.Array, old_logp: jax.Array | None) -> "PackedBatch":
+    def with_logprobs(self, ref_logp: A, old_logp: A | None) -> "PackedBatch[A]":
         """The batch with these log-probabilities, laid out like its terms."""
         return dataclasses.replace(self, terms=dataclasses.replace(self.terms, ref_logp=ref_logp, old_logp=old_logp))
 
     @property
-    def tokens(self) -> int:
+    def tokens(self: "PackedBatch[np.ndarray] | PackedBatch[jax.Array]") -> int:
         """Real tokens, each prompt counted once."""
         return int((self.segment_ids_XS > 0).sum())
 
@@ -69,8 +70,8 @@ def fit_rows(sizes: Sequence[int], row: int) -> list[list[int]]:
     """Which items lie in which row, by first fit in order of decreasing size; ties keep their order.
 
     Args:
-        sizes: of the items.
-        row: room of a row.
+        sizes: tokens of each item.
+        row: tokens a row has room for.
 
     Raises:
         ValueError: an item is larger than a row.
@@ -101,7 +102,7 @@ def target_count(targets: int, row: int) -> int:
     return -(-max(targets, 1) // step) * step
 
 
-def pack(batch: GroupBatch, row: int, *, unit: int = 1) -> PackedBatch:
+def pack(batch: GroupBatch[np.ndarray], row: int, *, unit: int = 1) -> PackedBatch[np.ndarray]:
     """A batch of groups on the host, as rows.
 
     Args:
@@ -146,16 +147,17 @@ def pack(batch: GroupBatch, row: int, *, unit: int = 1) -> PackedBatch:
 class _Group:
     """One group of a batch as a stretch of a row."""
 
-    def __init__(self, batch: GroupBatch, b: int, length_G: np.ndarray):
-        self._batch, self._b, self._length_G = batch, b, length_G
-        prompt_len = int(batch.prompt_len_B[b])
-        prompt, weighted = batch.prompt_BP[b, :prompt_len], batch.prompt_weight_BP is not None
+    def __init__(self, batch: GroupBatch[np.ndarray], b: int, length_G: np.ndarray):
+        self._b, self._length_G = b, length_G
+        prompt_len, weight_BP = int(batch.prompt_len_B[b]), batch.prompt_weight_BP
+        prompt = batch.prompt_BP[b, :prompt_len]
         responses = [batch.response_BGR[b, g, :n] for g, n in enumerate(length_G)]
         starts = prompt_len + np.cumsum([0, *length_G])
         self.token = np.concatenate([prompt, *responses])
         self.position = np.concatenate([np.arange(prompt_len), *(prompt_len + np.arange(n) for n in length_G)])
         self.branch = np.repeat(np.arange(len(length_G) + 1), [prompt_len, *length_G])
-        self._in_prompt = prompt_len - 1 if weighted else 0  # its tokens after the first
+        self._prompt_weight = np.zeros(0) if weight_BP is None else weight_BP[b, 1:prompt_len]  # of all after the first
+        self._in_prompt = len(self._prompt_weight)
         sources = [np.arange(self._in_prompt)]
         for start, n in zip(starts, length_G, strict=False):
             sources.append(np.concatenate([[prompt_len - 1], start + np.arange(n - 1)])[:n])
@@ -168,6 +170,5 @@ class _Group:
         for name, values_BGR in terms_BGR.items():
             real = [values_BGR[self._b, g, :n] for g, n in enumerate(self._length_G)]
             found[name] = np.concatenate([np.zeros(self._in_prompt, values_BGR.dtype), *real])
-        if self._in_prompt:
-            found["weight"][: self._in_prompt] = self._batch.prompt_weight_BP[self._b, 1 : 1 + self._in_prompt]
+        found["weight"][: self._in_prompt] = self._prompt_weight
         return found

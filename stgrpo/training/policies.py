@@ -20,7 +20,7 @@ def read_policy(folder: Path, abstract: Transformer) -> Transformer:
     """The policy in one step folder, as it was trained: with adapters where there are some.
 
     Args:
-        folder: of one step.
+        folder: step folder of a checkpoint.
         abstract: the model as shapes with shardings; with adapters the base has the dtypes that they were trained on.
 
     Raises:

@@ -24,7 +24,7 @@ def starting_shape(config: ConfigDict, vocab_size: int = 0) -> ModelShape:
     """The shape of the model that a new run starts from.
 
     Args:
-        config: of the run.
+        config: the experiment.
         vocab_size: of its tokenizer; a custom model is made that large, any other must hold it. 0 where there is none
             yet: then that of the config.
 
@@ -76,7 +76,7 @@ def abstract_model(shape: ModelShape, mesh: Mesh, *, core: AttentionCore = XLA) 
 
 
 def _check_same(folder: str, found: ModelShape, wanted: ModelShape, *, free: Sequence[str]) -> None:
-    found, wanted = dataclasses.asdict(found), dataclasses.asdict(wanted)
-    differ = [f"{k}={found[k]} there, {wanted[k]} here" for k in found if found[k] != wanted[k] and k not in free]
+    there, here = dataclasses.asdict(found), dataclasses.asdict(wanted)
+    differ = [f"{k}={there[k]} there, {here[k]} here" for k in there if there[k] != here[k] and k not in free]
     if differ:
         raise UserError(f"init_from={folder} is another model ({'; '.join(differ)}): set config.model to its shape")

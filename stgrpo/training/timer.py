@@ -1,7 +1,7 @@
 """Where the time of a step goes."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 
 from stgrpo.processes import watchdog
@@ -14,7 +14,8 @@ class Timer:
         self.seconds: dict[str, float] = {}
 
     @contextmanager
-    def part(self, name: str) -> Iterator[None]:
+    def part(self, name: str) -> Generator[None]:
+        """Adds the time of what is done within to a part."""
         watchdog.moved(f"the part {name} of a step")
         start = time.perf_counter()
         yield

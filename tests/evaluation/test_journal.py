@@ -51,7 +51,7 @@ def test_a_line_that_was_cut_off_is_dropped_and_written_over(tmp_path, lost):
 
 def test_other_settings_are_named(tmp_path):
     Journal(tmp_path / "j", SETTINGS).close()
-    with pytest.raises(UserError, match=r"temperature: 0.0 here, 0.7 there\): finish that, or delete"):
+    with pytest.raises(UserError, match=r"temperature: 0.0 here, 0.7 there\): finish that, or move the file away"):
         Journal(tmp_path / "j", {**SETTINGS, "temperature": 0.0})
 
 

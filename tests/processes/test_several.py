@@ -156,3 +156,10 @@ def test_others_that_are_not_there_are_one_line(index):
     assert time.monotonic() - begin < 60
     assert said[0].count("\n") == 1
     assert "the other processes were not there within 5 s" in said[0]
+
+
+def test_auto_where_nothing_is_detected_is_one_line():
+    with running(["collect", *WARM, "--workdir=unused", "--distributed=auto"], 1) as run:
+        status, said = run.wait()
+    assert status == [2]
+    assert "finds no Slurm step, TPU pod or JAX_COORDINATOR_ADDRESS here" in said[0]

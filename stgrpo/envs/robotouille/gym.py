@@ -13,6 +13,7 @@ another kitchen, and `reset(seed=...)` says from where; a single layout is the s
 
 from collections.abc import Iterable, Mapping, Sequence
 from string import ascii_letters, digits, punctuation
+from typing import Unpack
 
 import gymnasium
 import numpy as np
@@ -20,7 +21,7 @@ from gymnasium.spaces import Text
 from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 
-from stgrpo.envs.robotouille.vector import Kitchens, KitchenVector, LiveEpisode, Rules
+from stgrpo.envs.robotouille.vector import Kitchens, KitchenVector, LiveEpisode, Rules, RuleSettings
 from stgrpo.errors import UserError
 
 ID = "stgrpo/Robotouille-v0"
@@ -48,6 +49,17 @@ def _info(episode: LiveEpisode, *, invalid: bool, with_distance: bool) -> dict[s
     return info
 
 
+class Settings(RuleSettings, total=False):
+    """What a `RobotouilleEnv` is made with, each of which may be left out."""
+
+    task: str
+    layout: str
+    split: str
+    pool: int
+    distance: bool
+    render_mode: str | None
+
+
 class RobotouilleEnv(gymnasium.Env[str, str]):
     """One kitchen.
 
@@ -57,7 +69,7 @@ class RobotouilleEnv(gymnasium.Env[str, str]):
     Args:
         task: the name of a task.
         layout: a layout, a family of layouts, or a file; see `stgrpo.envs.robotouille.vector.Kitchens`.
-        split: of the families' layouts.
+        split: which of a family's layouts: train, validation or test.
         pool: draw from so many layouts of the family only; 0 for any.
         distance: whether `info` has the distance.
         render_mode: "ansi", the state in a few lines, or "svg", a picture.
@@ -79,7 +91,7 @@ class RobotouilleEnv(gymnasium.Env[str, str]):
         pool: int = 0,
         distance: bool = False,
         render_mode: str | None = None,
-        **rules: str | int,
+        **rules: Unpack[RuleSettings],
     ):
         modes = self.metadata["render_modes"]
         if render_mode is not None and render_mode not in modes:
@@ -124,7 +136,7 @@ class RobotouilleVectorEnv(gymnasium.vector.VectorEnv[tuple[str, ...], tuple[str
     """Many kitchens: the same episodes as in as many `RobotouilleEnv`, with seeds that count up from the first.
 
     Args:
-        num_envs: how many.
+        num_envs: number of kitchens.
         autoreset_mode: as of `gymnasium.vector.SyncVectorEnv`.
         **settings: those of `RobotouilleEnv`.
 
@@ -137,11 +149,11 @@ class RobotouilleVectorEnv(gymnasium.vector.VectorEnv[tuple[str, ...], tuple[str
         num_envs: int = 1,
         *,
         autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
-        **settings: str | int | bool | None,
+        **settings: Unpack[Settings],
     ):
         single, mode = RobotouilleEnv(**settings), AutoresetMode(autoreset_mode)
         self._vector = KitchenVector(
-            single.kitchens, num_envs, rules=single.rules, autoreset=_AUTORESETS[mode], text=True
+            single.kitchens, num_envs, rules=single.rules, autoreset=_AUTORESETS[mode], text=False
         )
         self._with_distance, self.num_envs, self.render_mode = single.with_distance, num_envs, single.render_mode
         self.metadata = {**RobotouilleEnv.metadata, "autoreset_mode": mode}
@@ -159,15 +171,18 @@ class RobotouilleVectorEnv(gymnasium.vector.VectorEnv[tuple[str, ...], tuple[str
     ) -> tuple[tuple[str, ...], dict]:
         """Starts all episodes, or those of the option `reset_mask`; place i draws with the seed + i."""
         mask_N = (options or {}).get("reset_mask")
-        observations = self._vector.reset(seed=seed, mask_N=mask_N)
+        self._vector.reset(seed=seed, mask_N=mask_N)
         chosen = range(self.num_envs) if mask_N is None else np.flatnonzero(mask_N)
-        return observations, self._infos(chosen, np.zeros(self.num_envs, np.bool_), {})
+        return self._observations(), self._infos(chosen, np.zeros(self.num_envs, np.bool_), {})
 
     def step(self, actions: Sequence[str]) -> tuple[tuple[str, ...], np.ndarray, np.ndarray, np.ndarray, dict]:
         """Does one action in each kitchen."""
         steps = self._vector.step(actions)
         infos = self._infos(range(self.num_envs), steps.invalid_N, steps.final)
-        return steps.observations, steps.rewards_N, steps.terminated_N, steps.truncated_N, infos
+        return self._observations(), steps.rewards_N, steps.terminated_N, steps.truncated_N, infos
+
+    def _observations(self) -> tuple[str, ...]:
+        return tuple(episode.observation() for episode in self.episodes)
 
     def _infos(
         self, places: Iterable[int], invalid_N: np.ndarray, final: Mapping[int, LiveEpisode]

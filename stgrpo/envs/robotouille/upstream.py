@@ -16,21 +16,24 @@ import io
 import json
 import math
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property, lru_cache
 from pathlib import Path
 from types import ModuleType
+from typing import NamedTuple, Protocol
 
 from stgrpo.envs.robotouille.environment import Robotouille
 from stgrpo.envs.robotouille.kitchen.domain import ACTIONS, WAIT, Special, parse_literals
 from stgrpo.envs.robotouille.kitchen.effects import Pending
 from stgrpo.envs.robotouille.kitchen.engine import RobotouilleProblem, State
 from stgrpo.envs.robotouille.kitchen.grounding import effect_name, write_atom
+from stgrpo.envs.robotouille.kitchen.initial_state import Atom
 from stgrpo.envs.robotouille.kitchen.kitchen import Kitchen
 from stgrpo.envs.robotouille.kitchen.kitchen_json import kitchen_to_json
+from stgrpo.envs.robotouille.planner.planner import RobotouillePlanner
 from stgrpo.errors import UserError
-from stgrpo.protocol import InvalidAction, Planner
+from stgrpo.protocol import InvalidAction
 
 COMMIT = "c8236a2e3afa75354475ade9147dc38a7e589944"
 INSTALL = (
@@ -41,7 +44,68 @@ _PACKAGES = ("backend", "domain", "environments", "robotouille", "utils")
 _CACHED_STATES = 1 << 10
 MOST_CONJUNCTIONS = 100_000
 
-Effect = tuple
+
+class Named(Protocol):
+    """An object of the package, or a parameter of an action."""
+
+    name: str
+
+
+class Predicate(Named, Protocol):
+    """A predicate of the package, over objects or parameters."""
+
+    params: Sequence[Named]
+
+
+class LiveEffect(Protocol):
+    """An effect under way in the package; by its kind it has counters and a condition too."""
+
+    arg: object
+    completed: bool
+    effects: Mapping[Predicate, bool]
+    special_effects: Sequence["LiveEffect"]
+
+
+class Definition(Protocol):
+    """An action of the package, whatever it is done to."""
+
+    precons: Sequence[Predicate]
+
+
+Arguments = dict[str, Named]
+
+
+class LiveState(Protocol):
+    """The part of the package's `backend.state.State` that is used here."""
+
+    objects: list[Named]
+    predicates: dict[Predicate, bool]
+    actions: dict[Definition, list[Arguments]]
+    special_effects: list[LiveEffect]
+
+    def get_valid_actions_and_str(self) -> tuple[list[tuple[Definition, Arguments]], list[str]]:
+        """Returns the valid actions, and their texts in the same order."""
+        ...
+
+    def step(self, actions: list[tuple[Definition, Arguments]]) -> object:
+        """Does one action a player, in place."""
+        ...
+
+    def is_goal_reached(self) -> bool:
+        """Says whether the goal holds."""
+        ...
+
+
+class Effect(NamedTuple):
+    """An effect under way, as a value: its counter, what it waits for, what it writes, and those within it."""
+
+    kind: str
+    argument: str
+    completed: bool
+    counter: int
+    conditions: tuple[Atom, ...]
+    written: tuple[tuple[Atom, bool], ...]
+    nested: tuple["Effect", ...]
 
 
 @dataclass(frozen=True)
@@ -58,7 +122,7 @@ class UpstreamEngine:
     env: ModuleType
     domain: dict
 
-    def start(self, environment_json: dict) -> object:
+    def start(self, environment_json: dict) -> LiveState:
         """Returns the package's state of an environment JSON, its bindings in an order that no hash decides."""
         _, named = self.builder.build_objects(environment_json)
         state = self.env.build_state(self.domain, named)
@@ -66,7 +130,7 @@ class UpstreamEngine:
         _order_bindings(state)
         return state
 
-    def describe(self, state: object) -> str:
+    def describe(self, state: LiveState) -> str:
         """Returns the text the package shows its agents."""
         return self.env.LanguageSpace.state_to_language_description(state)
 
@@ -105,7 +169,7 @@ def load_engine() -> UpstreamEngine:
 
 
 @contextlib.contextmanager
-def _aside(root: Path) -> Iterator[None]:
+def _aside(root: Path) -> Generator[None]:
     """Makes the package's modules importable, without their `__init__.py`, and forgets them afterwards."""
     hidden = {name: sys.modules.pop(name) for name in list(sys.modules) if name.partition(".")[0] in _PACKAGES}
     for name in _PACKAGES:
@@ -120,7 +184,7 @@ def _aside(root: Path) -> Iterator[None]:
         sys.modules.update(hidden)
 
 
-def _order_bindings(live: object) -> None:
+def _order_bindings(live: LiveState) -> None:
     """Sorts the bindings of each action by its parameters in the order of their mention, each by the list of objects.
 
     The package makes them from a set of parameters, whose order changes with `PYTHONHASHSEED`.
@@ -131,7 +195,7 @@ def _order_bindings(live: object) -> None:
         bindings.sort(key=lambda args, names=tuple(names): [position[args[name].name] for name in names])
 
 
-def _branch(live: object) -> object:
+def _branch(live: LiveState) -> LiveState:
     """Copies what a step changes; domain, goal and ground actions are only ever replaced as a whole."""
     other = copy.copy(live)
     other.objects, other.predicates = list(live.objects), dict(live.predicates)
@@ -144,33 +208,32 @@ class UpstreamState:
     """A state as a value: two are equal if the same is true and the same effects are as far under way.
 
     Attributes:
-        facts: the true atoms, each (predicate, argument, ...).
+        facts: the true atoms.
         pending: the package's pending effects in its order, with their counters.
         live: the package's own object; never changed once it is here.
     """
 
-    facts: frozenset[tuple[str, ...]]
+    facts: frozenset[Atom]
     pending: tuple[Effect, ...]
-    live: object = field(compare=False, repr=False)
+    live: LiveState = field(compare=False, repr=False)
 
 
-def _freeze(live: object) -> UpstreamState:
+def _freeze(live: LiveState) -> UpstreamState:
     true = (predicate for predicate, value in live.predicates.items() if value)
     return UpstreamState(frozenset(map(_atom, true)), tuple(map(_effect, live.special_effects)), live)
 
 
-def _atom(predicate: object) -> tuple[str, ...]:
-    return (predicate.name, *(param.name for param in predicate.params))
+def _atom(predicate: Predicate) -> Atom:
+    return predicate.name, tuple(param.name for param in predicate.params)
 
 
-def _effect(effect: object) -> Effect:
-    """(kind, argument, complete, counter, conditions, effects, nested effects)."""
+def _effect(effect: LiveEffect) -> Effect:
     counter = getattr(effect, "current_time", 0) + getattr(effect, "current_repetitions", 0)
     conditions = tuple(_atom(predicate) for predicate in getattr(effect, "condition", ()))
     written = tuple((_atom(predicate), value) for predicate, value in effect.effects.items())
     nested = tuple(map(_effect, effect.special_effects))
     kind = type(effect).__name__.removesuffix("Effect").lower()
-    return kind, str(effect.arg), effect.completed, counter, conditions, written, nested
+    return Effect(kind, str(effect.arg), effect.completed, counter, conditions, written, nested)
 
 
 def goal_conjunctions(kitchen: Kitchen) -> int:
@@ -226,7 +289,7 @@ class UpstreamProblem:
         """Returns the package's valid actions in its order of display."""
         return tuple(self._choices(state))
 
-    def _find_choices(self, state: UpstreamState) -> dict[str, tuple[object, dict]]:
+    def _find_choices(self, state: UpstreamState) -> dict[str, tuple[Definition, Arguments]]:
         actions, texts = state.live.get_valid_actions_and_str()
         return dict(zip(texts, actions, strict=True))
 
@@ -252,7 +315,7 @@ class UpstreamProblem:
 
     def predicates(self, state: UpstreamState) -> list[str]:
         """Returns all true predicates, sorted, as `name(arg1,arg2)`."""
-        return sorted(write_atom((name, args)) for name, *args in state.facts)
+        return sorted(map(write_atom, state.facts))
 
 
 def _names(literals: str) -> tuple[str, ...]:
@@ -268,16 +331,15 @@ _SPECIALS: dict[tuple, Special] = {
 
 def _pending(effect: Effect) -> Pending:
     """Translates an effect under way into ours."""
-    kind, argument, done, count, conditions, written, nested = effect
-    effects, results = written, ()
-    if kind == "repetitive":
-        effects, results = (), written
-    elif nested:
-        _, _, _, count, _, results, created = nested[0]
-        results = created[0][5] if created else results
-    names = [tuple(atom[0] for atom, _ in part) for part in (effects, results)]
-    special = _SPECIALS[tuple(atom[0] for atom in conditions), *names]
-    return Pending(effect_name(special, argument, [(name, args) for name, *args in conditions]), count, done)
+    effects, results, counter = effect.written, (), effect.counter
+    if effect.kind == "repetitive":
+        effects, results = (), effect.written
+    elif effect.nested:
+        inner = effect.nested[0]
+        counter, results = inner.counter, (inner.nested[0] if inner.nested else inner).written
+    names = [tuple(name for (name, _), _ in part) for part in (effects, results)]
+    special = _SPECIALS[tuple(name for name, _ in effect.conditions), *names]
+    return Pending(effect_name(special, effect.argument, effect.conditions), counter, effect.completed)
 
 
 class UpstreamPlanner:
@@ -289,13 +351,13 @@ class UpstreamPlanner:
         )
 
     @cached_property
-    def _planner(self) -> Planner:
+    def _planner(self) -> RobotouillePlanner:
         return Robotouille().planner(self._ours)
 
     def translate(self, state: UpstreamState) -> State:
         """Returns our state that is the same in every true atom and every hidden counter."""
         bits = self._ours.grounding.bits
-        facts = sum(bits.get((name, tuple(args)), 0) for name, *args in state.facts)
+        facts = sum(bits.get(atom, 0) for atom in state.facts)
         return State(facts, tuple(map(_pending, state.pending)))
 
     def distance(self, state: UpstreamState) -> int:

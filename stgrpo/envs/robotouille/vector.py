@@ -6,7 +6,7 @@ N is the number of kitchens.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, TypedDict
 
 import numpy as np
 
@@ -52,6 +52,14 @@ class Rules:
         _check("on_invalid", self.on_invalid, ON_INVALID)
         if self.max_steps < 0:
             raise UserError(f"max_steps {self.max_steps}: must be at least 1, or 0 for the task's own cap")
+
+
+class RuleSettings(TypedDict, total=False):
+    """`Rules` as keyword arguments, each of which may be left out."""
+
+    reward: str
+    on_invalid: str
+    max_steps: int
 
 
 class Kitchens:
@@ -230,8 +238,8 @@ class KitchenVector:
 
     Args:
         kitchens: where: the same for all, or one for each episode.
-        count: N, where they are the same.
-        rules: of every episode.
+        count: N, the number of episodes, where the kitchens are the same for all.
+        rules: by which every episode is played.
         autoreset: when an episode that has ended is replaced. "next_step": in the next `step`, whose action for it is
             not used (reward 0). "same_step": at once. "off": by `reset` only.
         text: whether observations are rendered; without, `episodes[i].observation()` renders the one asked for.
@@ -278,20 +286,26 @@ class KitchenVector:
         Raises:
             UserError: a list of another length.
         """
-        seeds = [None if seed is None else seed + i for i in range(len(self))] if _is_one(seed) else list(seed)
-        chosen = range(len(self)) if mask_N is None or not self.episodes else np.flatnonzero(mask_N)
+        seeds = _one_each(seed, len(self))
         if len(seeds) != len(self):
             raise UserError(f"vector: {len(seeds)} seeds for {len(self)} kitchens; give one each or a single number")
         self._rngs = self._rngs or [np.random.default_rng() for _ in seeds]
-        self.episodes = self.episodes or [None] * len(self)
-        for i in chosen:
+        anew = range(len(self)) if mask_N is None or not self.episodes else np.flatnonzero(mask_N).tolist()
+        for i in anew:
             if seeds[i] is not None:
                 self._rngs[i] = np.random.default_rng(seeds[i])
-            self._begin(i)
+        if self.episodes:
+            for i in anew:
+                self._begin(i)
+        else:
+            self.episodes = [self._new(i) for i in anew]
         return self.observations()
 
+    def _new(self, i: int) -> LiveEpisode:
+        return LiveEpisode(self._kitchens[i], self._rules, self._rngs[i])
+
     def _begin(self, i: int) -> None:
-        self.episodes[i] = LiveEpisode(self._kitchens[i], self._rules, self._rngs[i])
+        self.episodes[i] = self._new(i)
         self._ended_N[i] = False
 
     def step(self, actions: Sequence[str]) -> StepResult:
@@ -307,7 +321,8 @@ class KitchenVector:
         if self._autoreset == "off" and self._ended_N.any():
             places = ", ".join(map(str, np.flatnonzero(self._ended_N)))
             raise UserError(f"vector: the episodes at {places} have ended; reset them (mask_N) before the next step")
-        outcomes, final = [], {}
+        outcomes: list[Outcome] = []
+        final: dict[int, LiveEpisode] = {}
         for i, action in enumerate(actions):
             if self._ended_N[i]:
                 self._begin(i)
@@ -320,9 +335,18 @@ class KitchenVector:
                 if self._autoreset == "same_step":
                     final[i] = self.episodes[i]
                     self._begin(i)
-        rewards, *flags = zip(*outcomes, strict=True)
-        return StepResult(self.observations(), np.array(rewards), *(np.array(flag) for flag in flags), final)
+        return StepResult(
+            self.observations(),
+            rewards_N=np.array([outcome.reward for outcome in outcomes]),
+            terminated_N=np.array([outcome.terminated for outcome in outcomes]),
+            truncated_N=np.array([outcome.truncated for outcome in outcomes]),
+            invalid_N=np.array([outcome.invalid for outcome in outcomes]),
+            final=final,
+        )
 
 
-def _is_one(seed: int | Sequence[int | None] | None) -> bool:
-    return seed is None or isinstance(seed, int | np.integer)
+def _one_each(seed: int | Sequence[int | None] | None, count: int) -> list[int | None]:
+    """Returns a seed for each place."""
+    if seed is None:
+        return [None] * count
+    return [seed + i for i in range(count)] if isinstance(seed, int | np.integer) else list(seed)

@@ -20,7 +20,7 @@ def choose_core(wanted: str, *, device: jax.Device, dtype: jnp.dtype, head_dim: 
     Args:
         wanted: one of `CHOICES`.
         device: one of those that the program is for.
-        dtype: of the computation.
+        dtype: what the computation is done in.
         head_dim: size of a head.
 
     Raises:

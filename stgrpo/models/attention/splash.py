@@ -57,8 +57,8 @@ class GroupMask(masks.Mask):
         """Queries, keys."""
         return (len(self.q_sequence),) * 2
 
-    def __getitem__(self, index: tuple[slice, slice]) -> np.ndarray:
-        rows, columns = index
+    def __getitem__(self, idx: tuple[slice, slice]) -> np.ndarray:
+        rows, columns = idx
         keys = np.arange(len(self.q_sequence), dtype=np.int32)[columns]
         return self.mask_function(self.q_sequence[rows][:, None], keys[None])
 
@@ -133,9 +133,8 @@ def _attend_rows(
     """One mask for all rows, with segment ids of queries and of keys; or a mask a row, [B, length, length]."""
     S, N, H = q_BSNH.shape[1:]
     pad = mask.shape[-1] - S
-    sizes = kernels.BlockSizes(**dict.fromkeys(_BLOCK_FIELDS, block))
     make = functools.partial(
-        kernels.make_splash_mha, block_sizes=sizes, head_shards=1, q_seq_shards=1, interpret=interpret
+        kernels.make_splash_mha, block_sizes=_blocks(block), head_shards=1, q_seq_shards=1, interpret=interpret
     )
 
     def heads_first(x_BSNH: jax.Array) -> jax.Array:
@@ -143,14 +142,13 @@ def _attend_rows(
 
     qkv = tuple(heads_first(x) for x in (q_BSNH * H**-0.5, own.k, own.v))  # the kernel does not scale
     if isinstance(mask, jax.Array):
-        out = jax.lax.map(
-            lambda row: _traced(make(row[0][None]))(*row[1]), (mask, qkv)
-        )  # each row skips its own blocks
+        out = jax.lax.map(lambda row: _traced(make(row[0][None]))(*row[1:]), (mask, *qkv))  # each skips its own blocks
     elif segment_ids is None:
         out = jax.vmap(make(masks.MultiHeadMask([mask] * N)))(*qkv)
     else:
         ids = kernels.SegmentIds(*(jnp.pad(x.astype(jnp.int32), ((0, 0), (0, pad))) for x in segment_ids))
         out = jax.vmap(make(masks.MultiHeadMask([mask] * N)))(*qkv, ids)
+    assert isinstance(out, jax.Array)  # the kernel returns residuals too where they are asked for
     return out[:, :, :S].swapaxes(1, 2)
 
 
@@ -160,6 +158,15 @@ def _traced(kernel: kernels.SplashAttentionKernel) -> kernels.SplashAttentionKer
     return kernel
 
 
-_BLOCK_FIELDS = (
-    "block_q block_kv block_kv_compute block_q_dkv block_kv_dkv block_kv_dkv_compute block_q_dq block_kv_dq"
-).split()
+def _blocks(size: int) -> kernels.BlockSizes:
+    """Blocks of one size, forward and backward."""
+    return kernels.BlockSizes(
+        block_q=size,
+        block_kv=size,
+        block_kv_compute=size,
+        block_q_dkv=size,
+        block_kv_dkv=size,
+        block_kv_dkv_compute=size,
+        block_q_dq=size,
+        block_kv_dq=size,
+    )

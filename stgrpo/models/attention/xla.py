@@ -13,6 +13,7 @@ own form (`stgrpo.sampling.jax.decode`), held to `attend_prefix`: one query a ro
 import dataclasses
 import functools
 import importlib
+from collections.abc import Iterable
 from types import ModuleType
 
 import jax
@@ -115,7 +116,7 @@ def attend_packed(
             where a row is one group.
         branch_BS: 0 for a prompt's token, else the response; a response sees the prompt and itself. None where every
             group has one response.
-        core: the implementation.
+        core: the implementation of attention.
 
     Returns:
         [B, S, N, H] in the dtype of the queries.
@@ -157,7 +158,7 @@ def attend_group(
         prompt_len_B: how many of the P prompt positions are real; responses do not see the others.
         P: padded prompt length.
         G: responses a prompt.
-        core: the implementation.
+        core: the implementation of attention.
 
     Returns:
         [B, S, N, H] in the dtype of the queries.
@@ -237,8 +238,8 @@ def _mean_forward(q: jax.Array, parts: Parts, visible: tuple[jax.Array, ...]):
     scores = [jnp.where(seen, _dot(q, kv.k), _MASKED) for kv, seen in zip(parts, visible, strict=True)]
     top = functools.reduce(jnp.maximum, (s.max(axis=-1, keepdims=True) for s in scores))
     weights = [jnp.exp(s - top) for s in scores]
-    total = sum(w.sum(axis=-1, keepdims=True) for w in weights)
-    mean = sum(_mix(w.astype(q.dtype), kv.v) for w, kv in zip(weights, parts, strict=True)) / total
+    total = _sum(w.sum(axis=-1, keepdims=True) for w in weights)
+    mean = _sum(_mix(w.astype(q.dtype), kv.v) for w, kv in zip(weights, parts, strict=True)) / total
     return mean.astype(q.dtype), (q, parts, weights, total)
 
 
@@ -247,9 +248,9 @@ def _mean_backward(kept: tuple, d_mean: jax.Array):
     q, parts, weights, total = kept
     probabilities = [w / total for w in weights]
     pulls = [_dot(d_mean, kv.v) for kv in parts]
-    average = sum((p * d).sum(axis=-1, keepdims=True) for p, d in zip(probabilities, pulls, strict=True))
+    average = _sum((p * d).sum(axis=-1, keepdims=True) for p, d in zip(probabilities, pulls, strict=True))
     d_scores = [(p * (d - average)).astype(q.dtype) for p, d in zip(probabilities, pulls, strict=True)]
-    d_q = sum(_mix(d, kv.k) for d, kv in zip(d_scores, parts, strict=True)).astype(q.dtype)
+    d_q = _sum(_mix(d, kv.k) for d, kv in zip(d_scores, parts, strict=True)).astype(q.dtype)
     d_parts = tuple(
         KeyValues(_gather(q, d, kv.k), _gather(d_mean, p.astype(q.dtype), kv.v))
         for d, p, kv in zip(d_scores, probabilities, parts, strict=True)
@@ -258,6 +259,10 @@ def _mean_backward(kept: tuple, d_mean: jax.Array):
 
 
 _softmax_mean.defvjp(_mean_forward, _mean_backward)
+
+
+def _sum(terms: Iterable[jax.Array]) -> jax.Array:
+    return functools.reduce(jnp.add, terms)
 
 
 def _axes(kv: jax.Array) -> str:

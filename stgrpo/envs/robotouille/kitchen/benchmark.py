@@ -33,7 +33,8 @@ class TaskText:
 
 def read_records() -> tuple[TaskText, ...]:
     """Returns the tasks in the order of the file."""
-    text = resources.files(__package__).joinpath("benchmark.txt").read_text(encoding="utf-8")
+    text = resources.files("stgrpo.envs.robotouille.kitchen").joinpath("benchmark.txt").read_text(encoding="utf-8")
+    fields: dict[str, str] = {}
     blocks: dict[str, dict[str, str]] = {}
     for line in _joined(text):
         if line.startswith("["):

@@ -8,7 +8,7 @@ starts with or, where it has none, the first that will be made, as many as the g
 that wants water in a bowl thus means `water1`; water that is filled after it does not count.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from itertools import product
 
 from stgrpo.envs.robotouille.kitchen.domain import CHANGING
@@ -78,9 +78,9 @@ def _variables(atom: GoalAtom) -> tuple[Variable, ...]:
     return tuple(zip(atom.kinds, atom.ids, strict=True))
 
 
-def _candidates(variables: Sequence[Variable], grounding: Grounding) -> dict[Variable, tuple[str, ...]]:
+def _candidates(variables: Collection[Variable], grounding: Grounding) -> dict[Variable, tuple[str, ...]]:
     """Returns the objects that each variable may stand for."""
-    found = {}
+    found: dict[Variable, tuple[str, ...]] = {}
     for kind, id_ in variables:
         if not id_.isdigit():
             found[kind, id_] = (grounding.ids[id_],) if id_ in grounding.ids else ()

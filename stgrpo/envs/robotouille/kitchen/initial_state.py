@@ -68,6 +68,6 @@ def _start_stacks(things: Things, by_cell: Mapping[tuple[int, int], str]) -> set
 def _start_meals(things: Things) -> set[Atom]:
     containers = [(name, (t.x, t.y)) for name, type_, t in things if type_ == "container"]
     meals = [(name, (t.x, t.y)) for name, type_, t in things if type_ == "meal"]
-    facts = {("in", (meal, container)) for meal, cell in meals for container, at in containers if at == cell}
+    facts: set[Atom] = {("in", (meal, container)) for meal, cell in meals for container, at in containers if at == cell}
     filled = {args[1] for _, args in facts}
     return facts | {("container_empty", (name,)) for name, _ in containers if name not in filled}

@@ -112,16 +112,20 @@ def _thing(word: str, x: int, y: int, level: int) -> Thing:
     return Thing(match[1], x, y, level, tuple(match[2].split(",")) if match[2] else ())
 
 
+def _cell(text: str) -> tuple[int, int]:
+    x, y = map(int, text.split(","))
+    return x, y
+
+
 def parse_kitchen(text: str, goal: Goal) -> Kitchen:
     """Reads the compact notation of this module."""
     robot, *parts = [part.split() for part in text.split("|")]
-    x, y = map(int, robot[1].split(","))
-    facing = tuple(map(int, robot[3].split(",")))
+    (x, y), facing = _cell(robot[1]), _cell(robot[3])
     things = [_thing(word, x, y, 0) for word in robot[5:]]
     stations = []
     for kind, cell, *words in parts:
-        at = tuple(map(int, cell.split(",")))
+        at = _cell(cell)
         stations.append(Thing(kind, *at))
         things += [_thing(word, *at, level) for level, word in enumerate(words)]
     items, containers, meals = (tuple(t for t in things if t.kind in KINDS[k]) for k in ("item", "container", "meal"))
-    return Kitchen(tuple(stations), items, Thing("robot", x, y), (facing[0], facing[1]), goal, containers, meals)
+    return Kitchen(tuple(stations), items, Thing("robot", x, y), facing, goal, containers, meals)

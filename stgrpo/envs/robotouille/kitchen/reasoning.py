@@ -13,11 +13,12 @@ next thing that is put down for good in the stack which ends up being the goal.
 """
 
 import re
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from stgrpo.envs.robotouille.kitchen.domain import WAIT
+from stgrpo.protocol import S_contra
 
 ROBOT = "robot1"
 MOVE = re.compile(rf"Move {ROBOT} from (\S+) to (\S+)")
@@ -30,22 +31,22 @@ DEEDS = {
 CONCLUSIONS = {"pick up": "pick it up", "unstack": "unstack it", "place": "place it", "stack": "stack it"}
 
 
-class KitchenProblem(Protocol):
+class KitchenProblem(Protocol[S_contra]):
     """What a reasoning asks of a problem."""
 
-    def observation(self, state: Hashable) -> str:
+    def observation(self, state: S_contra) -> str:
         """The text of a state."""
         ...
 
-    def holding(self, state: Hashable) -> str | None:
+    def holding(self, state: S_contra) -> str | None:
         """What the robot holds, None for nothing."""
         ...
 
-    def robot_station(self, state: Hashable) -> str:
+    def robot_station(self, state: S_contra) -> str:
         """Where the robot is."""
         ...
 
-    def stacks(self, state: Hashable) -> Mapping[str, Sequence[str]]:
+    def stacks(self, state: S_contra) -> Mapping[str, Sequence[str]]:
         """The items at each station from the bottom to the top."""
         ...
 
@@ -67,7 +68,7 @@ class Scene:
     lines: frozenset[str]
 
     @classmethod
-    def of(cls, kitchen: KitchenProblem, state: Hashable) -> "Scene":
+    def of(cls, kitchen: KitchenProblem[S_contra], state: S_contra) -> "Scene":
         """The scene of one state of a kitchen."""
         return cls(
             station=kitchen.robot_station(state),

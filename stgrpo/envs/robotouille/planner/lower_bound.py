@@ -78,7 +78,7 @@ class WorkBound:
         """
         return _Bindings(RemainingWork(self.asked, view, moved=moved), view, floor).least(hint)
 
-    def shows(self, hint: Binding | None, view: View, *, moved: bool, floor: int) -> bool:
+    def shows(self, hint: Binding, view: View, *, moved: bool, floor: int) -> bool:
         """Says whether this binding needs no more than the floor."""
         if not hint:
             return False

@@ -13,6 +13,7 @@ own states decides, timers included.
 
 import heapq
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import count
 
 from stgrpo.envs.robotouille.kitchen.domain import PREDICATE
@@ -58,7 +59,11 @@ class RobotouillePlanner:
         self._problem, self._seconds = problem, seconds
         few = _things(problem.kitchen.goal) <= _MOST_CARRIED
         self._carrying = _Carrying(problem) if few and _only_carries(problem) else None
-        self._search = None if self._carrying else Search(problem)
+
+    @cached_property
+    def _search(self) -> Search:
+        """What plans where carrying is not all."""
+        return Search(self._problem)
 
     def solve(self, state: State, *, seconds: float | None = None) -> Plan:
         """Returns the best plan found in so many seconds of CPU time, with a bound that tells how good it is.

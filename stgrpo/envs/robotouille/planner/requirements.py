@@ -126,7 +126,7 @@ class Places(NamedTuple):
     bottom: list[int]
     station: list[int]
 
-    def count(self, lifted: int, twice: int) -> int:
+    def manipulations(self, lifted: int, twice: int) -> int:
         """Returns the manipulations for these sets."""
         return 2 * (lifted.bit_count() + twice.bit_count()) + (self.held >= 0)
 
@@ -272,7 +272,7 @@ class ManipulationBound:
                     twice |= 1 << x
                 if spots.get(low, 0) >> x & 1:
                     twice |= 1 << x
-        total = layout.count(lifted, twice)
+        total = layout.manipulations(lifted, twice)
         for wanted in self._requirements.wanted:
             if wanted.predicate == "clear":
                 item = bound[wanted.item]
@@ -301,7 +301,8 @@ class _Search:
         for number, binding in enumerate(self._bindings(new, bound)):
             more_lifted, more_twice = self._bound.place(self._places, wanted, binding)
             more_lifted, more_twice = lifted | more_lifted, twice | more_twice
-            options.append((self._places.count(more_lifted, more_twice), number, more_lifted, more_twice, binding))
+            cost = self._places.manipulations(more_lifted, more_twice)
+            options.append((cost, number, more_lifted, more_twice, binding))
         options.sort()
         for cost, _, more_lifted, more_twice, binding in options:
             if cost - self._bound.may_end_with_lift >= self.best or self.best <= self._floor:

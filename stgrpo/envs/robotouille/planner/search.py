@@ -158,7 +158,7 @@ class Search:
         lower = max(self._lower.get(key, -1), floor)
         if key in self._bindings:
             return lower, False
-        if lower > floor or not self.bound.shows(hint, view, moved=moved, floor=floor):
+        if lower > floor or hint is None or not self.bound.shows(hint, view, moved=moved, floor=floor):
             return lower, True
         self._lower[key], self._bindings[key] = lower, hint
         return lower, False

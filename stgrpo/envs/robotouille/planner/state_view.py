@@ -82,7 +82,7 @@ class Viewer:
         self.items, self.stations = objects["item"], objects["station"]
         self.containers, self.meals = objects["container"], objects["meal"]
         self.index = {name: i for names in objects.values() for i, name in enumerate(names)}
-        self._atoms = [(name, *(self.index[arg] for arg in args)) for name, args in grounding.atoms]
+        self._atoms = [self._by_index(name, args) for name, args in grounding.atoms]
         seen = ("loc", "has_item", "has_container", "item_on", "atop", "container_at", "in", "addedto", "isboiling")
         seen = {*seen, "iscut", "iscooked", "isfried"}
         self._mask = sum(bit for (name, _), bit in grounding.bits.items() if name in seen)
@@ -91,6 +91,11 @@ class Viewer:
             for quality in ("iscut", "iscooked", "isfried")
         }
         self._effects: dict[str, Timer | None] = {}
+
+    def _by_index(self, name: str, args: tuple[str, ...]) -> tuple[str, int, int]:
+        """Returns an atom with its one or two arguments as indices, -1 for no second."""
+        first, *rest = (self.index[arg] for arg in args)
+        return name, first, rest[0] if rest else -1
 
     def view(self, state: State) -> View:
         """Returns the view of a state."""
@@ -103,29 +108,28 @@ class Viewer:
         while facts:
             low = facts & -facts
             facts ^= low
-            atom = atoms[low.bit_length() - 1]
-            name = atom[0]
+            name, first, second = atoms[low.bit_length() - 1]
             if name == "item_on":
-                bottom[atom[2]] = atom[1]
+                bottom[second] = first
             elif name == "atop":
-                above[atom[2]] = atom[1]
+                above[second] = first
             elif name == "loc":
-                robot = atom[2]
+                robot = second
             elif name == "has_item":
-                held = atom[2]
+                held = second
             elif name == "has_container":
-                carried = atom[2]
+                carried = second
             elif name == "container_at":
-                stands[atom[1]] = atom[2]
+                stands[first] = second
             elif name == "in":
-                inside[atom[1]] = atom[2]
+                inside[first] = second
             elif name == "addedto":
-                added[atom[2]] |= 1 << atom[1]
+                added[second] |= 1 << first
             elif name == "isboiling":
-                boiling |= 1 << atom[1]
+                boiling |= 1 << first
             else:
-                qualities[name] |= 1 << atom[1]
-        stacks = []
+                qualities[name] |= 1 << first
+        stacks: list[tuple[int, ...]] = []
         for station in range(len(self.stations)):
             if station not in bottom:
                 stacks.append(())

@@ -1,20 +1,27 @@
-"""A work directory: one config, its data, checkpoints, metrics and results. Stages share nothing but these files."""
+"""The paths of a work directory and the claim of one config on it. Stages share nothing but these files."""
 
+import contextlib
 import datetime
 import json
 import os
 import platform
 import subprocess
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import ml_collections
 
 from stgrpo.errors import UserError
-from stgrpo.files import write_atomically
+from stgrpo.files import check_place, is_leftover, reason_of, remove, write_atomically
+from stgrpo.workdir.lock import locked
 
 PACKAGES = ("stgrpo", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "transformers", "numpy")
 
+PLACES = ("evaluation", "wandb", "data/*", "expert/*")
+"""Folders in which files are replaced at once; checkpoints see to theirs."""
+REPORT_S = 600.0
+"""The longest that a report is in the making."""
 
 # What says who is asked and how, or where it is computed, not what this run is: it may differ from command to command.
 RUNTIME_FIELDS = (
@@ -38,10 +45,15 @@ RUNTIME_FIELDS = (
 
 
 class WorkDir:
-    """Paths of a work directory, and the claim of one config on it."""
+    """Paths of a work directory, and the claim of one config on it.
+
+    Raises:
+        UserError: checkpoints could not be read from a folder of this name.
+    """
 
     def __init__(self, path: str | os.PathLike[str]):
-        self.path = Path(path).absolute()
+        self.path = _home(Path(path)).absolute()
+        check_place(self.path, "--workdir")
         self.tokenizer = self.path / "tokenizer"
         self.metrics = self.path / "metrics.jsonl"
         self.samples = self.path / "samples.jsonl"
@@ -60,6 +72,22 @@ class WorkDir:
         """The folder that holds one folder a checkpoint."""
         return self.path / "checkpoints" / stage
 
+    @contextlib.contextmanager
+    def owned(self, *, results_only: bool = False) -> Iterator[None]:
+        """This process alone writes here until the end; what killed ones left half-written is removed.
+
+        Args:
+            results_only: the folder takes results of an evaluation and belongs to no config.
+
+        Raises:
+            UserError: another job is at work here, or the folder is no work directory and cannot become one.
+        """
+        self._make(foreign=results_only)
+        with locked(self.path / "lock", f"--workdir={self.path}"):
+            for folder in (self.path, *(found for places in PLACES for found in self.path.glob(places))):
+                _clean(folder)
+            yield
+
     def claim(self, config: ml_collections.ConfigDict) -> None:
         """Makes the directory this config's, or checks that it is.
 
@@ -68,33 +96,52 @@ class WorkDir:
         change from command to command.
 
         Raises:
-            UserError: it belongs to another config; the fields that differ are named.
+            UserError: it belongs to another config, whose fields that differ are named, or cannot be one.
         """
-        # Brings jax, which those who only read a work directory do without.
-        from stgrpo.config import base, with_new_names
-
         file = self.path / "config.json"
-        mine = json.loads(config.to_json())
-        if file.is_file():
-            theirs = with_new_names(_read_json(file))
-            found = _differences(mine, _completed(theirs, json.loads(base().to_json())))
-            differ = sorted(
-                text for at, text in found if not f"{at}.".startswith(tuple(f"{f}." for f in RUNTIME_FIELDS))
-            )
-            if differ:
-                shown = "; ".join(differ[:6]) + ("; ..." if len(differ) > 6 else "")
-                raise UserError(f"{self.path} belongs to a run with another config ({shown}): use another --workdir")
-            return
-        if self.path.exists() and not self.path.is_dir():
-            raise UserError(f"--workdir={self.path} is a file: give a folder")
-        if self.path.is_dir() and any(p.name != "expert" for p in self.path.iterdir()):  # episodes may be brought along
-            raise UserError(f"--workdir={self.path} is not empty and has no config.json: give a new or empty folder")
-        self.path.mkdir(parents=True, exist_ok=True)
-        write_atomically(file, json.dumps(mine, indent=2) + "\n")
+        if not file.is_file():
+            self._make()
+            write_atomically(file, config.to_json(indent=2) + "\n")
+        elif differ := _other_fields(config, file):
+            shown = "; ".join(differ[:6]) + ("; ..." if len(differ) > 6 else "")
+            raise UserError(f"{self.path} belongs to a run with another config ({shown}): use another --workdir")
+
+    def _make(self, *, foreign: bool = False) -> None:
+        """Makes the folder, or checks that it can be a work directory: it is one, or has no `foreign` files."""
+        there = f"--workdir={self.path}"
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            allowed = foreign or (self.path / "config.json").is_file() or all(map(_may_be_there, self.path.iterdir()))
+            if not allowed:
+                raise UserError(f"{there} is not empty and has no config.json: give a new or empty folder")
+        except FileExistsError as error:
+            raise UserError(f"{there} is a file: give a folder") from error
+        except OSError as error:
+            raise UserError(f"{there} cannot be used ({reason_of(error)}): give one that can be written") from error
+        if not os.access(self.path, os.W_OK | os.X_OK):
+            raise UserError(f"{there} cannot be written: give a folder that can")
 
     def record(self, environment: Mapping[str, object]) -> None:
         """Writes environment.json: versions, commit, machine and devices of the last stage that ran."""
         write_atomically(self.path / "environment.json", json.dumps(environment, indent=2) + "\n")
+
+
+def _home(path: Path) -> Path:
+    """The path, with ~ for the home folder, which shells leave as it is behind an equals sign."""
+    return path.expanduser() if path.parts[:1] == ("~",) else path
+
+
+def _may_be_there(path: Path) -> bool:
+    """Whether a new work directory may hold this: a lock, what a kill left, episodes that were brought along."""
+    return path.name in ("lock", "expert") or is_leftover(path)
+
+
+def _clean(folder: Path) -> None:
+    """Removes leftovers; a report is made without the lock, so a young one of it may be at work."""
+    for path in folder.iterdir() if folder.is_dir() else ():
+        at_work = path.name.startswith("report.html.") and time.time() - path.stat().st_mtime < REPORT_S
+        if is_leftover(path) and not at_work:
+            remove(path)
 
 
 def environment() -> dict[str, object]:
@@ -120,6 +167,16 @@ def environment() -> dict[str, object]:
         "devices": {"platform": devices[0].platform, "kind": devices[0].device_kind, "count": len(devices)},
         "processes": jax.process_count(),
     }
+
+
+def _other_fields(config: ml_collections.ConfigDict, file: Path) -> list[str]:
+    """The fields that make a config another run than the one of config.json, each with a text that says how."""
+    # Brings jax, which those who only read a work directory do without.
+    from stgrpo.config import base, with_new_names
+
+    mine, theirs = json.loads(config.to_json()), with_new_names(_read_json(file))
+    found = _differences(mine, _completed(theirs, json.loads(base().to_json())))
+    return sorted(text for at, text in found if not f"{at}.".startswith(tuple(f"{f}." for f in RUNTIME_FIELDS)))
 
 
 def _read_json(file: Path) -> dict:
