@@ -122,6 +122,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     except KeyboardInterrupt:
         _exit(130, "interrupted; the same command goes on where it was")
     except tuple(STATUS) as error:
+        _give_way(error)
         _exit(next(status for kind, status in STATUS.items() if isinstance(error, kind)), str(error))
     except OSError as error:  # of a disk that is full, gone, or forbidden, wherever it was met
         where = f"{error.filename}: " if error.filename is not None else ""
@@ -131,11 +132,17 @@ def main(argv: Sequence[str] | None = None) -> None:
     except Exception as error:
         if processes.count() == 1:
             raise
+        _give_way(error)
+        traceback.print_exc()
+        _exit(1, f"{type(error).__name__}: {_one_line(error)}")
+
+
+def _give_way(error: Exception) -> None:
+    """Lets another process say what went wrong, where an error may come of that."""
+    if processes.count() > 1:
         from stgrpo.processes.failure import give_way
 
         give_way(error)
-        traceback.print_exc()
-        _exit(1, f"{type(error).__name__}: {_one_line(error)}")
 
 
 def _exit(status: int, text: str) -> NoReturn:

@@ -56,6 +56,9 @@ class Nowhere:
     def table(self, step: int, name: str, columns: Mapping[str, object]) -> None:
         """See `MetricWriter`."""
 
+    def sync(self) -> None:
+        """See `JsonLines.sync`."""
+
     def close(self) -> None:
         """See `MetricWriter`."""
 

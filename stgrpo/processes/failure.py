@@ -58,7 +58,10 @@ def give_way(error: Exception) -> None:
     """Waits, where a device's error may come of a process that is gone, until it is known which: that ends this one."""
     import jax
 
-    if isinstance(error, jax.errors.JaxRuntimeError):
+    causes: list[BaseException | None] = [error]
+    while (cause := causes[-1]) is not None:
+        causes.append(cause.__cause__)
+    if any(isinstance(cause, jax.errors.JaxRuntimeError) for cause in causes):
         time.sleep(LOST + BEAT + 2 * _LOOK)
 
 
