@@ -16,7 +16,7 @@ from stgrpo.data.tokenizer import Tokenizer
 from stgrpo.evaluation.files import Evaluation, reusable, write_evaluation
 from stgrpo.evaluation.suites import Suite, play_settings, play_suite, style_settings, suite_size, suites
 from stgrpo.models.sharding import make_mesh
-from stgrpo.processes.exchange import tell
+from stgrpo.processes.exchange import meet, tell
 from stgrpo.sampling.base import Sampler
 from stgrpo.sampling.open import open_sampler
 from stgrpo.training.checkpointing import CheckpointMetadata, load_metadata
@@ -45,6 +45,7 @@ def open_policy(
         UserError: the policy or the sampler cannot be had, or the devices have no such attention as the config wants.
     """
     mesh = make_mesh(config.mesh.data, config.mesh.fsdp, config.mesh.tensor)
+    meet(mesh)
     tokenizer = Tokenizer.from_files(record.tokenizer)
     with jax.set_mesh(mesh):
         core = attention_core(config, record.shape, mesh)

@@ -5,13 +5,16 @@ import itertools
 import pickle
 import threading
 from collections.abc import Callable, Iterator
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
 from stgrpo import processes
 from stgrpo.errors import RunError
 from stgrpo.processes import store
+
+if TYPE_CHECKING:
+    from jax.sharding import Mesh
 
 Result = TypeVar("Result")
 Item = TypeVar("Item")
@@ -64,6 +67,30 @@ def wait(name: str) -> None:
     if processes.count() > 1:
         tell(lambda: name)
         store.client().wait_at_barrier(f"{store.PREFIX}/{name}/{next(_numbers['barrier'])}", 24 * 3600 * 1000)
+
+
+def meet(mesh: "Mesh") -> None:
+    """Connects the devices along all axes of a mesh while all processes are here.
+
+    Later one may still compile what another already runs, and on CPUs the other gives up after 30 seconds.
+    """
+    if not mesh.is_multi_process:
+        return
+    import jax
+    import jax.numpy as jnp
+    from jax.sharding import PartitionSpec
+
+    names = [name for name in mesh.axis_names if mesh.shape[name] > 1]
+    groups = [group for n in range(1, len(names) + 1) for group in itertools.combinations(names, n)]
+    wait("mesh")
+    count = jax.shard_map(
+        lambda: [jax.lax.psum(jnp.int32(1), group) for group in groups],
+        mesh=mesh,
+        in_specs=(),
+        out_specs=[PartitionSpec()] * len(groups),
+        check_vma=False,
+    )
+    jax.block_until_ready(jax.jit(count)())
 
 
 def placed(tree: Tree, sharding: object) -> Tree:

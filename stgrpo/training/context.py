@@ -16,6 +16,7 @@ from stgrpo.models.attention.xla import AttentionCore
 from stgrpo.models.lora import Lora
 from stgrpo.models.shapes import ModelShape
 from stgrpo.models.sharding import make_mesh
+from stgrpo.processes.exchange import meet
 from stgrpo.sampling.base import mix_seed
 from stgrpo.training.checkpointing import CheckpointMetadata
 from stgrpo.training.optimiser import OptimiserSettings, learning_rate
@@ -46,6 +47,7 @@ def open_context(config: ConfigDict, workdir: WorkDir) -> RunContext:
     if not workdir.tokenizer.is_dir():
         raise UserError(f"{workdir.tokenizer} does not exist: run `stgrpo collect` with this work directory first")
     mesh = make_mesh(config.mesh.data, config.mesh.fsdp, config.mesh.tensor)
+    meet(mesh)
     return RunContext(config, workdir, Tokenizer.load(workdir.tokenizer), mesh)
 
 
