@@ -5,6 +5,7 @@ import logging
 import os
 import re
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -95,7 +96,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(USAGE)
         sys.exit(0)
     logging.basicConfig(format="stgrpo: %(levelname)s: %(message)s", level=logging.WARNING)
-    logging.getLogger("absl").setLevel(logging.ERROR)
+    sys.unraisablehook = _tell_of
+    for name in ("absl", "asyncio"):  # Orbax logs with tracebacks what it then raises
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     try:
         if topic:
             _help(topic[0])
@@ -106,8 +109,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(f"stgrpo: {error}", file=sys.stderr)
         sys.exit(2)
     except (ServerError, RunError) as error:
-        print(f"stgrpo: {error}", file=sys.stderr)
-        sys.exit(1)
+        _fail(str(error))
     except BrokenPipeError:  # whoever read what was printed has seen enough, as `| head` has
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)  # as a shell has it for SIGPIPE
@@ -116,11 +118,24 @@ def main(argv: Sequence[str] | None = None) -> None:
         sys.exit(130)
     except OSError as error:  # of a disk that is full, gone, or forbidden, wherever it was met
         where = f"{error.filename}: " if error.filename is not None else ""
-        print(f"stgrpo: {where}{reason_of(error)}: {way_on(error)}", file=sys.stderr)
-        sys.exit(1)
+        _fail(f"{where}{reason_of(error)}: {way_on(error)}")
     except MemoryError:
-        print("stgrpo: there is no memory left: free some, and the same command goes on", file=sys.stderr)
-        sys.exit(1)
+        _fail("there is no memory left: free some, and the same command goes on")
+
+
+def _tell_of(lost: "sys.UnraisableHookArgs") -> None:
+    """Prints what nobody could catch, but not what tensorstore says of a save that Orbax has given up."""
+    if not (isinstance(lost.exc_value, RuntimeError) and str(lost.exc_value) == "Event loop is closed"):
+        sys.__unraisablehook__(lost)
+
+
+def _fail(text: str) -> None:
+    """Exits with 1, also where Orbax has threads that wait minutes for what an error of the disk has kept from them."""
+    print(f"stgrpo: {text}", file=sys.stderr, flush=True)
+    sys.stdout.flush()
+    if any(not thread.daemon and thread is not threading.main_thread() for thread in threading.enumerate()):
+        os._exit(1)
+    sys.exit(1)
 
 
 def _help(name: str) -> None:

@@ -18,7 +18,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from stgrpo.errors import DamagedCheckpoint, RunError
-from stgrpo.files import check_place, is_leftover, reason_of, remove, sync, sync_folder
+from stgrpo.files import check_place, is_leftover, reason_of, remove, sync, sync_folder, way_on
 from stgrpo.models.lora import Adapters
 from stgrpo.models.transformer import Transformer
 from stgrpo.training.metadata import CheckpointMetadata, load_metadata, unreadable
@@ -67,9 +67,7 @@ class Checkpoints:
         check_place(folder, "--workdir")
         self.folder, self._keep, self._read_back = Path(folder).absolute(), keep, False
         self._orbax = ocp.Checkpointer(ocp.CompositeCheckpointHandler())
-        for path in self.folder.iterdir() if self.folder.is_dir() else ():
-            if is_leftover(path) or ".orbax-checkpoint-tmp" in path.name:
-                remove(path)
+        self._clean()
 
     def steps(self) -> list[int]:
         """Steps that are whole, in order.
@@ -103,15 +101,19 @@ class Checkpoints:
             self._appear(unfinished, self.folder / str(record.step))
         except Exception as error:
             what = f"checkpoint {self.folder}/{record.step} cannot be written ({reason_of(error)})"
-            raise RunError(f"{what}: those before it stand; mend that, and the same command goes on") from error
+            raise RunError(f"{what}: those before it stand; {way_on(error)}") from error
         finally:
             with contextlib.suppress(OSError):
-                remove(unfinished)
+                self._clean()
         self._read_back = True
         self._prune()
 
+    def _clean(self) -> None:
+        for path in self.folder.iterdir() if self.folder.is_dir() else ():
+            if is_leftover(path) or ".orbax-checkpoint-tmp" in path.name:
+                remove(path)
+
     def _write(self, unfinished: Path, state: TrainState, record: CheckpointMetadata) -> None:
-        remove(unfinished)
         items = {"params": to_dict(state.params), "opt_state": to_dict((state.opt_state, state.step))}
         self._orbax.save(
             unfinished,

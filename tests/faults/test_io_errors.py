@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 import jax
 import pytest
+from orbax.checkpoint._src.futures import future
 from small_checkpoints import RECORD, same, steps_on
 
 from stgrpo.errors import RunError, UserError
@@ -43,6 +44,15 @@ class Faulty:
             return call(path, *arguments, **options)
 
         return replacement
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch):
+    """Orbax's threads wait minutes for a folder that another one could not make."""
+    wait = future.wait_for_signals
+    monkeypatch.setattr(
+        future, "wait_for_signals", lambda signals, timeout_secs, **more: wait(signals, timeout_secs=5, **more)
+    )
 
 
 @pytest.fixture(scope="module")
