@@ -6,6 +6,7 @@ import os
 import re
 import sys
 import threading
+import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -124,8 +125,9 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _tell_of(lost: "sys.UnraisableHookArgs") -> None:
-    """Prints what nobody could catch, but not what tensorstore says of a save that Orbax has given up."""
-    if not (isinstance(lost.exc_value, RuntimeError) and str(lost.exc_value) == "Event loop is closed"):
+    """Prints what nobody could catch, but not what a save or a read still says that Orbax has given up."""
+    files = [frame.filename for frame in traceback.extract_tb(lost.exc_traceback)]
+    if not any("/orbax/" in file or "/asyncio/" in file for file in files):
         sys.__unraisablehook__(lost)
 
 

@@ -132,7 +132,7 @@ def reason_of(error: BaseException) -> str:
 def way_on(error: BaseException) -> str:
     """What a person does after an error of the disk."""
     full = isinstance(error, OSError) and error.errno in _FULL
-    full = full or any(f"os_error_code='{code}'" in str(error) for code in _FULL)
+    full = full or any(re.search(rf"os[_ ]error(_code=')? ?{code}\b", str(error)) for code in _FULL)
     return f"{'make room' if full else 'mend that'}, and the same command goes on"
 
 

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from stgrpo.errors import RunError, UserError
-from stgrpo.files import LineLog, read_lines, reason_of
+from stgrpo.files import LineLog, read_lines, reason_of, way_on
 
 
 def test_a_resumed_log_loses_what_came_after_its_step_and_nothing_of_other_stages(tmp_path):
@@ -83,3 +83,6 @@ def test_the_reason_of_an_error_of_the_disk_is_what_the_system_says():
     assert reason_of(ValueError(said)) == "No space left on device"
     assert reason_of(OSError(5, "Input/output error", "/x")) == "Input/output error"
     assert reason_of(MemoryError()) == "MemoryError"
+    full = (ValueError(said), OSError(122, "Disk quota exceeded"), Exception("No space left on device (os error 28)"))
+    assert all("make room" in way_on(error) for error in full)
+    assert not any("make room" in way_on(error) for error in (OSError(5, ""), Exception("os error 282")))

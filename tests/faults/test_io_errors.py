@@ -19,6 +19,8 @@ from stgrpo.training.checkpointing import Checkpoints
 from stgrpo.training.metadata import load_metadata
 from stgrpo.training.step_folders import damage
 
+# What Orbax began and gave up is told of when it is collected.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 CALLS = (
     *((os, name) for name in ("stat", "lstat", "scandir", "listdir", "open", "fsync", "mkdir", "rename", "replace")),
     *((os, name) for name in ("unlink", "rmdir")),
