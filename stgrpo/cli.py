@@ -97,7 +97,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(USAGE)
         sys.exit(0)
     logging.basicConfig(format="stgrpo: %(levelname)s: %(message)s", level=logging.WARNING)
-    sys.unraisablehook = _tell_of
+    if sys.unraisablehook is sys.__unraisablehook__:
+        sys.unraisablehook = _tell_of
     for name in ("absl", "asyncio"):  # Orbax logs with tracebacks what it then raises
         logging.getLogger(name).setLevel(logging.CRITICAL)
     try:
@@ -135,7 +136,7 @@ def _fail(text: str) -> None:
     """Exits with 1, also where Orbax has threads that wait minutes for what an error of the disk has kept from them."""
     print(f"stgrpo: {text}", file=sys.stderr, flush=True)
     sys.stdout.flush()
-    if any(not thread.daemon and thread is not threading.main_thread() for thread in threading.enumerate()):
+    if any(type(thread).__module__.startswith("orbax.") for thread in threading.enumerate()):
         os._exit(1)
     sys.exit(1)
 

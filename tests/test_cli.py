@@ -142,7 +142,6 @@ def test_a_failure_of_the_machine_is_one_line_and_exit_status_1(monkeypatch, cap
         raise error
 
     monkeypatch.setattr(cli, "run", fail)
-    monkeypatch.setattr(cli.threading, "enumerate", list)  # other tests' threads are not this command's
     with pytest.raises(SystemExit) as stop:
         cli.main(["sft"])
     said = capsys.readouterr().err

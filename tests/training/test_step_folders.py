@@ -8,13 +8,18 @@ import pathlib
 import shutil
 
 import jax
+import numpy as np
 import pytest
-from small_checkpoints import RECORD, steps_on
+from small_checkpoints import RECORD, SHAPE, steps_on
 
 from stgrpo.errors import DamagedCheckpoint, RunError, UserError
+from stgrpo.models.lora import Adapters, Lora
+from stgrpo.models.transformer import Transformer
 from stgrpo.training import checkpointing, step_folders
-from stgrpo.training.checkpointing import Checkpoints, fingerprint, load_metadata, load_params, newest_metadata
+from stgrpo.training.checkpointing import Checkpoints, fingerprint, load_metadata, load_params, newest_metadata, to_dict
 from stgrpo.training.step_folders import damage, read_leaves, sum_of, whole_steps
+
+OTHER = dataclasses.replace(SHAPE, qkv_bias=False, qk_norm=True, tie_embeddings=False)
 
 
 @pytest.fixture(scope="module")
@@ -207,7 +212,17 @@ def test_a_path_that_orbax_would_misread_is_refused_and_not_called_damage(folder
     assert not isinstance(told.value, DamagedCheckpoint)
 
 
-def test_the_sum_of_what_is_on_disk_is_the_fingerprint_of_what_was_in_memory(made):
+@pytest.mark.parametrize("shape", [SHAPE, OTHER])
+@pytest.mark.parametrize("adapters", [True, False])
+def test_the_sum_in_the_order_of_the_disk_is_the_fingerprint_in_that_of_memory(shape, adapters):
+    key = jax.random.key(0)
+    lora = Lora(2, 4.0, ("q", "k", "v", "o", "gate", "up", "down"))
+    params = Adapters(shape, lora) if adapters else Transformer(shape, key)
+    params = jax.tree.map(lambda x: jax.random.normal(key, x.shape), params)
+    assert sum_of(map(np.asarray, jax.tree.leaves(to_dict(params)))) == fingerprint(params)
+
+
+def test_the_sum_of_what_is_on_disk_is_that_of_what_was_in_memory(made):
     folder, states = made
     assert sum_of(leaf for _, leaf in read_leaves(folder / "2" / "params")) == fingerprint(states[1].params)
 
