@@ -7,6 +7,7 @@ import logging
 import os
 import re
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -112,7 +113,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(USAGE)
         sys.exit(0)
     logging.basicConfig(format="stgrpo: %(levelname)s: %(message)s", level=logging.WARNING)
-    logging.getLogger("absl").setLevel(logging.ERROR)
+    if sys.unraisablehook is sys.__unraisablehook__:
+        sys.unraisablehook = _tell_of
+    for name in ("absl", "asyncio"):  # Orbax logs with tracebacks what it then raises
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     try:
         _help(topic[0]) if topic else _run_together(arguments)
         sys.stdout.flush()
@@ -137,6 +141,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         _exit(1, f"{type(error).__name__}: {_one_line(error)}")
 
 
+def _tell_of(lost: "sys.UnraisableHookArgs") -> None:
+    """Prints what nobody could catch, but not what a save or a read still says that Orbax has given up."""
+    files = [frame.filename for frame in traceback.extract_tb(lost.exc_traceback)]
+    if not any("/orbax/" in file or "/asyncio/" in file for file in files):
+        sys.__unraisablehook__(lost)
+
+
 def _give_way(error: Exception) -> None:
     """Lets another process say what went wrong, where an error may come of that."""
     if processes.count() > 1:
@@ -146,12 +157,18 @@ def _give_way(error: Exception) -> None:
 
 
 def _exit(status: int, text: str) -> NoReturn:
-    """Says why and ends; where there are several processes, all of them."""
+    """Says why and ends; where there are several processes, all of them.
+
+    Also where Orbax has threads that wait minutes for what an error of the disk has kept from them.
+    """
     complain(text)
+    sys.stdout.flush()
     if processes.count() > 1:
         from stgrpo.processes.failure import abort
 
         abort(status, text)
+    if status == 1 and any(type(thread).__module__.startswith("orbax.") for thread in threading.enumerate()):
+        os._exit(1)
     sys.exit(status)
 
 

@@ -19,6 +19,7 @@ _LEFTOVER = re.compile(r".+\.[0-9a-f]{8}\.part")
 _OLD_LEFTOVER = re.compile(
     r"((config|environment)\.json|(metrics|samples)\.jsonl|report\.html|tokenizer|.+\.\d+)\.part"
 )
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _PART = 255  # bytes that file systems take for one name
 _PATH = 3800  # for a path, with room for the names of the files of a checkpoint in it
 
@@ -123,12 +124,15 @@ def replacing(path: Path) -> Iterator[Path]:
 def reason_of(error: BaseException) -> str:
     """The first line of what an exception says, without the path that it may name."""
     said = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    if system := re.search(r": ([^:]+) \[os_error_code=", said):  # tensorstore's, at the end of a chain of paths
+        return system[1]
     return (said.strip().splitlines() or [type(error).__name__])[0][:160]
 
 
-def way_on(error: OSError) -> str:
+def way_on(error: BaseException) -> str:
     """What a person does after an error of the disk."""
-    full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    full = isinstance(error, OSError) and error.errno in _FULL
+    full = full or any(re.search(rf"os[_ ]error(_code=')? ?{code}\b", str(error)) for code in _FULL)
     return f"{'make room' if full else 'mend that'}, and the same command goes on"
 
 

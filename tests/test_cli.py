@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from stgrpo import cli
 from stgrpo.cli import main
 from stgrpo.config import base
 from stgrpo.errors import UserError
@@ -126,3 +127,22 @@ def test_a_reader_that_has_seen_enough_ends_no_command_in_a_traceback():
     code = f"{sys.executable} -m stgrpo help grpo | true; exit ${{PIPESTATUS[0]}}"
     done = subprocess.run(["bash", "-c", code], capture_output=True, text=True, cwd=REPOSITORY)
     assert (done.returncode, done.stderr) in ((141, ""), (0, ""))  # 0: all was written before the reader went
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (OSError(28, "No space left on device", "/w/a"), "/w/a: No space left on device: make room, and the same"),
+        (OSError(5, "Input/output error"), "Input/output error: mend that, and the same command goes on"),
+        (MemoryError(), "there is no memory left: free some, and the same command goes on"),
+    ],
+)
+def test_a_failure_of_the_machine_is_one_line_and_exit_status_1(monkeypatch, capsys, error, says):
+    def fail(_):
+        raise error
+
+    monkeypatch.setattr(cli, "run", fail)
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["sft"])
+    said = capsys.readouterr().err
+    assert stop.value.code == 1 and said.startswith(f"stgrpo: {says}") and said.count("\n") == 1

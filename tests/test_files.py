@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
-from stgrpo.errors import RunError
-from stgrpo.files import LineLog
+from stgrpo.errors import RunError, UserError
+from stgrpo.files import LineLog, read_lines, reason_of, way_on
 
 
 def test_a_resumed_log_loses_what_came_after_its_step_and_nothing_of_other_stages(tmp_path):
@@ -64,3 +64,25 @@ def test_a_full_disk_is_one_line_and_exit_status_1(tmp_path):
     log = LineLog(path, "sft", 2)  # the line that was cut off is dropped
     log.close()
     assert [json.loads(line)["step"] for line in path.read_text().splitlines()] == [1, 2]
+
+
+@pytest.mark.parametrize("line", [b"{", b"\xff\xfe", b"\0\0\0", b"[1]", b"null"])
+def test_a_line_that_is_no_object_is_named_and_a_torn_last_one_dropped(tmp_path, line):
+    path = tmp_path / "metrics.jsonl"
+    path.write_bytes(b'{"stage": "sft", "step": 1}\n' + line)
+    assert list(read_lines(path)) == [{"stage": "sft", "step": 1}]
+    path.write_bytes(path.read_bytes() + b"\n")
+    with pytest.raises(UserError, match=r"metrics.jsonl:2 is no"):
+        list(read_lines(path))
+
+
+def test_the_reason_of_an_error_of_the_disk_is_what_the_system_says():
+    said = (
+        'RESOURCE_EXHAUSTED: Error writing "a" in "/x/": Failed: No space left on device [os_error_code=\'28\']\nmore'
+    )
+    assert reason_of(ValueError(said)) == "No space left on device"
+    assert reason_of(OSError(5, "Input/output error", "/x")) == "Input/output error"
+    assert reason_of(MemoryError()) == "MemoryError"
+    full = (ValueError(said), OSError(122, "Disk quota exceeded"), Exception("No space left on device (os error 28)"))
+    assert all("make room" in way_on(error) for error in full)
+    assert not any("make room" in way_on(error) for error in (OSError(5, ""), Exception("os error 282")))

@@ -78,7 +78,7 @@ def read_episodes(path: pathlib.Path) -> list[records.Episode]:
         raise UserError(f"{path} does not exist: run the evaluate stage to write it")
     heads: list[dict[str, object]] = []
     turns: list[list[Mapping[str, object]]] = []
-    with path.open(encoding="utf-8") as file:
+    with path.open("rb") as file:
         for number, line in enumerate(file, start=1):
             try:
                 _collect_line(json.loads(line), heads, turns)
@@ -139,8 +139,16 @@ def reusable(
     found, there = [], list_evaluations(directory)
     for name in wanted:
         try:
-            if name in there and fits((result := read_evaluation(directory, name)).settings, wanted[name]):
+            if name in there and fits((result := _whole(directory, name)).settings, wanted[name]):
                 found.append(result)
         except UserError as error:
             log.warning("%s", str(error).replace(": evaluate again", ": it is played again"))
     return found
+
+
+def _whole(directory: pathlib.Path, name: str) -> Evaluation:
+    """An evaluation whose summary is that of its episodes."""
+    result = read_evaluation(directory, name)
+    if result.summary.get("n") != len(result.episodes):
+        raise UserError(f"{directory / name}{EPISODES_SUFFIX} has not all episodes of the summary: evaluate again")
+    return result

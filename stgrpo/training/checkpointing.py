@@ -19,7 +19,7 @@ import orbax.checkpoint as ocp
 
 from stgrpo import processes
 from stgrpo.errors import DamagedCheckpoint, RunError
-from stgrpo.files import check_place, is_leftover, reason_of, remove, sync, sync_folder
+from stgrpo.files import check_place, is_leftover, reason_of, remove, sync, sync_folder, way_on
 from stgrpo.models.lora import Adapters
 from stgrpo.models.transformer import Transformer
 from stgrpo.processes.exchange import tell
@@ -71,11 +71,6 @@ class Checkpoints:
         self._orbax = ocp.Checkpointer(ocp.CompositeCheckpointHandler())
         tell(self._clean)
 
-    def _clean(self) -> None:
-        for path in self.folder.iterdir() if self.folder.is_dir() else ():
-            if is_leftover(path) or ".orbax-checkpoint-tmp" in path.name:
-                remove(path)
-
     def steps(self) -> list[int]:
         """Steps that are whole, in order.
 
@@ -109,13 +104,18 @@ class Checkpoints:
             tell(lambda: self._finish(unfinished, self.folder / str(record.step)))
         except Exception as error:
             what = f"checkpoint {self.folder}/{record.step} cannot be written ({reason_of(error)})"
-            raise RunError(f"{what}: those before it stand; mend that, and the same command goes on") from error
+            raise RunError(f"{what}: those before it stand; {way_on(error)}") from error
         finally:
             if processes.is_first():
                 with contextlib.suppress(OSError):
-                    remove(unfinished)
+                    self._clean()
         self._read_back = True
         tell(self._prune)
+
+    def _clean(self) -> None:
+        for path in self.folder.iterdir() if self.folder.is_dir() else ():
+            if is_leftover(path) or ".orbax-checkpoint-tmp" in path.name:
+                remove(path)
 
     def _write(self, unfinished: Path, state: TrainState, record: CheckpointMetadata) -> None:
         items = {"params": to_dict(state.params), "opt_state": to_dict((state.opt_state, state.step))}

@@ -1,4 +1,5 @@
 import json
+import operator
 
 import pytest
 
@@ -61,3 +62,14 @@ def test_missing_and_foreign_files_are_the_users_to_fix(tmp_path):
     (tmp_path / "y.episodes.jsonl").write_text('{"kind": "episode", "episode": 0, "task": "burger"}\n')
     with pytest.raises(UserError, match="another version"):
         files.read_episodes(tmp_path / "y.episodes.jsonl")
+
+
+@pytest.mark.parametrize("damage", ["{", "\udcff", "", '{"kind": "episode"'])
+def test_a_damaged_result_is_played_again_and_is_said_to_be(tmp_path, caplog, damage):
+    files.write_evaluation(tmp_path, "x", EPISODES, settings={"seed": 1})
+    wanted = {"x": {"seed": 1}, "y": {"seed": 1}}
+    assert [result.name for result in files.reusable(tmp_path, wanted, fits=operator.eq)] == ["x"]
+    assert files.reusable(tmp_path, {"x": {"seed": 2}}, fits=operator.eq) == [] and not caplog.text
+    (tmp_path / "x.episodes.jsonl").write_bytes(damage.encode(errors="surrogateescape"))
+    assert files.reusable(tmp_path, wanted, fits=operator.eq) == []
+    assert "played again" in caplog.text

@@ -1,8 +1,10 @@
 """Episodes on disk one by one: back unchanged, whatever a kill cut off."""
 
+import os
+
 import pytest
 
-from stgrpo.errors import UserError
+from stgrpo.errors import RunError, UserError
 from stgrpo.evaluation.journal import Journal, Usage, usage
 from stgrpo.evaluation.records import Episode, TurnRecord
 
@@ -75,3 +77,15 @@ def test_tokens_are_added_up_and_priced():
     used = usage([episode(turns=2), episode(turns=3)])
     assert used == Usage(requests=5, prompt_tokens=50, completion_tokens=20)
     assert used.cost(2.0, 10.0) == pytest.approx((50 * 2 + 20 * 10) / 1e6)
+
+
+def test_a_line_that_a_full_disk_cut_off_is_followed_by_none(tmp_path, monkeypatch):
+    journal = Journal(tmp_path / "j", SETTINGS)
+    with monkeypatch.context() as full:
+        full.setattr(os, "fsync", lambda _: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+        with pytest.raises(RunError, match=r"j takes no more \(No space left on device\): what .* stands; make room"):
+            journal._append({"episode": 1})
+    with pytest.raises(RunError, match="takes no more"):
+        journal._append({"episode": 2})
+    journal.close()
+    assert b"2}" not in (tmp_path / "j").read_bytes()

@@ -6,27 +6,11 @@ import logging
 import jax
 import numpy as np
 import pytest
+from small_checkpoints import RECORD, SHAPE, same, steps_on
 
 from stgrpo.errors import DamagedCheckpoint, UserError
-from stgrpo.models.shapes import ModelShape
-from stgrpo.models.sharding import make_mesh
-from stgrpo.rl.losses import make_loss
 from stgrpo.training import checkpointing
-from stgrpo.training.checkpointing import CheckpointMetadata, Checkpoints, load_metadata, load_newest, load_params
-from stgrpo.training.optimiser import OptimiserSettings, make_optimiser
-from stgrpo.training.step import build_program
-
-SHAPE = ModelShape(vocab_size=64, width=16, depth=2, heads=2, kv_heads=1, head_dim=8, mlp_width=32)
-RECORD = CheckpointMetadata("sft", 1, 9, SHAPE, {"seed": 0}, {"tokenizer.json": "{}"}, position=7)
-
-
-def steps_on(*sizes: int):
-    mesh = make_mesh(*sizes, devices=jax.devices()[: np.prod(sizes)])
-    return build_program(SHAPE, mesh, make_optimiser(OptimiserSettings(1e-3, 0, 10)), loss=make_loss("sft"))
-
-
-def same(a, b) -> bool:
-    return all(np.array_equal(x, y) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True))
+from stgrpo.training.checkpointing import Checkpoints, load_metadata, load_newest, load_params
 
 
 @pytest.fixture
