@@ -26,6 +26,8 @@ from stgrpo.workdir.keys import differences, with_key
 def run_collect(config: ConfigDict, workdir: WorkDir) -> None:
     """Writes data/TASK/{train,validation}.jsonl and tokenizer/; a file that is there is kept."""
     refuse_constraint(config, "collect")
+    if not workdir.tokenizer.is_dir() and (tokenizer := given_tokenizer(config)):
+        tokenizer.check_style(prompt_style(config))
     counts = {"train": config.expert.trajectories, "validation": config.expert.validation}
     for task in config.env.tasks:
         for split, count in counts.items():
