@@ -191,7 +191,7 @@ def run(arguments: Sequence[str]) -> None:
     if command.stage == "run" and not workdir.checkpoints("sft").is_dir():
         from stgrpo.training.inputs import check_given
 
-        check_given(command.config)  # what sft would refuse, before collect plays for it
+        check_given(command.config, weights=True)  # what sft would refuse, before collect plays for it
     with workdir.owned():
         workdir.claim(command.config)
         workdir.record_environment()

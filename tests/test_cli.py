@@ -213,3 +213,27 @@ def test_a_cache_that_cannot_be_written_is_left_out(tmp_path, monkeypatch, caplo
     (tmp_path / "file").touch()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     assert _cache() is None and "set XDG_CACHE_HOME" in caplog.text
+
+
+@pytest.mark.parametrize("broken", ["weights", "template", "vocabulary"])
+def test_a_model_that_cannot_be_used_is_refused_before_anything_is_played(broken, make_model, tmp_path, capsys):
+    from stgrpo.data.tokenizer import CHAT_TEMPLATE, Tokenizer, train_tokenizer
+    from stgrpo.models.huggingface.weights import save_folder
+    from stgrpo.models.shapes import ModelShape
+
+    tokenizer = Tokenizer(train_tokenizer(["table1 is empty"], vocab_size=300))
+    vocabulary = tokenizer.vocab_size - (broken == "vocabulary")
+    folder = tmp_path / "model"
+    save_folder(make_model(ModelShape(vocabulary, 8, 1, 1, 1, 8, 8, max_position=512)), tokenizer, folder)
+    says = "the tokenizer has 300 tokens, the model's vocabulary 299"
+    if broken == "weights":
+        says = "model.safetensors is a git-lfs pointer"
+        (folder / "model.safetensors").write_text("version https://git-lfs.github.com/spec/v1\n")
+    if broken == "template":
+        says = "opens an answer with '<think>"
+        (folder / "chat_template.jinja").write_text(CHAT_TEMPLATE.replace("assistant\n' }}", "assistant\n<think>' }}"))
+    for dry in ([], ["--dry_run"]):
+        assert call("run", SMOKE, f"--workdir={tmp_path / 'w'}", f"--config.model.path={folder}", *dry) == 2
+        error = capsys.readouterr().err
+        assert says in error and error.count("\n") == 1
+    assert not (tmp_path / "w").exists()

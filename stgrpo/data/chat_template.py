@@ -33,7 +33,7 @@ FIXED_CLOCK = "".join(
 )
 _MOST_LINES = 1_000_000  # of a template, run for one conversation; real ones take hundreds
 _ANOTHER = "use the template of an instruction-tuned model"
-_PLAIN = "use that of a model that answers without thinking first"
+_PLAIN = "use one that opens an answer alike in a prompt and in a conversation, and adds no thought"
 _FIXES = {
     "system": "set --config.prompt.instructions=none, or use a template that has a system role",
     "assistant": "set --config.prompt.history=none, or use a template that shows what was said before",

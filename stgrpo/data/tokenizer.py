@@ -5,6 +5,8 @@ that the environment declares is one token wherever it stands, and the words bet
 so most facts are three tokens ("box1", " is in ", "room3") and the fact repeated in a reasoning is the same three.
 """
 
+import importlib.util
+import os
 import re
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -37,7 +39,13 @@ _FIX = "give a folder with tokenizer.json and tokenizer_config.json"
 _SETTINGS = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
 _EOS = "set eos_token in tokenizer_config.json to the special token that ends a text"
 _PROBE = format_response("the robot is at table1, and 2 of 10 patties aren't cooked (yet).", "Move robot1 to a stove")
-_PIECES = ("tokenizer.model", "spiece.model", "sentencepiece.bpe.model", "vocab.json", "tiktoken.model")
+# What a vocabulary lies in, and the library that transformers needs to make a tokenizer.json of it.
+_VOCABULARIES = {
+    "tokenizer.json": "",
+    "vocab.json": "",
+    "tokenizer.model": "sentencepiece",
+    "tiktoken.model": "tiktoken",
+}
 OTHER_STOPS = ("<|endoftext|>", "<|end_of_text|>", "<|eom_id|>")
 
 
@@ -116,13 +124,10 @@ class Tokenizer:
         Raises:
             UserError: if the folder has no tokenizer that can be read, or one without a chat template that can be used.
         """
-        from transformers import PreTrainedTokenizerFast
-
         folder = Path(folder)
         _check_files(folder)
         try:
-            # Not AutoTokenizer: beside a Qwen2 config.json it puts Qwen2's pre-tokenizer in place of the file's own.
-            base = PreTrainedTokenizerFast.from_pretrained(str(folder), local_files_only=True)
+            base = _read(folder)
         except Exception as error:  # the reader of tokenizer.json raises no other
             reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
             raise UserError(f"the tokenizer in {folder} cannot be read ({reason}): {_FIX}") from error
@@ -142,7 +147,7 @@ class Tokenizer:
                     raise UserError(f"tokenizer file {name!r} must be a name in a folder: the checkpoint is damaged")
                 (Path(folder) / path).parent.mkdir(parents=True, exist_ok=True)
                 (Path(folder) / path).write_text(content, encoding="utf-8", newline="")
-            return cls.load(folder)
+            return cls(cls.load(folder).base, "the checkpoint")
 
     def save(self, folder: str | Path) -> None:
         """Write the folder that `load` and `transformers.AutoTokenizer` read."""
@@ -173,7 +178,8 @@ class Tokenizer:
             if self._encode([whole])[0][: len(apart)] != apart:
                 raise UserError(
                     f"the tokenizer in {self.source} gives a prompt and its answer other ids together than each has "
-                    "alone: use a chat template that opens an answer with a special token or a line break"
+                    "alone: use a byte-level one, as Qwen's and Llama 3's, and a chat template that opens an answer "
+                    "with a special token or a line break"
                 )
 
     def encode_prompt(self, messages: list[Message]) -> list[int]:
@@ -259,20 +265,31 @@ class Tokenizer:
 
 def _check_files(folder: Path) -> None:
     """Raises a UserError that names the file which cannot be read, for those that a tokenizer consists of."""
-    if not (folder / "tokenizer.json").exists():
-        for name in _PIECES:
-            if (folder / name).is_file():
-                convert = "AutoTokenizer.from_pretrained(FOLDER).save_pretrained(FOLDER)"
-                raise UserError(f"{folder} has {name}, but no tokenizer.json: make it with transformers, {convert}")
-    if not all((folder / name).is_symlink() or (folder / name).exists() for name in ("tokenizer.json", _SETTINGS[0])):
+    vocabularies = [name for name in _VOCABULARIES if os.path.lexists(folder / name)]
+    if not vocabularies or not os.path.lexists(folder / _SETTINGS[0]):
         raise UserError(f"{folder} holds no tokenizer: {_FIX}")
-    check_readable(folder / "tokenizer.json", _FIX)
+    check_readable(folder / vocabularies[0], _FIX)
+    library = _VOCABULARIES[vocabularies[0]]
+    if library and importlib.util.find_spec(library) is None:
+        raise UserError(f"{folder / vocabularies[0]} needs {library}: install it, or give a folder with tokenizer.json")
     for name in _SETTINGS:
-        if name == _SETTINGS[0] or (folder / name).exists():
+        if os.path.lexists(folder / name):
             read_object(folder / name, _FIX)
     for template in (folder / "chat_template.jinja", *(folder / "additional_chat_templates").glob("*.jinja")):
-        if template.exists() or template.is_symlink():
+        if os.path.lexists(template):
             check_readable(template, _FIX)
+
+
+def _read(folder: Path) -> "PreTrainedTokenizerBase":
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+    if (folder / "tokenizer.json").exists():
+        # Not AutoTokenizer: beside a Qwen2 config.json it puts Qwen2's pre-tokenizer in place of the file's own.
+        return PreTrainedTokenizerFast.from_pretrained(str(folder), local_files_only=True)
+    made = AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
+    if not isinstance(made, PreTrainedTokenizerFast):
+        raise TypeError(f"{type(made).__name__} has no tokenizer.json")
+    return PreTrainedTokenizerFast(tokenizer_object=made.backend_tokenizer, **made.init_kwargs)
 
 
 def _with_fixed_clock(templates: object, source: str) -> object:

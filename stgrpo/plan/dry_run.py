@@ -22,8 +22,8 @@ def describe(stage: str, config: ConfigDict) -> str:
     """
     if stage in ("collect", "grpo", "run"):
         refuse_constraint(config, stage)
-    if stage in ("sft", "run"):
-        check_given(config)
+    if stage in ("collect", "sft", "run"):
+        check_given(config, weights=stage != "collect")
     lines = [str(config), f"stage    {stage}"]
     if stage in ("evaluate", "run") and config.policy.kind == "server":
         lines += plan_policy(config)

@@ -29,8 +29,12 @@ def given_tokenizer(config: ConfigDict) -> Tokenizer | None:
     return Tokenizer.load(given) if given else None
 
 
-def check_given(config: ConfigDict) -> None:
-    """Looks at the model and the tokenizer that a new run is given; of the weights, only at their description.
+def check_given(config: ConfigDict, *, weights: bool) -> None:
+    """Looks at the model and the tokenizer that a new run is given.
+
+    Args:
+        config: of the run.
+        weights: whether the model is to be there too; of its tensors only the description is read.
 
     Raises:
         UserError: one of their files cannot be used, or they do not go together.
@@ -39,10 +43,13 @@ def check_given(config: ConfigDict) -> None:
     if tokenizer is None:
         return
     tokenizer.check_style(prompt_style(config))
+    if not weights:
+        return
     shape = starting_shape(config, tokenizer.vocab_size)
     if config.model.path and not config.init_from:
         check_folder(config.model.path, shape)
-        check_end_tokens(config.model.path, tokenizer)
+        if not config.tokenizer.path:
+            check_end_tokens(config.model.path, tokenizer)
 
 
 def prompt_style(config: ConfigDict) -> PromptStyle:

@@ -48,8 +48,8 @@ def parse_shape(values: Mapping[str, object], source: str) -> ModelShape:
         kv_heads=given.size("num_key_value_heads", 2**12, heads),
         head_dim=given.size("head_dim", 2**12, width // heads),
         mlp_width=given.size("intermediate_size", 2**20),
-        rope_theta=rope.number("rope_theta", given.number("rope_theta", 10_000.0)),
-        norm_eps=given.number("rms_norm_eps", 1e-6),
+        rope_theta=rope.number("rope_theta", 1e15, given.number("rope_theta", 1e15, 10_000.0)),
+        norm_eps=given.number("rms_norm_eps", 1.0, 1e-6),
         qkv_bias=values["model_type"] == "qwen2",
         tie_embeddings=given.switch("tie_word_embeddings", default=False),
         max_position=given.size("max_position_embeddings", 2**31 - 1),
@@ -80,15 +80,12 @@ class Values:
             raise UserError(f"{self.source}: {name}={_shown(value)} is no whole number from 1 to {most}: {_OWN}")
         return value
 
-    def number(self, name: str, default: float | None = None) -> float:
-        """A finite number above 0."""
+    def number(self, name: str, most: float, default: float | None = None) -> float:
+        """A number above 0 and below `most`."""
         value = self._get(name, default)
-        if type(value) not in (int, float) or not 0 < value < float("inf"):
-            raise UserError(f"{self.source}: {name}={_shown(value)} is no finite number above 0: {_OWN}")
-        try:
-            return float(value)
-        except OverflowError as error:
-            raise UserError(f"{self.source}: {name}={_shown(value)} is too large: {_OWN}") from error
+        if type(value) not in (int, float) or not 0 < value < most:
+            raise UserError(f"{self.source}: {name}={_shown(value)} is no number above 0 and below {most:g}: {_OWN}")
+        return float(value)
 
     def switch(self, name: str, *, default: bool) -> bool:
         """True or false."""
@@ -214,9 +211,9 @@ def _rope_scaling(values: Mapping[str, object], rope: Values) -> RopeScaling | N
     if _rope_type(rope.found) != "llama3":
         return None
     return RopeScaling(
-        factor=rope.number("factor"),
-        low=rope.number("low_freq_factor"),
-        high=rope.number("high_freq_factor"),
+        factor=rope.number("factor", 1e6),
+        low=rope.number("low_freq_factor", 1e6),
+        high=rope.number("high_freq_factor", 1e6),
         original_position=rope.size(
             "original_max_position_embeddings",
             2**31 - 1,
