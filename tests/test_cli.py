@@ -225,7 +225,7 @@ def test_a_model_that_cannot_be_used_is_refused_before_anything_is_played(broken
     vocabulary = tokenizer.vocab_size - (broken == "vocabulary")
     folder = tmp_path / "model"
     save_folder(make_model(ModelShape(vocabulary, 8, 1, 1, 1, 8, 8, max_position=512)), tokenizer, folder)
-    says = "the tokenizer has 300 tokens, the model's vocabulary 299"
+    says = f"the tokenizer has {vocabulary + 1} tokens, the model's vocabulary {vocabulary}"
     if broken == "weights":
         says = "model.safetensors is a git-lfs pointer"
         (folder / "model.safetensors").write_text("version https://git-lfs.github.com/spec/v1\n")
