@@ -5,6 +5,7 @@ shows all of every message, and continues a prompt by the answer and a special t
 the ids of a prompt, those of an answer and the end are the ids of the conversation, which is what is learned and drawn.
 """
 
+import json
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,12 +24,12 @@ if TYPE_CHECKING:
 TEMPLATE_OPTIONS = {"date_string": "26 Jul 2024", "enable_thinking": False}
 _DAY = {"%d": "26", "%-d": "26", "%b": "Jul", "%B": "July", "%m": "07", "%Y": "2024", "%y": "24", "%F": "2024-07-26"}
 _DAY |= {"%a": "Fri", "%A": "Friday", "%H": "00", "%I": "12", "%M": "00", "%S": "00", "%p": "AM", "%T": "00:00:00"}
-# Takes the place of the function that a template reads the clock with. The line break after it is not part of the text.
-FIXED_CLOCK = "".join(
+# Takes the place of the function that a template reads the clock with.
+_CLOCK = "".join(
     (
         "{% macro strftime_now(format) %}{{ format",
         *(f" | replace('{code}', '{value}')" for code, value in _DAY.items()),
-        " }}{% endmacro %}\n",
+        " }}{% endmacro %}",
     )
 )
 _MOST_LINES = 1_000_000  # of a template, run for one conversation; real ones take hundreds
@@ -64,11 +65,19 @@ def default_template(template: object, source: str) -> str:
     return template
 
 
-def with_fixed_clock(template: str) -> str:
-    """The same template with a fixed day where it would take one from the clock; any other is left alone."""
-    if "strftime_now" not in template or template.startswith(FIXED_CLOCK):
-        return template
-    return FIXED_CLOCK + template
+def as_used_here(template: str) -> str:
+    """The same template, whose prompts by default are those of a run, every day and wherever it is rendered.
+
+    What a run says of thinking and of the day holds where nobody says otherwise, and the clock stands still.
+    """
+    options = {name: value for name, value in TEMPLATE_OPTIONS.items() if name in template}
+    before = [
+        f"{{% if {name} is not defined %}}{{% set {name} = {json.dumps(value)} %}}{{% endif %}}"
+        for name, value in options.items()
+    ]
+    before += [_CLOCK] if "strftime_now" in template else []
+    first = "".join(before) + "\n"  # the line break after a block is not part of the text
+    return first + template if before and not template.startswith(first) else template
 
 
 @dataclass(frozen=True)
@@ -86,7 +95,7 @@ class ChatTemplate:
     @cached_property
     def text(self) -> str:
         """The template itself."""
-        return with_fixed_clock(default_template(self.base.chat_template, self.source))
+        return as_used_here(default_template(self.base.chat_template, self.source))
 
     def render(self, messages: Sequence[Message], *, prompt: bool) -> str:
         """The text of a conversation.

@@ -15,7 +15,7 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from stgrpo.data.chat_template import ChatTemplate, default_template, with_fixed_clock
+from stgrpo.data.chat_template import ChatTemplate, as_used_here, default_template
 from stgrpo.errors import UserError
 from stgrpo.files import check_readable, read_object
 from stgrpo.react.prompt import Message, PromptStyle, Turn, render_messages
@@ -106,8 +106,8 @@ class Tokenizer:
     """A Hugging Face tokenizer with a chat template, reduced to what training and sampling need.
 
     Only fast tokenizers from a local folder; nothing is downloaded and no code of the folder is run. Of several chat
-    templates the one called "default" is used; what a template would take from the clock is a fixed day, in the files
-    that are saved too.
+    templates the one called "default" is used. What is saved renders the prompts of this run by default: on a fixed
+    day, and without thinking where a template leaves the choice.
 
     Attributes:
         base: the tokenizer of transformers.
@@ -132,7 +132,7 @@ class Tokenizer:
             reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
             raise UserError(f"the tokenizer in {folder} cannot be read ({reason}): {_FIX}") from error
         base.init_kwargs.pop("auto_map", None)  # names a file that `save` would not write
-        base.chat_template = _with_fixed_clock(base.chat_template, f"the tokenizer in {folder}")
+        base.chat_template = _as_used_here(base.chat_template, f"the tokenizer in {folder}")
         tokenizer = cls(base, str(folder))
         tokenizer._check()
         return tokenizer
@@ -292,7 +292,7 @@ def _read(folder: Path) -> "PreTrainedTokenizerBase":
     return PreTrainedTokenizerFast(tokenizer_object=made.backend_tokenizer, **made.init_kwargs)
 
 
-def _with_fixed_clock(templates: object, source: str) -> object:
-    """A tokenizer's chat template or templates, the default one without the clock."""
-    default = with_fixed_clock(default_template(templates, source))
+def _as_used_here(templates: object, source: str) -> object:
+    """A tokenizer's chat template or templates, the default one as it is used here."""
+    default = as_used_here(default_template(templates, source))
     return {**templates, "default": default} if isinstance(templates, Mapping) else default

@@ -103,11 +103,9 @@ def test_what_works_is_carried_to_the_byte(backend, tmp_path, name, style):
     auto, again = AutoTokenizer.from_pretrained(tmp_path / "saved"), Tokenizer.from_files(tokenizer.files())
     content = "table1 is a table"
     shown = [{"type": "text", "text": content}] if name == "parts" else content
-    theirs = auto.apply_chat_template(
-        [{"role": "user", "content": shown}], tokenize=False, add_generation_prompt=True, enable_thinking=False
-    )
+    theirs = auto.apply_chat_template([{"role": "user", "content": shown}], tokenize=False, add_generation_prompt=True)
     ids = auto.encode(theirs, add_special_tokens=False)
-    assert content in theirs
+    assert content in theirs and ("<think>" in theirs) == (name == "thinking switched off")
     for mine in (tokenizer, again):
         assert mine.encode_prompt([{"role": "user", "content": content}]) == ids
     assert tokenizer.base.convert_ids_to_tokens(tokenizer.end_of_turn_id) == "<|im_end|>"
@@ -133,6 +131,13 @@ def test_the_day_is_fixed_in_what_is_saved_too(backend, tmp_path):
     text = AutoTokenizer.from_pretrained(tmp_path / "saved").apply_chat_template(said, tokenize=False)
     assert text.startswith("26 Jul 2024\n<|im_start|>user") and f"{datetime.date.today():%Y}" not in text
     assert Tokenizer.load(tmp_path / "saved").base.chat_template == tokenizer.base.chat_template  # not fixed twice
+
+
+def test_who_asks_for_thinking_in_what_is_saved_gets_it(backend, tmp_path):
+    base = loaded(backend, THINKING, tmp_path).base
+    assert "<think>" not in base.apply_chat_template(
+        SAID, tokenize=False, add_generation_prompt=True, enable_thinking=True
+    )
 
 
 @pytest.mark.parametrize("start", ["", "\n", "  ", "{# a remark #}\n", "\n\n  "])

@@ -12,6 +12,12 @@ from stgrpo.models.shapes import ModelShape, RopeScaling
 
 _FAMILIES = {"qwen2": "Qwen2ForCausalLM", "qwen3": "Qwen3ForCausalLM", "llama": "LlamaForCausalLM"}
 FOLDER = "give a Hugging Face folder with config.json and safetensors files"
+_NULLS = (
+    "num_key_value_heads",
+    "head_dim",
+    "rope_theta",
+    "original_max_position_embeddings",
+)  # null: follows from others
 _OWN = "use the config.json that came with the weights"
 
 
@@ -63,7 +69,7 @@ def parse_shape(values: Mapping[str, object], source: str) -> ModelShape:
 
 @dataclasses.dataclass(frozen=True)
 class Values:
-    """The values of a file from elsewhere, each held to what it must be; a null is a value that is left out.
+    """The values of a file from elsewhere, each held to what it must be.
 
     Attributes:
         found: by name.
@@ -98,7 +104,8 @@ class Values:
         value = self.found.get(name)
         if value is None and default is None:
             raise UserError(f"{self.source} has no {name!r}: {_OWN}")
-        return default if value is None else value
+        left_out = name not in self.found or (value is None and name in _NULLS)
+        return default if left_out else value
 
 
 def config_json(shape: ModelShape, tokenizer: Tokenizer, dtype: str) -> dict[str, object]:

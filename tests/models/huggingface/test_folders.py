@@ -136,6 +136,8 @@ WRONG = [
     ({"num_attention_heads": 3, "head_dim": None}, "hidden_size=32 is not a multiple"),
     ({"rms_norm_eps": "1e-6"}, "rms_norm_eps="),
     ({"rms_norm_eps": 3}, "rms_norm_eps=3"),
+    ({"rms_norm_eps": None}, "rms_norm_eps=None"),
+    ({"tie_word_embeddings": None}, "neither true nor false"),
     ({"rope_parameters": None, "rope_theta": float("nan")}, "rope_theta=nan"),
     ({"rope_parameters": None, "rope_theta": 10**400}, "rope_theta=1000"),
     ({"rope_scaling": "linear"}, "rope_scaling='linear' is no JSON object"),
