@@ -7,6 +7,7 @@ import logging
 import os
 import re
 import sys
+import tempfile
 import threading
 import traceback
 from collections.abc import Callable, Sequence
@@ -18,6 +19,7 @@ from stgrpo.errors import Preempted, RunError, ServerError, UserError, nearest
 from stgrpo.files import check_place, reason_of, way_on
 from stgrpo.processes.logs import complain
 
+log = logging.getLogger(__name__)
 USAGE = """\
 stgrpo - teach a small language model to plan long tasks, one turn at a time (arXiv 2509.20616)
 
@@ -112,6 +114,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if asks and (not topic or (topic[0] in COMMANDS and topic[0] not in TRAINING)):
         print(USAGE)
         sys.exit(0)
+    _ignore_relative_folders()
     logging.basicConfig(format="stgrpo: %(levelname)s: %(message)s", level=logging.WARNING)
     if sys.unraisablehook is sys.__unraisablehook__:
         sys.unraisablehook = _tell_of
@@ -235,6 +238,10 @@ def run(arguments: Sequence[str]) -> None:
         tell(lambda: workdir.claim(command.config))
         tell(functools.partial(_stage("report"), command.config, workdir))
         return
+    if command.stage == "run" and not workdir.checkpoints("sft").is_dir():
+        from stgrpo.training.inputs import check_given
+
+        check_given(command.config, weights=True)  # what sft would refuse, before collect plays for it
     with contextlib.ExitStack() as held:
         tell(lambda: held.enter_context(workdir.owned()))
         tell(lambda: workdir.claim(command.config))
@@ -378,12 +385,11 @@ def _load(spec: str) -> "ConfigDict":  # noqa: F821
 
     from ml_collections import ConfigDict
 
-    name, _, argument = spec.partition(":")
-    path = Path(name)
+    path, argument = _split(spec)
     if not path.is_file():
-        raise UserError(f"--config={name} does not exist: give a file such as configs/tiny.py")
+        raise UserError(f"--config={path} does not exist: give a file such as configs/tiny.py")
     if path.suffix != ".py":
-        raise UserError(f"--config={name} is no Python file: give one such as configs/tiny.py")
+        raise UserError(f"--config={path} is no Python file: give one such as configs/tiny.py")
     module_spec = importlib.util.spec_from_file_location(f"_config_{path.stem}", path)
     module = importlib.util.module_from_spec(module_spec)
     neighbours = [str(folder) for folder in path.absolute().parents[:2]]  # an ablation imports what it changes
@@ -400,6 +406,18 @@ def _load(spec: str) -> "ConfigDict":  # noqa: F821
     if not isinstance(config, ConfigDict):
         raise UserError(f"--config={spec} gives a {type(config).__name__}: return the config that base() makes")
     return config
+
+
+def _split(spec: str) -> tuple[Path, str]:
+    """The file and the argument of FILE.py:ARG, either of which may have colons too: a file that is there decides."""
+    ends = [match.start() for match in re.finditer(r"(?<=\.py):", spec)]
+    splits = [(Path(spec[:end]), spec[end + 1 :]) for end in ends]
+    whole = (Path(spec), "")
+    beside = (Path(spec.rpartition(":")[0] or spec), "")
+    for path, argument in (*splits, whole, beside):
+        if path.is_file():
+            return path, argument
+    return splits[0] if splits else whole
 
 
 def _config_of(folder: Path) -> "ConfigDict":  # noqa: F821
@@ -476,10 +494,34 @@ def _use_compilation_cache() -> None:
     """Keeps compiled programs between commands, unless the environment says where or not to."""
     import jax
 
-    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-        cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "stgrpo" / "jax"
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ and (cache := _cache()):
         jax.config.update("jax_compilation_cache_dir", str(cache))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
+
+
+def _cache() -> Path | None:
+    """The folder of compiled programs, which is there then; None where the user has no place for one."""
+    import platformdirs
+
+    try:
+        folder = platformdirs.user_cache_path("stgrpo", appauthor=False) / "jax"
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return folder
+    except (OSError, RuntimeError) as error:  # RuntimeError: the user has no home
+        log.warning("compiled programs are not kept (%s): set XDG_CACHE_HOME to a folder for them", _one_line(error))
+        return None
+
+
+def _ignore_relative_folders() -> None:
+    """Drops a cache folder that is empty or relative, as the XDG specification asks of whoever reads it.
+
+    Libraries that do not would put their caches into the folder that the command runs in; a server that is started from
+    here inherits this.
+    """
+    for name in ("XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME", "HOME"):
+        if name in os.environ and not Path(os.environ[name]).is_absolute():
+            del os.environ[name]
 
 
 def _one_line(error: BaseException) -> str:

@@ -1,5 +1,9 @@
-"""Files that a killed process leaves whole: one that is replaced at once, and one that grows by a line a step."""
+"""Files that a killed process leaves whole, one that is replaced at once and one that grows by a line a step.
 
+And files from elsewhere: what they hold is looked at before it is used.
+"""
+
+import codecs
 import contextlib
 import errno
 import json
@@ -22,6 +26,9 @@ _OLD_LEFTOVER = re.compile(
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _PART = 255  # bytes that file systems take for one name
 _PATH = 3800  # for a path, with room for the names of the files of a checkpoint in it
+_POINTER = b"version https://git-lfs"
+_KINDS = {list: "a list", str: "a text", bool: "true or false", type(None): "null"}
+_MARKS = (codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
 class LineLog:
@@ -197,3 +204,54 @@ def check_place(path: str | os.PathLike[str], name: str) -> None:
 
 def _is_text(character: str) -> bool:
     return unicodedata.category(character) not in ("Cc", "Cs", "Zl", "Zp")
+
+
+def check_readable(file: Path, fix: str) -> None:
+    """Looks at a file from elsewhere before a library reads it.
+
+    Args:
+        file: to be read.
+        fix: what to do where it is not there.
+
+    Raises:
+        UserError: it is not there, is no file, may not be read, or is what git leaves in the place of a large one.
+    """
+    try:
+        if file.is_symlink() and not file.exists():
+            raise UserError(f"{file} is a link to {file.readlink()}, which does not exist: {fix}")
+        if not file.exists():
+            raise UserError(f"{file} does not exist: {fix}")
+        if not file.is_file():
+            raise UserError(f"{file} is {'a folder' if file.is_dir() else 'no file'}: {fix}")
+        with file.open("rb") as opened:
+            start = opened.read(len(_POINTER))
+    except (OSError, ValueError) as error:  # ValueError: a name that no file can have
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(
+            f"{file} cannot be read ({reason}): see to its permissions and its disk, or copy it again"
+        ) from error
+    if start == _POINTER:
+        raise UserError(f"{file} is a git-lfs pointer, not the file itself: run `git lfs pull` in {file.parent}")
+
+
+def read_object(file: Path, fix: str) -> dict[str, object]:
+    """A JSON object in a file from elsewhere.
+
+    Args:
+        file: to be read.
+        fix: what to do where it is not there.
+
+    Raises:
+        UserError: see `check_readable`; or it is not JSON in UTF-8, or no object.
+    """
+    check_readable(file, fix)
+    content = file.read_bytes()
+    if content.startswith(_MARKS):
+        raise UserError(f"{file} begins with a byte order mark: save it as UTF-8 without one")
+    try:
+        values = json.loads(content.decode("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{file} is not JSON ({error}): copy it again") from error
+    if not isinstance(values, dict):
+        raise UserError(f"{file} holds {_KINDS.get(type(values), 'a number')}, not a JSON object: copy it again")
+    return values

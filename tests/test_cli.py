@@ -1,14 +1,16 @@
 """The command line as a user meets it: one line, exit 2, nothing lost, for every mistake."""
 
 import json
+import os
 import pathlib
+import pwd
 import subprocess
 import sys
 
 import pytest
 
 from stgrpo import cli
-from stgrpo.cli import main
+from stgrpo.cli import _cache, _split, main
 from stgrpo.config import base
 from stgrpo.errors import UserError
 from stgrpo.workdir import WorkDir
@@ -146,3 +148,92 @@ def test_a_failure_of_the_machine_is_one_line_and_exit_status_1(monkeypatch, cap
         cli.main(["sft"])
     said = capsys.readouterr().err
     assert stop.value.code == 1 and said.startswith(f"stgrpo: {says}") and said.count("\n") == 1
+
+
+@pytest.mark.parametrize("folder", ["2026-11-27T10:00:00", "a.py:b", "C:", "plain", "x.py"])
+@pytest.mark.parametrize("argument", ["", "smoke", "a:b", "x.py:y", "C:\\x.py"])
+def test_colons_in_a_path_and_in_an_argument_are_told_apart(folder, argument, tmp_path):
+    file = tmp_path / folder / "tiny.py"
+    file.parent.mkdir()
+    file.touch()
+    assert _split(f"{file}:{argument}" if argument else f"{file}") == (file, argument)
+    assert _split(f"{file}:") == (file, "")
+
+
+@pytest.mark.parametrize(
+    ("spec", "says"),
+    [
+        ("C:\\x\\tiny.py:smoke", "C:\\x\\tiny.py does not exist"),
+        ("10:00/tiny.py", "10:00/tiny.py does not exist"),
+        ("10:00/tiny.py:a:b", "10:00/tiny.py does not exist"),
+        ("notes.txt", "notes.txt is no Python file"),
+        ("notes.txt:smoke", "notes.txt is no Python file"),
+        ("nowhere:smoke", "nowhere:smoke does not exist"),
+        (".", ". does not exist"),
+    ],
+)
+def test_a_config_that_is_not_there_is_named_whole(spec, says, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "notes.txt").touch()
+    assert call("collect", f"--config={spec}", "--workdir=w") == 2
+    error = capsys.readouterr().err
+    assert f"--config={says}" in error and error.count("\n") == 1
+
+
+PRINT_FOLDERS = """
+from stgrpo.cli import _ignore_relative_folders
+_ignore_relative_folders()
+import platformdirs
+from huggingface_hub import constants
+print(platformdirs.user_cache_path("stgrpo", appauthor=False))
+print(constants.HF_HOME)
+"""
+
+
+@pytest.mark.parametrize(
+    "given", [{"XDG_CACHE_HOME": ""}, {"XDG_CACHE_HOME": "rel"}, {"HOME": ""}, {"HOME": None}, {"HOME": "rel"}]
+)
+def test_a_cache_is_never_in_the_folder_that_a_command_runs_in(given, tmp_path):
+    home = pathlib.Path(pwd.getpwuid(os.getuid()).pw_dir if "HOME" in given else tmp_path / "home")
+    dropped = ("XDG_CACHE_HOME", "JAX_COMPILATION_CACHE_DIR", "HF_HOME")
+    environment = {name: value for name, value in os.environ.items() if name not in dropped}
+    environment |= {"HOME": str(home), "PYTHONPATH": str(REPOSITORY)} | given
+    environment = {name: value for name, value in environment.items() if value is not None}
+    (tmp_path / "here").mkdir()
+    done = subprocess.run(
+        [sys.executable, "-c", PRINT_FOLDERS], env=environment, cwd=tmp_path / "here", capture_output=True, text=True
+    )
+    assert done.stdout.splitlines() == [f"{home}/.cache/stgrpo", f"{home}/.cache/huggingface"], done.stderr
+    assert list((tmp_path / "here").iterdir()) == []
+
+
+def test_a_cache_that_cannot_be_written_is_left_out(tmp_path, monkeypatch, caplog):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    assert _cache() == tmp_path / "cache" / "stgrpo" / "jax"
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    assert _cache() is None and "set XDG_CACHE_HOME" in caplog.text
+
+
+@pytest.mark.parametrize("broken", ["weights", "template", "vocabulary"])
+def test_a_model_that_cannot_be_used_is_refused_before_anything_is_played(broken, make_model, tmp_path, capsys):
+    from stgrpo.data.tokenizer import CHAT_TEMPLATE, Tokenizer, train_tokenizer
+    from stgrpo.models.huggingface.weights import save_folder
+    from stgrpo.models.shapes import ModelShape
+
+    tokenizer = Tokenizer(train_tokenizer(["table1 is empty"], vocab_size=300))
+    vocabulary = tokenizer.vocab_size - (broken == "vocabulary")
+    folder = tmp_path / "model"
+    save_folder(make_model(ModelShape(vocabulary, 8, 1, 1, 1, 8, 8, max_position=512)), tokenizer, folder)
+    says = f"the tokenizer has {vocabulary + 1} tokens, the model's vocabulary {vocabulary}"
+    if broken == "weights":
+        says = "model.safetensors is a git-lfs pointer"
+        (folder / "model.safetensors").write_text("version https://git-lfs.github.com/spec/v1\n")
+    if broken == "template":
+        says = "opens an answer with '<think>"
+        (folder / "chat_template.jinja").write_text(CHAT_TEMPLATE.replace("assistant\n' }}", "assistant\n<think>' }}"))
+    for dry in ([], ["--dry_run"]):
+        assert call("run", SMOKE, f"--workdir={tmp_path / 'w'}", f"--config.model.path={folder}", *dry) == 2
+        error = capsys.readouterr().err
+        assert says in error and error.count("\n") == 1
+    assert not (tmp_path / "w").exists()

@@ -9,6 +9,7 @@ from stgrpo.models.sharding import make_mesh
 from stgrpo.plan.requests import plan_expert, plan_policy
 from stgrpo.plan.sizes import size_text, state_parts
 from stgrpo.rl.programs import train_program
+from stgrpo.training.inputs import check_given
 from stgrpo.training.start import starting_shape
 from stgrpo.training.step import TrainProgram
 
@@ -21,6 +22,8 @@ def describe(stage: str, config: ConfigDict) -> str:
     """
     if stage in ("collect", "grpo", "run"):
         refuse_constraint(config, stage)
+    if stage in ("collect", "sft", "run"):
+        check_given(config, weights=stage != "collect")
     lines = [str(config), f"stage    {stage}"]
     if stage in ("evaluate", "run") and config.policy.kind == "server":
         lines += plan_policy(config)

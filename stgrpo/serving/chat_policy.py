@@ -9,7 +9,7 @@ import dataclasses
 import re
 from collections.abc import Iterable, Sequence
 
-from stgrpo.data.tokenizer import TEMPLATE_OPTIONS
+from stgrpo.data.chat_template import TEMPLATE_OPTIONS
 from stgrpo.errors import RequestRefused, ServerError
 from stgrpo.react.policy import Question, Response, SamplingParams
 from stgrpo.react.prompt import Message

@@ -18,7 +18,7 @@ from stgrpo.experts.collect import collect
 from stgrpo.files import replacing, write_atomically
 from stgrpo.monitors.open import write_figures
 from stgrpo.protocol import object_names_of
-from stgrpo.training.inputs import given_tokenizer, prompt_style
+from stgrpo.training.inputs import check_given, given_tokenizer, prompt_style
 from stgrpo.workdir import WorkDir
 from stgrpo.workdir.keys import differences, with_key
 
@@ -26,6 +26,8 @@ from stgrpo.workdir.keys import differences, with_key
 def run_collect(config: ConfigDict, workdir: WorkDir) -> None:
     """Writes data/TASK/{train,validation}.jsonl and tokenizer/; a file that is there is kept."""
     refuse_constraint(config, "collect")
+    if not workdir.tokenizer.is_dir():
+        check_given(config, weights=False)
     counts = {"train": config.expert.trajectories, "validation": config.expert.validation}
     for task in config.env.tasks:
         for split, count in counts.items():

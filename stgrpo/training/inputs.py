@@ -12,10 +12,13 @@ from stgrpo.data.examples import Example, build_examples
 from stgrpo.data.records import read_trajectories
 from stgrpo.data.tokenizer import Tokenizer
 from stgrpo.errors import UserError
+from stgrpo.models.huggingface.config import check_end_tokens
+from stgrpo.models.huggingface.weights import check_folder
 from stgrpo.protocol import instructions_of
 from stgrpo.react.prompt import PromptStyle
 from stgrpo.training.checkpointing import CheckpointMetadata, load_metadata
 from stgrpo.training.context import RunContext
+from stgrpo.training.start import starting_shape
 
 
 def given_tokenizer(config: ConfigDict) -> Tokenizer | None:
@@ -24,6 +27,29 @@ def given_tokenizer(config: ConfigDict) -> Tokenizer | None:
     if given and given == config.init_from:
         return Tokenizer.from_files(load_metadata(Path(given)).tokenizer)
     return Tokenizer.load(given) if given else None
+
+
+def check_given(config: ConfigDict, *, weights: bool) -> None:
+    """Looks at the model and the tokenizer that a new run is given.
+
+    Args:
+        config: of the run.
+        weights: whether the model is to be there too; of its tensors only the description is read.
+
+    Raises:
+        UserError: one of their files cannot be used, or they do not go together.
+    """
+    tokenizer = given_tokenizer(config)
+    if tokenizer is None:
+        return
+    tokenizer.check_style(prompt_style(config))
+    if not weights:
+        return
+    shape = starting_shape(config, tokenizer.vocab_size)
+    if config.model.path and not config.init_from:
+        check_folder(config.model.path, shape)
+        if not config.tokenizer.path:
+            check_end_tokens(config.model.path, tokenizer)
 
 
 def prompt_style(config: ConfigDict) -> PromptStyle:
@@ -35,6 +61,7 @@ def prompt_style(config: ConfigDict) -> PromptStyle:
 def load_examples(setting: RunContext, split: str) -> list[Example]:
     """All single-turn examples of one split, over all tasks of the config."""
     config, examples = setting.config, []
+    setting.tokenizer.check_style(prompt_style(config))
     for task in config.env.tasks:
         trajectories = read_trajectories(setting.workdir.data(task, split))
         examples += build_examples(

@@ -190,7 +190,7 @@ def test_users_mistakes(small: Tokenizer, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="holds no tokenizer"):
         Tokenizer.load(tmp_path)
     files = small.files()
-    with pytest.raises(UserError, match="plain file name"):
+    with pytest.raises(UserError, match="must be a name in a folder"):
         Tokenizer.from_files({"../tokenizer.json": "{}"})
     damaged = tmp_path / "damaged"
     damaged.mkdir()

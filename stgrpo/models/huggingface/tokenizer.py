@@ -10,7 +10,8 @@ of the folder, the class in the file, which is the same. Tried with transformers
 from pathlib import Path
 
 from stgrpo.data.tokenizer import Tokenizer
-from stgrpo.models.huggingface.config import read_json, write_json
+from stgrpo.files import read_object
+from stgrpo.models.huggingface.config import FOLDER, write_json
 
 _MODULE, _CLASS = "tokenization_as_saved", "TokenizerAsSaved"
 _CODE = f'''"""The tokenizer of tokenizer.json as it is; AutoTokenizer would put Qwen2's pre-tokenizer in its place."""
@@ -30,7 +31,7 @@ def save_tokenizer(tokenizer: Tokenizer, folder: Path) -> None:
     if auto_reads_alike(folder, tokenizer):
         return
     (folder / f"{_MODULE}.py").write_text(_CODE, encoding="utf-8")
-    settings = read_json(folder / "tokenizer_config.json")
+    settings = read_object(folder / "tokenizer_config.json", FOLDER)
     write_json(
         folder / "tokenizer_config.json", {**settings, "auto_map": {"AutoTokenizer": [None, f"{_MODULE}.{_CLASS}"]}}
     )

@@ -11,7 +11,10 @@ import concurrent.futures
 import contextlib
 import dataclasses
 import functools
+import logging
 import math
+import re
+import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TypeVar
@@ -22,17 +25,21 @@ import numpy as np
 
 from stgrpo.data.tokenizer import Tokenizer
 from stgrpo.errors import UserError
-from stgrpo.models.huggingface.config import config_json, end_tokens, read_json, write_json
+from stgrpo.files import check_readable, read_object
+from stgrpo.models.huggingface.config import FOLDER, config_json, end_tokens, write_json
 from stgrpo.models.huggingface.tokenizer import save_tokenizer
 from stgrpo.models.lora import layer_weight
 from stgrpo.models.shapes import ModelShape, layer_specs, top_specs
 from stgrpo.models.transformer import Transformer
 from stgrpo.processes.exchange import on_host
 
+log = logging.getLogger(__name__)
 DTYPES = ("float32", "bfloat16")
 SHARD_BYTES = 2 * 2**30  # of a file; a larger model is written as several
 _INDEX = "model.safetensors.index.json"
 _WHOLE = "model.safetensors"
+_SHARD = re.compile(r"[^/\\\0]+\.safetensors")
+_AGAIN = "copy the folder again, or save it again with transformers"
 _ROWS = 8192  # read at one time where two tensors are compared
 _PIECE = 2**22  # bytes that are made, written and summed while they are in the processor's cache
 _PIECES = 4  # that wait to be looked at
@@ -128,6 +135,16 @@ def tensors(shape: ModelShape) -> list[Tensor]:
     return found
 
 
+def check_folder(folder: str | Path, shape: ModelShape) -> None:
+    """Holds the weights of a Hugging Face folder to a shape, without reading them.
+
+    Raises:
+        UserError: see `load_folder`.
+    """
+    with contextlib.ExitStack() as stack:
+        _check(Path(folder), _open(Path(folder), stack), tensors(shape), shape)
+
+
 def load_folder(folder: str | Path, abstract: Transformer) -> Transformer:
     """The parameters of a Hugging Face folder, each device reading its own shard.
 
@@ -171,9 +188,8 @@ def save_folder(
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"{folder} is not an empty folder: give a new one")
     unfinished = folder.with_name(folder.name + ".part")
-    unfinished.mkdir(parents=True, exist_ok=True)
-    for left in unfinished.iterdir():
-        left.unlink()
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir(parents=True)
     files = list(_shards(tensors(params.shape), jnp.dtype(dtype).itemsize, shard))
     names = (
         [_WHOLE] if len(files) == 1 else [f"model-{i + 1:05}-of-{len(files):05}.safetensors" for i in range(len(files))]
@@ -272,25 +288,44 @@ def _values(params: Transformer, layer: int | np.int32 | None, ours: str) -> jax
 
 def _open(folder: Path, stack: contextlib.ExitStack) -> dict[str, "PySafeSlice"]:  # noqa: F821
     """Every tensor of a folder by name, unread."""
-    from safetensors import SafetensorError, safe_open
-
-    names = [_WHOLE]
-    if (folder / _INDEX).is_file():
-        names = sorted(set(read_json(folder / _INDEX)["weight_map"].values()))
     found: dict = {}
-    for name in names:
-        if Path(name).name != name:
-            raise UserError(f"{folder / _INDEX} names {name!r}: every file must lie in the folder itself")
-        if not (folder / name).is_file():
-            fix = "give a folder with all of its safetensors files (other formats: convert them with transformers)"
-            raise UserError(f"{folder / name} does not exist: {fix}")
-        try:
-            file = stack.enter_context(safe_open(folder / name, "numpy"))
-        except SafetensorError as error:
-            raise UserError(f"{folder / name} cannot be read ({error}): copy it again") from error
-        found |= {key: file.get_slice(key) for key in file.keys()}
+    for name in _files(folder):
+        for key, source in _tensors_of(folder / name, stack).items():
+            if key in found:
+                raise UserError(f"{folder / name} holds {key}, which another file of the folder holds too: {_AGAIN}")
+            found[key] = source
     # Tables that very old Llama folders carry; they follow from rope_theta.
     return {key: source for key, source in found.items() if not key.endswith("rotary_emb.inv_freq")}
+
+
+def _files(folder: Path) -> list[str]:
+    """The names of the files with the weights: the whole one if there is one, as transformers has it, else shards."""
+    index = folder / _INDEX
+    if not index.is_file():
+        return [_WHOLE]
+    if (folder / _WHOLE).is_file():
+        log.warning("%s is read, as transformers does; the shards of %s beside it are not", folder / _WHOLE, index.name)
+        return [_WHOLE]
+    names = read_object(index, FOLDER).get("weight_map")
+    if not isinstance(names, dict) or not names:
+        raise UserError(f"{index} has no weight_map, a JSON object of tensors and their files: {_AGAIN}")
+    for name in names.values():
+        if not isinstance(name, str) or not _SHARD.fullmatch(name):
+            raise UserError(f"{index} names {name!r}: every file must be a .safetensors in the folder itself")
+    return sorted(set(names.values()))
+
+
+def _tensors_of(file: Path, stack: contextlib.ExitStack) -> dict[str, "PySafeSlice"]:  # noqa: F821
+    from safetensors import SafetensorError, safe_open
+
+    check_readable(
+        file, "give a folder with all of its safetensors files (other formats: convert them with transformers)"
+    )
+    try:
+        opened = stack.enter_context(safe_open(file, "numpy"))
+        return {key: opened.get_slice(key) for key in opened.keys()}
+    except (SafetensorError, OSError, ValueError) as error:
+        raise UserError(f"{file} cannot be read ({error}): copy it again") from error
 
 
 def _check(folder: Path, sources: Mapping, wanted: list[Tensor], shape: ModelShape) -> None:
