@@ -111,10 +111,10 @@ def main(argv: Sequence[str] | None = None) -> None:
             run(arguments)
         sys.stdout.flush()
     except UserError as error:
-        print(f"stgrpo: {error}", file=sys.stderr)
+        print(f"stgrpo: {_one_line(error)}", file=sys.stderr)
         sys.exit(2)
     except (ServerError, RunError) as error:
-        _fail(str(error))
+        _fail(_one_line(error))
     except BrokenPipeError:  # whoever read what was printed has seen enough, as `| head` has
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)  # as a shell has it for SIGPIPE
@@ -462,4 +462,6 @@ def _ignore_relative_folders() -> None:
 
 
 def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())
+    """What an error says, in characters that a terminal shows and any encoding has a form for."""
+    text = " ".join(str(error).split())
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
