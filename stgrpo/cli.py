@@ -130,7 +130,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         _exit(130, "interrupted; the same command goes on where it was")
     except tuple(STATUS) as error:
         _give_way(error)
-        _exit(next(status for kind, status in STATUS.items() if isinstance(error, kind)), str(error))
+        _exit(next(status for kind, status in STATUS.items() if isinstance(error, kind)), _one_line(error))
     except OSError as error:  # of a disk that is full, gone, or forbidden, wherever it was met
         where = f"{error.filename}: " if error.filename is not None else ""
         _exit(1, f"{where}{reason_of(error)}: {way_on(error)}")
@@ -525,4 +525,6 @@ def _ignore_relative_folders() -> None:
 
 
 def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())
+    """What an error says, in characters that a terminal shows and any encoding has a form for."""
+    text = " ".join(str(error).split())
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)

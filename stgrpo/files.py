@@ -40,7 +40,7 @@ class LineLog:
     def __init__(self, path: Path, stage: str, step: int):
         self._stage = stage
         kept = [line for line in read_lines(path) if line.get("stage") != stage or line.get("step", 0) <= step]
-        write_atomically(path, "".join(json.dumps(line) + "\n" for line in kept))
+        write_atomically(path, "".join(to_json(line) + "\n" for line in kept))
         self._file = path.open("a", encoding="utf-8")
 
     def write(self, step: int, values: Mapping[str, object]) -> None:
@@ -50,11 +50,9 @@ class LineLog:
             RunError: a value is not finite, which JSON has no number for, or the disk does not take the line.
         """
         try:
-            line = json.dumps({"stage": self._stage, "step": step, **values}, allow_nan=False)
-        except ValueError as error:
-            wrong = [f"{k}={v}" for k, v in values.items() if isinstance(v, float) and not math.isfinite(v)]
-            what = ", ".join(wrong) or str(error)
-            raise RunError(f"{self._stage} step {step}: {what}, no finite number to log: the run stops here") from error
+            line = to_json({"stage": self._stage, "step": step, **values})
+        except RunError as error:
+            raise RunError(f"{self._stage} step {step}: {error} to log: the run stops here") from error
         with self._told():
             self._file.write(line + "\n")
             self._file.flush()
@@ -78,6 +76,45 @@ class LineLog:
             raise RunError(f"{self._file.name} takes no more ({error.strerror}): {way_on}") from error
 
 
+def to_json(value: object, **layout: int | bool | None) -> str:
+    """JSON as its standard has it; `layout` is that of `json.dumps`.
+
+    Raises:
+        RunError: a number is not finite, for which JSON has no word; it is named.
+    """
+    try:
+        return json.dumps(value, allow_nan=False, **layout)
+    except ValueError as error:
+        wrong = ", ".join(f"{at}={number}" for at, number in _not_finite(value))
+        raise RunError(f"{wrong or error}, no finite number") from error
+
+
+def from_json(text: str | bytes) -> object:
+    """What a JSON text says.
+
+    Raises:
+        ValueError: it is none, or has NaN, an infinity or a number too large to be told from one.
+    """
+    return json.loads(text, parse_constant=_refuse, parse_float=_finite)
+
+
+def _not_finite(value: object, at: str = "") -> Iterator[tuple[str, float]]:
+    if isinstance(value, float) and not math.isfinite(value):
+        yield at or "value", value
+    parts = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list | tuple) else ()
+    for key, part in parts:
+        yield from _not_finite(part, f"{at}.{key}" if at else str(key))
+
+
+def _refuse(word: str) -> float:
+    raise ValueError(f"{word} is no number in JSON")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    return number if math.isfinite(number) else _refuse(text)
+
+
 def read_lines(path: Path) -> Iterator[dict]:
     """The whole lines of a JSON-lines file; a last line that was cut off by a kill is left out.
 
@@ -88,7 +125,7 @@ def read_lines(path: Path) -> Iterator[dict]:
         return
     for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], start=1):
         try:
-            found = json.loads(line)
+            found = from_json(line)
         except ValueError as error:  # no JSON, or not even text
             raise UserError(f"{path}:{number} is not JSON ({error}): delete that line") from error
         if not isinstance(found, dict):
@@ -249,7 +286,7 @@ def read_object(file: Path, fix: str) -> dict[str, object]:
     if content.startswith(_MARKS):
         raise UserError(f"{file} begins with a byte order mark: save it as UTF-8 without one")
     try:
-        values = json.loads(content.decode("utf-8"))
+        values = from_json(content.decode("utf-8"))
     except (ValueError, RecursionError) as error:
         raise UserError(f"{file} is not JSON ({error}): copy it again") from error
     if not isinstance(values, dict):

@@ -1,13 +1,16 @@
 """Files that grow by a line a step: continued as if nothing had happened, strict JSON, one line of error."""
 
 import json
+import pathlib
+import re
 import subprocess
 import sys
 
 import pytest
 
+import stgrpo
 from stgrpo.errors import RunError, UserError
-from stgrpo.files import LineLog, read_lines, reason_of, way_on
+from stgrpo.files import LineLog, from_json, read_lines, reason_of, to_json, way_on
 
 
 def test_a_resumed_log_loses_what_came_after_its_step_and_nothing_of_other_stages(tmp_path):
@@ -42,7 +45,7 @@ def test_a_value_that_is_not_finite_is_refused_in_one_line_and_leaves_no_trace(t
 FULL = """
 import pathlib, resource, sys
 from stgrpo import cli
-from stgrpo.files import LineLog
+from stgrpo.files import LineLog, from_json, read_lines, to_json
 resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))
 def run(arguments):
     log = LineLog(pathlib.Path(arguments[0]), "sft", 0)
@@ -86,3 +89,30 @@ def test_the_reason_of_an_error_of_the_disk_is_what_the_system_says():
     full = (ValueError(said), OSError(122, "Disk quota exceeded"), Exception("No space left on device (os error 28)"))
     assert all("make room" in way_on(error) for error in full)
     assert not any("make room" in way_on(error) for error in (OSError(5, ""), Exception("os error 282")))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_what_json_has_no_word_for_is_named_and_not_written(value):
+    with pytest.raises(RunError, match=rf"^a\.0\.b={value}, no finite number$"):
+        to_json({"a": [{"b": value}, 1], "c": "NaN"}, indent=2)
+    assert from_json(to_json({"c": "NaN", "d": [1.5, None]})) == {"c": "NaN", "d": [1.5, None]}
+
+
+@pytest.mark.parametrize("word", ["NaN", "Infinity", "-Infinity", "1e400", "-1e999"])
+def test_what_is_no_number_is_not_read(tmp_path, word):
+    with pytest.raises(ValueError, match=f"{word} is no number in JSON"):
+        from_json(f'{{"a": {word}}}')
+    path = tmp_path / "metrics.jsonl"
+    path.write_text(f'{{"stage": "sft", "step": 1, "loss": {word}}}\n')
+    with pytest.raises(UserError, match=rf"metrics.jsonl:1 is not JSON \({word} is no number in JSON\): delete"):
+        list(read_lines(path))
+
+
+def test_nothing_else_in_the_package_reads_or_writes_json():
+    package = pathlib.Path(stgrpo.__file__).parent
+    users = [
+        str(path.relative_to(package))
+        for path in package.rglob("*.py")
+        if re.search(r"\bjson\.(dumps?|loads?)\(", path.read_text(encoding="utf-8"))
+    ]
+    assert sorted(users) == ["files.py", "report/load.py"]  # the report reads what earlier versions wrote

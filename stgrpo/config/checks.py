@@ -11,12 +11,15 @@ from ml_collections.config_dict import RequiredValueError
 
 from stgrpo import envs
 from stgrpo.config.build import FIELDS, SECTIONS, WHOLE, base, model_shape
-from stgrpo.config.field import Section, shown
+from stgrpo.config.field import Section, repeated, shown
 from stgrpo.config.names import suggest
+from stgrpo.config.playing import one_address
 from stgrpo.errors import UserError, nearest
 from stgrpo.protocol import Environment, Planning, PureEnvironment
 
 Check = Callable[[ConfigDict], Iterable[str]]
+MOST_TOKENS = 2**31 - 1  # what 32 bits count, as JAX does
+MOST_PARAMETERS = 10**13
 
 
 def validate(config: ConfigDict, *more: Check) -> list[str]:
@@ -165,11 +168,12 @@ def _sampling(c: ConfigDict) -> Iterator[str]:
 
 def _servers(c: ConfigDict) -> Iterator[str]:
     for name, is_used in (("expert", c.expert.kind == "llm"), ("policy", c.policy.kind == "server")):
-        if not is_used:
-            continue
-        if not c[name].model:
+        if is_used and not c[name].model:
             yield f"{name}.model is empty: give the model's name on the server"
-        for address in c[name].server.split(","):
+        addresses = c[name].server.split(",") if is_used or c[name].server else []
+        if "@" not in c[name].server and (twice := repeated(addresses, one_address)):
+            yield f"{name}.server has an address twice{twice}: give each once"
+        for address in addresses:
             if not re.fullmatch(r"https?://[^/@\s]+(/[^@\s]*)?", address.strip()):
                 given = "" if "@" in address else shown(c[name].server)  # what is before an @ may be a password
                 yield f"{name}.server={given} must be addresses such as http://127.0.0.1:8000, without user or key"
@@ -214,6 +218,25 @@ def _divisions(c: ConfigDict) -> Iterator[str]:
         yield _divide("grpo.prompts", c.grpo.prompts, name, parts)
 
 
+def _sizes(c: ConfigDict) -> Iterator[str]:
+    """What no machine holds, said before it is tried: tokens of an update, parameters, keys and values."""
+    P, R, g = c.limits.prompt, c.limits.response, c.grpo
+    row = f"limits.prompt + limits.response = {P + R}"
+    tokens = {
+        f"sft.batch={c.sft.batch} examples of up to {row}": c.sft.batch * (P + R),
+        f"grpo.prompts={g.prompts} with grpo.group_size={g.group_size} responses": g.prompts * (P + g.group_size * R),
+        f"rollout.batch={c.rollout.batch} responses of up to {row}": c.rollout.batch * (P + R),
+    }
+    for what, count in tokens.items():
+        if count > MOST_TOKENS:
+            yield f"{what} tokens are {count:,} at one time, at most {MOST_TOKENS:,} are possible: use smaller ones"
+    if c.model.name == "custom":
+        count = model_shape(c, c.tokenizer.vocab_size).parameter_count()
+        if count > MOST_PARAMETERS:
+            sizes = ", ".join(f"model.{size}={c.model[size]}" for size in ("width", "depth", "mlp_width"))
+            yield f"{sizes} make {count:,} parameters, at most {MOST_PARAMETERS:,} are possible: use smaller ones"
+
+
 def _adapters(c: ConfigDict) -> Iterator[str]:
     if not c.lora.rank:
         return
@@ -239,5 +262,6 @@ RELATIONS: tuple[Check, ...] = (
     _servers,
     _rollout,
     _divisions,
+    _sizes,
     _adapters,
 )

@@ -4,8 +4,9 @@ A declaration is all that is written of a field: config, checks, `stgrpo help` a
 """
 
 import dataclasses
+import math
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import ClassVar
 
 from stgrpo.errors import nearest
@@ -113,6 +114,8 @@ class Number(Field):
         """See `Field.faults`."""
         if value != value:
             yield f"{name}=nan is no number: use {self.default!r}, the default"
+        elif value == 0 and math.copysign(1, value) < 0:
+            yield f"{name}=-0.0 is a zero below zero: use 0"
         elif value != self.besides:
             beside = "" if self.besides is None else f"{self.besides}, or "
             for limit, holds, fix in self._bounds():
@@ -246,6 +249,7 @@ class Texts(Field):
         form: that each has.
         filled: whether there must be one.
         repeats: whether one may come twice.
+        same: what two that mean the same have in common; None where only the same text does.
         longest: characters of each at most.
         one_of: as of `Text`.
     """
@@ -256,6 +260,7 @@ class Texts(Field):
     form: Form | None = None
     filled: bool = False
     repeats: bool = False
+    same: Callable[[str], str] | None = None
     longest: int = 200
     one_of: str = ""
     kind: ClassVar[str] = "a tuple of texts"
@@ -270,8 +275,8 @@ class Texts(Field):
             yield f"{name} is empty: name at least one {self.each}"
         for entry in dict.fromkeys(value):
             yield from self._entry_faults(name, entry)
-        if not self.repeats and len(set(value)) < len(value):
-            yield f"{name}={shown(tuple(value))} has {_article(self.each)} twice: give each once"
+        if not self.repeats and (twice := repeated(value, self.same)):
+            yield f"{name}={shown(tuple(value))} has {_article(self.each)} twice{twice}: give each once"
 
     def limits(self) -> str:
         """See `Field.limits`."""
@@ -305,6 +310,22 @@ def section(meaning: str, /, **fields: Field) -> Section:
     return Section(meaning, fields)
 
 
+def repeated(values: Iterable[str], same: Callable[[str], str] | None = None) -> str:
+    """How the first two of some texts that mean the same are written, for an error; empty where all differ.
+
+    Args:
+        values: the texts.
+        same: what those that mean the same have in common.
+    """
+    seen: dict[str, str] = {}
+    for value in values:
+        key = same(value) if same else value
+        if key in seen:
+            return f" ({shown(seen[key])} and {shown(value)})"
+        seen[key] = value
+    return ""
+
+
 def shown(value: object) -> str:
     """A value of any type in an error: on one line, and not too long."""
     try:
@@ -330,8 +351,8 @@ def _choice_faults(name: str, value: str, known: tuple[str, ...]) -> Iterator[st
 
 
 def _text_faults(name: str, value: str, longest: int) -> Iterator[str]:
-    if not value:
-        yield f"{name}='' is empty: give a text or leave it out"
+    if not value.strip(" "):
+        yield f"{name}={shown(value)} is empty: give a text or leave it out"
     elif not value.isprintable():
         yield f"{name}={shown(value)} has characters that cannot be shown: use printable ones, on one line"
     elif len(value) > longest:

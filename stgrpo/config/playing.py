@@ -4,6 +4,16 @@ from stgrpo.config.field import NOT_IN_PAPER, Choice, FilePath, Form, Number, Se
 from stgrpo.config.model import DTYPES
 
 ADDRESS = Form(r"https?://[^/@\s]+/?", "address", "http://127.0.0.1:8000")
+
+
+def one_address(text: str) -> str:
+    """An address as all that mean the same become: in small letters, without the usual port or a slash at its end."""
+    scheme, _, rest = text.strip().partition("://")
+    host, _, path = rest.partition("/")
+    usual = {"http": ":80", "https": ":443"}.get(scheme.lower(), "")
+    return f"{scheme.lower()}://{host.lower().removesuffix(usual)}/{path}".rstrip("/")
+
+
 SUITES = ("unseen", "benchmark")
 
 _WEEK = 604_800
@@ -32,6 +42,7 @@ ROLLOUT: Section = section(
         "`vllm`: addresses; empty: the run starts one and ends it",
         each="address",
         form=ADDRESS,
+        same=one_address,
         also=("server", "base_url", "urls", "addresses", "vllm_server"),
     ),
     python=FilePath("", "`vllm`: an interpreter that has it, for a server that is started; empty: this one"),

@@ -137,6 +137,7 @@ GRPO: Section = section(
         'numbers for a loss of one\'s own, as `("cap=5",)`',
         each="option",
         one_of="`NAME=NUMBER`",
+        same=lambda option: option.partition("=")[0].strip(),
         also=("loss_args", "loss_kwargs"),
     ),
     epochs=Number(50.0, "passes over the examples", low=0, high=1_000_000, source=PAPER, also=_EPOCHS),

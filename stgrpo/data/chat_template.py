@@ -5,7 +5,6 @@ shows all of every message, and continues a prompt by the answer and a special t
 the ids of a prompt, those of an answer and the end are the ids of the conversation, which is what is learned and drawn.
 """
 
-import json
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,6 +14,7 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from stgrpo.errors import UserError
+from stgrpo.files import to_json
 from stgrpo.react.prompt import Message
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def as_used_here(template: str) -> str:
     """
     options = {name: value for name, value in TEMPLATE_OPTIONS.items() if name in template}
     before = [
-        f"{{% if {name} is not defined %}}{{% set {name} = {json.dumps(value)} %}}{{% endif %}}"
+        f"{{% if {name} is not defined %}}{{% set {name} = {to_json(value)} %}}{{% endif %}}"
         for name, value in options.items()
     ]
     before += [_CLOCK] if "strftime_now" in template else []

@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import hashlib
-import json
 import operator
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +14,7 @@ from stgrpo.console import ProgramLog, say
 from stgrpo.data.tokenizer import Tokenizer
 from stgrpo.evaluation.files import Evaluation, reusable, write_evaluation
 from stgrpo.evaluation.suites import Suite, play_settings, play_suite, style_settings, suite_size, suites
+from stgrpo.files import to_json
 from stgrpo.models.sharding import make_mesh
 from stgrpo.processes.exchange import meet, tell
 from stgrpo.sampling.base import Sampler
@@ -89,7 +89,7 @@ def _settings(config: ConfigDict, suite: Suite, record: CheckpointMetadata) -> d
         "step": record.step,
         "fingerprint": record.fingerprint,
         "base": record.base,
-        "shape_and_tokenizer": hashlib.sha256(json.dumps(policy, sort_keys=True).encode()).hexdigest()[:16],
+        "shape_and_tokenizer": hashlib.sha256(to_json(policy, sort_keys=True).encode()).hexdigest()[:16],
         "parameters": record.shape.parameter_count(),
         **play_settings(config, suite),
         **style_settings(prompt_style(config)),

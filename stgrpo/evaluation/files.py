@@ -1,7 +1,6 @@
 """An evaluation on disk: NAME.json, summary and settings; NAME.episodes.jsonl, a line an episode and a response."""
 
 import dataclasses
-import json
 import logging
 import pathlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -9,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from stgrpo import processes
 from stgrpo.errors import UserError
 from stgrpo.evaluation import metrics, records
-from stgrpo.files import write_atomically
+from stgrpo.files import from_json, to_json, write_atomically
 
 log = logging.getLogger(__name__)
 Settings = Mapping[str, object]
@@ -38,9 +37,9 @@ class Evaluation:
 def _episode_lines(episodes: Iterable[records.Episode]) -> Iterable[str]:
     for index, episode in enumerate(episodes):
         head = {"kind": "episode", "episode": index, **records.episode_facts(episode)}
-        yield json.dumps(head) + "\n"
+        yield to_json(head) + "\n"
         for turn in episode.turns:
-            yield json.dumps({"kind": "step", "episode": index, **dataclasses.asdict(turn)}) + "\n"
+            yield to_json({"kind": "step", "episode": index, **dataclasses.asdict(turn)}) + "\n"
 
 
 def write_evaluation(
@@ -58,7 +57,7 @@ def write_evaluation(
     by_task = {task: metrics.summarise([e for e in episodes if e.task == task]) for task in tasks}
     evaluation = Evaluation(name, metrics.summarise(episodes), by_task, dict(settings), tuple(episodes))
     head = {"name": name, "summary": evaluation.summary, "tasks": by_task, "settings": evaluation.settings}
-    text = json.dumps(head, indent=2) + "\n"  # before any file is touched: the settings may not be JSON
+    text = to_json(head, indent=2) + "\n"  # before any file is touched: the settings may not be JSON
     if not processes.is_first():
         return evaluation
     directory.mkdir(parents=True, exist_ok=True)
@@ -81,7 +80,7 @@ def read_episodes(path: pathlib.Path) -> list[records.Episode]:
     with path.open("rb") as file:
         for number, line in enumerate(file, start=1):
             try:
-                _collect_line(json.loads(line), heads, turns)
+                _collect_line(from_json(line), heads, turns)
             except (ValueError, KeyError, TypeError, AttributeError) as error:
                 raise UserError(f"{path}:{number} is not an episode or a step ({error}): evaluate again") from error
     try:
@@ -113,7 +112,7 @@ def read_evaluation(directory: pathlib.Path, name: str) -> Evaluation:
     if not path.is_file():
         raise UserError(f"{path} does not exist: run the evaluate stage to write it")
     try:
-        head = json.loads(path.read_text(encoding="utf-8"))
+        head = from_json(path.read_text(encoding="utf-8"))
         parts = head["name"], head["summary"], head["tasks"], head["settings"]
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path} is not the summary of an evaluation ({error}): evaluate again") from error

@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import json
 import os
 import threading
 from collections.abc import Iterable, Iterator, Mapping
@@ -10,7 +9,7 @@ from pathlib import Path
 
 from stgrpo.errors import RunError, UserError
 from stgrpo.evaluation.records import Episode, episode_facts, episode_from_facts
-from stgrpo.files import reason_of, way_on
+from stgrpo.files import from_json, reason_of, to_json, way_on
 from stgrpo.workdir.keys import differences, same
 
 Key = tuple[str, str, int]
@@ -51,7 +50,7 @@ class Journal:
     def __init__(self, path: Path, settings: Mapping[str, object]):
         self.path, self._lock, self._failed = path, threading.Lock(), ""
         self.episodes: dict[Key, Episode] = {}
-        settings = json.loads(json.dumps(settings))
+        settings = from_json(to_json(settings))
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file = path.open("a+b")
         lines = self._whole_lines()
@@ -81,7 +80,7 @@ class Journal:
         self.path.unlink(missing_ok=True)
 
     def _append(self, line: Mapping[str, object]) -> None:
-        data = json.dumps(line, ensure_ascii=False).encode() + b"\n"
+        data = to_json(line, ensure_ascii=False).encode() + b"\n"
         with self._lock:
             if self._failed:
                 raise RunError(self._failed)
@@ -104,7 +103,7 @@ class Journal:
                 return
             position += len(line)
             try:
-                yield json.loads(line)
+                yield from_json(line)
             except ValueError as error:
                 raise UserError(f"{self.path}:{number} is not JSON ({error}): delete that line") from error
 

@@ -1,7 +1,6 @@
 """The served expert of `collect`: a language model is sampled until it succeeds, and its shortest ways are kept."""
 
 import dataclasses
-import json
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 
@@ -18,7 +17,7 @@ from stgrpo.evaluation.journal import Journal, usage
 from stgrpo.evaluation.records import Episode
 from stgrpo.evaluation.served import connect, connected, spent
 from stgrpo.experts.llm_expert import Budget, LayoutTries, LlmExpert, Summary, as_told, solved, summary
-from stgrpo.files import write_atomically
+from stgrpo.files import to_json, write_atomically
 from stgrpo.protocol import Environment
 from stgrpo.react.policy import SamplingParams
 from stgrpo.react.prompt import render_messages
@@ -75,7 +74,7 @@ def sample_expert(config: ConfigDict, workdir: WorkDir, task: str, split: str, c
         connect(policy, "expert.server")
         layouts = _sample(config, policy, journal, budget, (task, split))
     facts = summary(layouts)
-    write_atomically(path.with_suffix(".json"), json.dumps({**facts, **_usage(config, journal)}, indent=2) + "\n")
+    write_atomically(path.with_suffix(".json"), to_json({**facts, **_usage(config, journal)}, indent=2) + "\n")
     journal.close()
     _report(config, f"collect {task} {split}", facts, journal, count)
     yield from (tries.learned for tries in layouts if tries.learned is not None)

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from stgrpo.models.random import random_key
 from stgrpo.models.shapes import LINEAR, ModelShape, adapter_specs, layer_specs, top_specs
 from stgrpo.models.transformer import Layers, Transformer, declare, linear
 
@@ -38,7 +39,7 @@ class Adapters(nnx.Module):
 
     def __init__(self, shape: ModelShape, lora: Lora):
         self.scale = nnx.static(lora.alpha / lora.rank)
-        declare(self, adapter_specs(shape, lora.rank, lora.targets), jax.random.key(lora.seed))
+        declare(self, adapter_specs(shape, lora.rank, lora.targets), random_key(lora.seed))
 
     def has(self, name: str) -> bool:
         """Whether a linear map is adapted."""

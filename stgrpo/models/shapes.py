@@ -11,6 +11,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from stgrpo.models.random import truncated_normal
+
 
 @dataclasses.dataclass(frozen=True)
 class RopeScaling:
@@ -33,6 +35,9 @@ class ModelShape:
 
     With `qkv_bias` it is Qwen2/2.5 (arXiv 2412.15115), with `qk_norm` Qwen3 (arXiv 2505.09388), with neither Llama 2/3
     (arXiv 2407.21783; from 3.1 on with `rope_scaling`).
+
+    A published vocabulary is often padded: Qwen2.5 has 151,936 rows for 151,665 tokens. The rows beyond `tokens` mean
+    nothing: they are carried along unchanged, and have probability 0 in sampling and in training. 0: all have a token.
     """
 
     vocab_size: int
@@ -49,6 +54,7 @@ class ModelShape:
     max_position: int = 32_768
     qk_norm: bool = False
     rope_scaling: RopeScaling | None = None
+    tokens: int = 0
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "ModelShape":
@@ -56,6 +62,15 @@ class ModelShape:
         fields, scaling = dict(values), values.get("rope_scaling")
         fields["rope_scaling"] = RopeScaling(**scaling) if scaling else None
         return cls(**fields)
+
+    @property
+    def real_vocab(self) -> int:
+        """Ids below this have a token."""
+        return self.tokens or self.vocab_size
+
+    def with_tokens(self, count: int) -> "ModelShape":
+        """The same for a tokenizer whose ids are below `count`; 0 where it is not known."""
+        return dataclasses.replace(self, tokens=count if 0 < count < self.vocab_size else 0)
 
     def errors(self) -> list[str]:
         """What is wrong with these sizes, one line each; empty when nothing is."""
@@ -94,10 +109,10 @@ class ParameterSpec:
         return math.prod(self.shape)
 
     def initial(self, key: jax.Array) -> jax.Array:
-        """A float32 start: truncated normal with variance 1 / fan_in, or the constant."""
+        """A float32 start: a normal cut off at two standard deviations, with variance 1 / fan_in; or the constant."""
         if not self.fan_in:
             return jnp.full(self.shape, self.constant, jnp.float32)
-        return jax.nn.initializers.truncated_normal(self.fan_in**-0.5)(key, self.shape, jnp.float32)
+        return truncated_normal(key, self.shape) * self.fan_in**-0.5
 
 
 def layer_specs(shape: ModelShape) -> Mapping[str, ParameterSpec]:

@@ -140,7 +140,7 @@ class EmbeddingSharding:
             d_table_DV = jax.lax.psum(d_table_DV, "data" if self.width else BATCH_AXES)
         return d_table_DV
 
-    def own(self, ids: jax.Array, size: int) -> jax.Array:
+    def own(self, ids: jax.Array | int, size: int) -> jax.Array | int:
         """Ids as rows of this device's part, which has `size` of them; those of others lie outside."""
         return ids - jax.lax.axis_index("tensor") * size if self.vocab else ids
 

@@ -23,6 +23,7 @@ from stgrpo.models.attention.xla import (
     rotary_frequencies,
     rotate,
 )
+from stgrpo.models.random import split
 from stgrpo.models.shapes import LINEAR, ModelShape, ParameterSpec, layer_specs, top_specs
 from stgrpo.models.sharding import constrain_batch, constrain_width
 
@@ -107,7 +108,7 @@ class Transformer(nnx.Module):
 
     def __init__(self, shape: ModelShape, key: jax.Array, *, remat: bool = True, core: AttentionCore = XLA):
         """With `remat` the backward pass computes each layer again instead of keeping what is inside it."""
-        top_key, layer_key = jax.random.split(key)
+        top_key, layer_key = split(key)
         self.shape = nnx.static(shape)
         self.remat = nnx.static(remat)
         self.core = nnx.static(core)
@@ -210,5 +211,5 @@ def dense_hidden(model: Transformer, tokens_BS: jax.Array, dtype=jnp.float32) ->
 
 def declare(module: nnx.Module, specs: Mapping[str, ParameterSpec], key: jax.Array) -> None:
     """Gives a module the parameters of a table, at their start."""
-    for (name, spec), k in zip(specs.items(), jax.random.split(key, len(specs)), strict=True):
+    for (name, spec), k in zip(specs.items(), split(key, len(specs)), strict=True):
         setattr(module, name, nnx.Param(spec.initial(k)))

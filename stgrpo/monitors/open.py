@@ -2,7 +2,6 @@
 
 import importlib
 import importlib.util
-import json
 import logging
 from collections.abc import Callable, Iterator, Mapping
 
@@ -10,7 +9,7 @@ from ml_collections import ConfigDict
 
 from stgrpo import processes
 from stgrpo.errors import UserError, nearest
-from stgrpo.files import read_lines
+from stgrpo.files import from_json, read_lines
 from stgrpo.monitors.base import MetricWriter, Nowhere, RunInfo
 from stgrpo.monitors.json_lines import JsonLines
 from stgrpo.monitors.tensorboard import TensorBoard
@@ -105,8 +104,8 @@ def open_monitor(config: ConfigDict, workdir: WorkDir, stage: str, step: int) ->
         UserError: a writer is unknown, cannot be imported, or needs a package that is not installed.
     """
     file = workdir.path / "environment.json"
-    environment = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-    run = RunInfo(stage, step, workdir.path, json.loads(config.to_json()), environment)
+    environment = from_json(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    run = RunInfo(stage, step, workdir.path, from_json(config.to_json()), environment)
     if not processes.is_first():
         return Monitor({}, run, Nowhere())
     return Monitor({name: make_writer(config, name) for name in config.monitor.writers}, run)

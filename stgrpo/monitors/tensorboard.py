@@ -1,9 +1,9 @@
 """Event files for TensorBoard."""
 
-import json
 import time
 from collections.abc import Mapping
 
+from stgrpo.files import to_json
 from stgrpo.monitors.base import RunInfo, table_rows
 
 
@@ -27,7 +27,7 @@ class TensorBoard:
         # Readers take the files by name, which has only whole seconds.
         self._file = EventsWriter(str(folder / "events"), f".{time.time_ns()}")
         self._add(run.step + 1, session_log=SessionLog(status=SessionLog.START))
-        config = json.dumps(run.config, indent=2)
+        config = to_json(run.config, indent=2)
         self._add(run.step + 1, summary=summary.text("config", f"```json\n{config}\n```"))
 
     def write(self, step: int, values: Mapping[str, float]) -> None:

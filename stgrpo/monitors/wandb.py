@@ -1,12 +1,11 @@
 """Weights & Biases, at once or from files that are sent later."""
 
-import json
 import secrets
 from collections.abc import Mapping
 from typing import Literal
 
 from stgrpo.console import say
-from stgrpo.files import write_atomically
+from stgrpo.files import from_json, to_json, write_atomically
 from stgrpo.monitors.base import RunInfo, table_rows
 
 Mode = Literal["online", "offline"]
@@ -38,7 +37,7 @@ class WeightsAndBiases:
         self._file = run.folder / "wandb" / f"{run.stage}.json"
         self._id, self._sent = secrets.token_hex(4), run.step
         if run.step > 0 and self._file.is_file():
-            kept = json.loads(self._file.read_text(encoding="utf-8"))
+            kept = from_json(self._file.read_text(encoding="utf-8"))
             self._id, self._sent = kept["id"], kept["step"]
         group = self._name or run.folder.name
         self._run = wandb.init(
@@ -61,7 +60,7 @@ class WeightsAndBiases:
             return
         self._run.log(dict(values), step=step, commit=True)
         self._sent = step
-        write_atomically(self._file, json.dumps({"id": self._id, "step": step}) + "\n")
+        write_atomically(self._file, to_json({"id": self._id, "step": step}) + "\n")
 
     def table(self, step: int, name: str, columns: Mapping[str, object]) -> None:
         """Logs a table with the step."""

@@ -1,10 +1,10 @@
 """Line charts, measured out for chart.html: axis, ticks, faint measurements under their running mean."""
 
 import dataclasses
-import json
 import math
 from collections.abc import Sequence
 
+from stgrpo.files import to_json
 from stgrpo.report.text import number
 
 Point = tuple[float, float]
@@ -177,6 +177,6 @@ def line_chart(title: str, series: Sequence[Series], *, note: str = "") -> Chart
         lines=tuple(_line(one, scale, index) for index, one in enumerate(series)),
         x_ticks=tuple((scale.x(t), tick_label(t, x_step)) for t in x_ticks if scale.x0 <= t <= scale.x1),
         y_ticks=tuple((scale.y(t), tick_label(t, y_step)) for t in y_ticks),
-        points=json.dumps(data),
+        points=to_json(data),
         note=note,
     )

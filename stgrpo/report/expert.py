@@ -1,11 +1,11 @@
 """What it took to get the data from a served expert: tries, successes, tokens, and how far from optimal it is."""
 
-import json
 import pathlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from stgrpo.files import from_json
 from stgrpo.protocol import Noun
 from stgrpo.report.results import Bar, Part, bar, outcome
 from stgrpo.report.text import task_title
@@ -56,7 +56,7 @@ def read_expert(folder: pathlib.Path, notes: list[str]) -> list[ExpertSummary]:
 
 
 def _read(path: pathlib.Path) -> ExpertSummary:
-    facts = json.loads(path.read_text(encoding="utf-8"))
+    facts = from_json(path.read_text(encoding="utf-8"))
     means = [None if facts.get(name) is None else float(facts[name]) for name in ("mean_steps", "mean_excess", "cost")]
     return ExpertSummary(
         path.parent.name,

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 
 from stgrpo.errors import UserError
 from stgrpo.evaluation.files import Evaluation, list_evaluations, read_evaluation
+from stgrpo.files import from_json
 from stgrpo.report.environment import EnvironmentView, find_environment
 from stgrpo.report.expert import ExpertSummary, read_expert
 
@@ -52,7 +53,7 @@ def _read_json(path: pathlib.Path, notes: list[str]) -> dict[str, object]:
     if not path.is_file():
         return {}
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = from_json(path.read_text(encoding="utf-8"))
     except ValueError as error:
         notes.append(f"{path.name} is not JSON ({error}).")
         return {}
@@ -64,16 +65,24 @@ def _numbers(row: Mapping[str, object]) -> Row:
 
 
 def read_curves(path: pathlib.Path, notes: list[str]) -> dict[str, list[Row]]:
-    """metrics.jsonl by stage. A step that was logged again after a resume counts as logged last."""
+    """metrics.jsonl by stage. A step that was logged again after a resume counts as logged last.
+
+    A number that is none, as runs once wrote when they diverged, is left out and noted.
+    """
     stages: dict[str, dict[float, Row]] = {}
+    diverged: dict[str, str] = {}
     damaged = 0
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else ():
         try:
-            row = json.loads(line)
+            row = json.loads(line)  # of any version: with NaN
             stage, values = str(row["stage"]), _numbers(row)
             stages.setdefault(stage, {}).setdefault(values["step"], {}).update(values)
+            if wrong := [k for k, v in row.items() if isinstance(v, float) and not math.isfinite(v)]:
+                said = f"{stage} diverged: at step {values['step']} {', '.join(wrong)} is no finite number."
+                diverged.setdefault(stage, said)
         except (ValueError, KeyError, TypeError, AttributeError):
             damaged += bool(line.strip())
+    notes += diverged.values()
     if damaged:
         notes.append(f"{damaged} lines of {path.name} could not be read and were left out.")
     return {stage: [rows[step] for step in sorted(rows)] for stage, rows in stages.items()}

@@ -15,8 +15,8 @@ from stgrpo.models.transformer import Transformer
 from stgrpo.rl.mismatch import mismatch_metrics
 from stgrpo.training.batch import GroupBatch, loss_weights
 from stgrpo.training.batch_packer import padding
-from stgrpo.training.checkpointing import host_scalars
 from stgrpo.training.context import check_batch
+from stgrpo.training.divergence import finite_metrics
 from stgrpo.training.packing import Batch
 from stgrpo.training.step import TrainProgram, TrainState
 from stgrpo.training.timer import Timer
@@ -59,6 +59,9 @@ def update(
         reference: the frozen policy; None where it is the base of the adapters.
         batches: the minibatches, in the layout of the config.
         timer: counts the parts.
+
+    Raises:
+        NotFinite: an update made numbers that are none.
     """
     frozen = state.base if reference is None else reference
     with timer.part("reference"):
@@ -67,9 +70,9 @@ def update(
         jax.block_until_ready(batches)  # for the timer: the numbers stay where they are
     metrics: list[dict[str, float]] = []
     with timer.part("update"):
-        for batch in [*batches] * config.grpo.passes:
+        for number, batch in enumerate([*batches] * config.grpo.passes):
             state, values = program.update(state, batch)
-            metrics.append(host_scalars(values))
+            metrics.append(finite_metrics(values, number))
     means = {name: (max if name.endswith("_max") else np.mean)([m[name] for m in metrics]) for name in metrics[0]}
     values = mismatch_metrics({name: float(value) for name, value in means.items()})
     return state, values | alarm(config, values) | padding(batches) | _first(metrics[0])

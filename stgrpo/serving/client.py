@@ -12,7 +12,6 @@ import dataclasses
 import datetime
 import email.utils
 import functools
-import json
 import random
 import threading
 import time
@@ -22,6 +21,7 @@ from typing import TypeVar
 import httpx2
 
 from stgrpo.errors import RequestRefused, ServerError
+from stgrpo.files import from_json, to_json
 from stgrpo.serving.pool import parallel
 
 BUSY = (429, 502, 503, 504)  # 502 and 504 are what a gateway says whose server restarts
@@ -230,7 +230,7 @@ class HttpClient:
         """The response and its content. A pause of the server has the time limit, and so has the whole answer."""
         deadline = time.monotonic() + request.timeout
         limits = httpx2.Timeout(request.timeout, connect=min(CONNECT_SECONDS, request.timeout))
-        body = None if request.body is None else json.dumps(request.body).encode()
+        body = None if request.body is None else to_json(request.body).encode()
         headers = {"Content-Type": "application/json"} if body else {}
         content = bytearray()
         with self._http.stream(request.method, url, content=body, headers=headers, timeout=limits) as response:
@@ -257,7 +257,7 @@ class _Request:
 
 def _object(content: bytes, where: str) -> Json:
     try:
-        value = json.loads(content) if content.strip() else {}
+        value = from_json(content) if content.strip() else {}
     except ValueError as error:
         raise ServerError(f"{where}: the answer is not JSON ({error})") from error
     if not isinstance(value, dict):
@@ -269,7 +269,7 @@ def _message(content: bytes) -> str:
     """What a server says about an error: {"error": {"message": ...}}, the same without "error", "detail", or text."""
     text = content.decode("utf-8", errors="replace")
     try:
-        value = json.loads(text)
+        value = from_json(text)
     except ValueError:
         return text
     while isinstance(value, dict):
@@ -277,7 +277,7 @@ def _message(content: bytes) -> str:
         if inner is None:
             return text
         value = inner
-    return value if isinstance(value, str) else json.dumps(value)
+    return value if isinstance(value, str) else to_json(value)
 
 
 def _retry_after(value: str) -> float:

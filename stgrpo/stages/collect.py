@@ -1,7 +1,6 @@
 """Collect: the expert plays layouts, and every state of its solutions becomes a single-turn problem."""
 
 import itertools
-import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from stgrpo.data.records import Trajectory, read_trajectories, write_trajectorie
 from stgrpo.data.tokenizer import Tokenizer, train_tokenizer
 from stgrpo.errors import UserError
 from stgrpo.experts.collect import collect
-from stgrpo.files import replacing, write_atomically
+from stgrpo.files import from_json, replacing, to_json, write_atomically
 from stgrpo.monitors.open import write_figures
 from stgrpo.protocol import object_names_of
 from stgrpo.training.inputs import check_given, given_tokenizer, prompt_style
@@ -37,7 +36,7 @@ def run_collect(config: ConfigDict, workdir: WorkDir) -> None:
                 _check_key(path, key)
                 say(f"collect: {path.relative_to(workdir.path)} is complete, skipped")
                 continue
-            write_atomically(path.with_suffix(".key.json"), json.dumps(key, indent=2) + "\n")
+            write_atomically(path.with_suffix(".key.json"), to_json(key, indent=2) + "\n")
             written = write_trajectories(path, _trajectories(config, workdir, task, split, count))
             say(f"collect: wrote {written} trajectories to {path.relative_to(workdir.path)}")
     if not workdir.tokenizer.is_dir():
@@ -49,7 +48,7 @@ def _check_key(path: Path, key: dict[str, object]) -> None:
     """Raises a UserError if trajectories were made otherwise than now; what was brought along has no key."""
     file = path.with_suffix(".key.json")
     try:
-        theirs = json.loads(file.read_bytes())
+        theirs = from_json(file.read_bytes())
     except FileNotFoundError:
         return
     except ValueError as error:

@@ -32,7 +32,9 @@ from stgrpo.training.context import (
     open_context,
     rate_of_step,
 )
+from stgrpo.training.divergence import NotFinite, diverged
 from stgrpo.training.inputs import check_same_data, examples_identity, load_examples
+from stgrpo.training.packing import Batch
 from stgrpo.training.policies import read_merged
 from stgrpo.training.step import TrainProgram, TrainState
 from stgrpo.training.step_folders import has_steps, whole_steps
@@ -177,7 +179,7 @@ class _Training:
         self._check_age(rollout, step)
         batch = self._batch(rollout)
         parts = [self._lay_out(part) for part in minibatches(self._config, batch)]
-        self._state, values = update(self._config, self._steps, self._state, self._reference, parts, timer)
+        values = self._update(step, rollout, parts, timer)
         values |= rollout_metrics(rollout.drawn, batch) | rollout.seconds
         values["staleness"] = step - min(g.version for g in rollout.groups)
         self._record = dataclasses.replace(self._record, step=step + 1, position=rollout.position, total=total)
@@ -193,6 +195,15 @@ class _Training:
         self._write(values, timer, rollout)
         if (step + 1) % c.checkpoint_every == 0 or last:
             self._save()
+        return values
+
+    def _update(self, step: int, rollout: Rollout, parts: list[Batch], timer: Timer) -> dict[str, float]:
+        try:
+            self._state, values = update(self._config, self._steps, self._state, self._reference, parts, timer)
+        except NotFinite as error:
+            groups = rollout.groups[error.update % len(parts) :: len(parts)]
+            facts = {"examples": [g.example for g in groups], "checkpoints": self._checkpoints}
+            raise diverged(error, step + 1, config=self._config, **facts) from error
         return values
 
     def _batch(self, rollout: Rollout) -> GroupBatch:

@@ -8,12 +8,13 @@ from ml_collections import ConfigDict
 
 from stgrpo.console import ProgramLog, ProgressBar, say
 from stgrpo.data.examples import Example, batch_indices, length_grouped_indices
+from stgrpo.models.random import random_key
 from stgrpo.models.shapes import ModelShape
 from stgrpo.monitors.open import Monitor, open_monitor
 from stgrpo.processes import preemption
 from stgrpo.rl.programs import train_program
 from stgrpo.training.batch_packer import BatchPacker, padding
-from stgrpo.training.checkpointing import CheckpointMetadata, Checkpoints, host_scalars, newest_metadata
+from stgrpo.training.checkpointing import CheckpointMetadata, Checkpoints, newest_metadata
 from stgrpo.training.context import (
     RunContext,
     check_batch,
@@ -21,6 +22,7 @@ from stgrpo.training.context import (
     open_context,
     rate_of_step,
 )
+from stgrpo.training.divergence import NotFinite, diverged, finite_metrics
 from stgrpo.training.inputs import check_same_data, examples_identity, load_examples
 from stgrpo.training.policies import check_base
 from stgrpo.training.sft import sft_batch, sft_steps
@@ -74,7 +76,7 @@ def _start(
         say(f"sft: resumed at step {record.step}")
         return dataclasses.replace(state, base=base), record
     if given is None:
-        return steps.init(jax.random.key(config.seed)), new_metadata(setting, "sft", shape)
+        return steps.init(random_key(config.seed)), new_metadata(setting, "sft", shape)
     say(f"sft: starts from {config.init_from or config.model.path}")
     return steps.init_from(given[0]), new_metadata(setting, "sft", shape, base=given[1])
 
@@ -100,9 +102,14 @@ def _train(
                 rows = length_grouped_indices(lengths, config.sft.batch, step, config.seed)
             else:
                 rows = batch_indices(len(examples), config.sft.batch, step, config.seed)
-            batch = lay_out(sft_batch([examples[i] for i in rows], config.sft.prompt_weight))
+            chosen = [examples[i] for i in rows]
+            batch = lay_out(sft_batch(chosen, config.sft.prompt_weight))
             state, values = steps.update(state, batch)
-            values = host_scalars(values) | padding([batch]) | {"programs": programs.count}
+            try:
+                values = finite_metrics(values) | padding([batch]) | {"programs": programs.count}
+            except NotFinite as error:
+                facts = {"config": config, "examples": chosen, "checkpoints": checkpoints}
+                raise diverged(error, step + 1, **facts) from error
         monitor.write(step + 1, values | {"learning_rate": rate(step)} | timer.seconds)
         bar.step(step + 1, {"loss": values["response_loss"]})
         record = dataclasses.replace(record, step=step + 1, total=total, position=(step + 1) * config.sft.batch)

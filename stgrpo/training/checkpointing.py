@@ -4,6 +4,7 @@ A step folder holds `params` (nested dict of arrays), `opt_state` (flat dict), `
 What is whole, what is damaged, and that nothing else counts as damage, is `step_folders`' affair.
 """
 
+import collections
 import contextlib
 import dataclasses
 import itertools
@@ -20,6 +21,7 @@ import orbax.checkpoint as ocp
 from stgrpo import processes
 from stgrpo.errors import DamagedCheckpoint, RunError
 from stgrpo.files import check_place, is_leftover, reason_of, remove, sync, sync_folder, way_on
+from stgrpo.models.finite import are_finite
 from stgrpo.models.lora import Adapters
 from stgrpo.models.transformer import Transformer
 from stgrpo.processes.exchange import tell
@@ -94,8 +96,11 @@ class Checkpoints:
         these are whole. Of several processes each writes what its devices hold, and the first does the rest.
 
         Raises:
-            RunError: it cannot be written, or not be read back; those that were there stand.
+            RunError: a number of it is not finite, or it cannot be written or not be read back; those that were there
+                stand.
         """
+        if not are_finite((state.params, state.opt_state)):
+            raise RunError(f"{record.stage} step {record.step} has numbers that are not finite: it is not saved")
         record = dataclasses.replace(record, fingerprint=fingerprint(state.params))
         unfinished = self.folder / f"{record.step}.{record.step:08x}.part"
         try:
@@ -176,6 +181,7 @@ class Checkpoints:
             )
             opt_state, count = from_dict(wanted, restored["opt_state"])
             params = _checked(from_dict(abstract.params, restored["params"]), record.fingerprint)
+        _check_finite(step, (params, opt_state))
         return TrainState(params, opt_state, count), record
 
     def close(self) -> None:
@@ -211,30 +217,46 @@ def load_params(folder: Path, abstract: Params) -> Params:
     """The parameters of one step folder, the whole model or its adapters, with the shardings and dtypes of `abstract`.
 
     Raises:
-        DamagedCheckpoint: they are damaged.
+        DamagedCheckpoint: they are damaged, or not finite.
         RunError: they cannot be read now, or are of another shape.
     """
     check_place(folder, "checkpoint")
+    return place(_read_params(folder, abstract), abstract)
+
+
+def _read_params(folder: Path, abstract: Params) -> Params:
+    """In float32, as they were trained."""
     record = load_metadata(folder)
     whole = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, jnp.float32, sharding=x.sharding), abstract)
     with _proof_needed(folder), ocp.StandardCheckpointer() as checkpointer:
         restored = checkpointer.restore(folder.absolute() / "params", to_dict(whole))
         params = _checked(from_dict(abstract, restored), record.fingerprint)
-    return place(params, abstract)
+    _check_finite(folder, params)
+    return params
+
+
+def _check_finite(step: Path, tree: object) -> None:
+    """Raises a DamagedCheckpoint for a folder that is whole but was written by a run that had diverged."""
+    if not are_finite(tree):
+        raise DamagedCheckpoint(f"{step} is damaged (it has numbers that are not finite): use another step")
 
 
 def place(params: Params, abstract: Params) -> Params:
-    """Parameters in the form, dtypes and shardings of `abstract`, one at a time; those that change are used up."""
+    """Parameters in the form, dtypes and shardings of `abstract`, one at a time.
+
+    Each is let go when its successor is there, so that what nobody else holds takes no room twice; what somebody else
+    holds stays as it is. None is deleted: a successor may share memory with it.
+    """
 
     def one(leaf: jax.Array, wanted: jax.ShapeDtypeStruct) -> jax.Array:
         if leaf.dtype == wanted.dtype and leaf.sharding.is_equivalent_to(wanted.sharding, leaf.ndim):
             return leaf
-        placed = jax.device_put(leaf.astype(wanted.dtype), wanted.sharding)
-        leaf.delete()
-        return placed
+        return jax.block_until_ready(jax.device_put(leaf.astype(wanted.dtype), wanted.sharding))
 
-    leaves, form = jax.tree.flatten(abstract)
-    return form.unflatten(map(one, jax.tree.leaves(params), leaves))
+    wanted, form = jax.tree.flatten(abstract)
+    leaves = collections.deque(jax.tree.leaves(params))
+    del params
+    return form.unflatten([one(leaves.popleft(), w) for w in wanted])
 
 
 def newest_metadata(folder: Path) -> CheckpointMetadata:

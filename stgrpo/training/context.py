@@ -1,7 +1,6 @@
 """What the training stages share: the mesh, the tokenizer, examples, and where a model starts."""
 
 import dataclasses
-import json
 from collections.abc import Callable
 
 import jax.numpy as jnp
@@ -11,6 +10,7 @@ from ml_collections import ConfigDict
 
 from stgrpo.data.tokenizer import Tokenizer
 from stgrpo.errors import UserError
+from stgrpo.files import from_json
 from stgrpo.models.attention.choose import choose_core
 from stgrpo.models.attention.xla import AttentionCore
 from stgrpo.models.lora import Lora
@@ -127,7 +127,7 @@ def new_metadata(
         step=0,
         total=0,
         shape=shape,
-        config=json.loads(setting.config.to_json()),
+        config=from_json(setting.config.to_json()),
         tokenizer=setting.tokenizer.files(),
         reference=reference,
         lora=lora,

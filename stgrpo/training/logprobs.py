@@ -7,6 +7,7 @@ Over a mesh each device takes chunks of its own rows. It gathers the output embe
 gradient away once, both of which XLA would do for every chunk; see `models.sharding.EmbeddingSharding`.
 """
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from typing import TypeVar
@@ -21,13 +22,34 @@ from stgrpo.training.packing import Batch
 
 CHUNK = 1024  # tokens a device whose logits exist at one time; at a vocabulary of 151,936 that is 0.6 GB in float32
 
+_NONE = -1e30  # logit of what cannot be; its product with a probability of 0 is 0, that of infinity is none
+
 Pair = tuple[jax.Array, jax.Array]
 Carry = TypeVar("Carry")
 Rows = tuple[jax.Array, ...]  # each [B, T, ...] of one device
 
 
+@dataclasses.dataclass(frozen=True)
+class _Softmax:
+    """How products with the head become probabilities.
+
+    Attributes:
+        temperature: they are divided by it.
+        vocab: rows of the head from this one on have probability 0; None where it has no more.
+    """
+
+    temperature: float
+    vocab: int | None
+
+
 def token_logprobs(
-    hidden_BTD: jax.Array, head_VD: jax.Array, target_BT: jax.Array, *, temperature: float, chunk: int = CHUNK
+    hidden_BTD: jax.Array,
+    head_VD: jax.Array,
+    target_BT: jax.Array,
+    *,
+    temperature: float,
+    vocab: int | None = None,
+    chunk: int = CHUNK,
 ) -> Pair:
     """Log-probability of each target and entropy of each distribution, both [B, T] float32, in chunks of tokens.
 
@@ -36,17 +58,19 @@ def token_logprobs(
         head_VD: output embedding; its products are made in the dtype of the hidden states.
         target_BT: token ids.
         temperature: logits are divided by it, as in sampling.
+        vocab: ids that there are; rows of the head beyond it have probability 0. None for all.
         chunk: tokens a device and chunk, at most.
     """
-    return _token_logprobs(hidden_BTD, head_VD, target_BT, temperature, chunk)
+    how = _Softmax(temperature, vocab if vocab is not None and vocab < len(head_VD) else None)
+    return _token_logprobs(hidden_BTD, head_VD, target_BT, how, chunk)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))
-def _token_logprobs(hidden: jax.Array, head_VD: jax.Array, target_BT: jax.Array, temperature: float, chunk: int):
-    return _forward(hidden, head_VD, target_BT, temperature, chunk)[0]
+def _token_logprobs(hidden: jax.Array, head_VD: jax.Array, target_BT: jax.Array, how: _Softmax, chunk: int):
+    return _forward(hidden, head_VD, target_BT, how, chunk)[0]
 
 
-def _forward(hidden_BTD: jax.Array, head_VD: jax.Array, target_BT: jax.Array, temperature: float, chunk: int):
+def _forward(hidden_BTD: jax.Array, head_VD: jax.Array, target_BT: jax.Array, how: _Softmax, chunk: int):
     cut = EmbeddingSharding.of(head_VD)
 
     def local(head_VD: jax.Array, *rows: jax.Array) -> tuple[None, Rows]:
@@ -54,7 +78,7 @@ def _forward(hidden_BTD: jax.Array, head_VD: jax.Array, target_BT: jax.Array, te
 
         def one(_: None, part: Rows) -> tuple[None, Rows]:
             hidden_CD, target_C = part
-            return None, _distribution(hidden_CD, target_C, whole_VD, temperature, cut)
+            return None, _distribution(hidden_CD, target_C, whole_VD, how, cut)
 
         return _in_chunks(one, None, rows, chunk)
 
@@ -62,7 +86,7 @@ def _forward(hidden_BTD: jax.Array, head_VD: jax.Array, target_BT: jax.Array, te
     return (logp_BT, entropy_BT), (hidden_BTD, head_VD, target_BT, norm_BT, entropy_BT)
 
 
-def _backward(temperature: float, chunk: int, kept: Rows, d_both: Pair):
+def _backward(how: _Softmax, chunk: int, kept: Rows, d_both: Pair):
     hidden_BTD, head_VD, *others = kept
     cut, dtype = EmbeddingSharding.of(head_VD), hidden_BTD.dtype
 
@@ -70,7 +94,7 @@ def _backward(temperature: float, chunk: int, kept: Rows, d_both: Pair):
         whole_VD = cut.gather(head_VD.astype(dtype))
 
         def one(d_head_DV: jax.Array, part: Rows) -> tuple[jax.Array, Rows]:
-            d_logits_CV = _d_logits(part, whole_VD, temperature, cut).astype(dtype)
+            d_logits_CV = _d_logits(part, whole_VD, how, cut).astype(dtype)
             d_hidden_CD = cut.sum(jnp.einsum("cv,vd->cd", d_logits_CV, whole_VD))
             # that way round, so that the large operand is read as it lies; see `models.transformer.linear`
             d_part_DV = jnp.einsum("cd,cv->dv", part[0], d_logits_CV, preferred_element_type=jnp.float32)
@@ -88,10 +112,10 @@ _token_logprobs.defvjp(_forward, _backward)
 
 
 def _distribution(
-    hidden_CD: jax.Array, target_C: jax.Array, head_VD: jax.Array, temperature: float, cut: EmbeddingSharding
+    hidden_CD: jax.Array, target_C: jax.Array, head_VD: jax.Array, how: _Softmax, cut: EmbeddingSharding
 ) -> Rows:
     """Log-probability of the target, entropy, and the logarithm of the sum of all exponentials, [C] each."""
-    logits_CV = _logits(hidden_CD, head_VD, temperature)
+    logits_CV = _logits(hidden_CD, head_VD, how, cut)
     top_C = cut.max(logits_CV.max(axis=-1))
     weight_CV = jnp.exp(logits_CV - top_C[:, None])
     # the same difference anew, or XLA would keep it: one more tensor of this size
@@ -105,7 +129,7 @@ def _distribution(
     return picked_C - log_total_C, log_total_C - pull_C / total_C, top_C + log_total_C
 
 
-def _d_logits(part: Rows, head_VD: jax.Array, temperature: float, cut: EmbeddingSharding) -> jax.Array:
+def _d_logits(part: Rows, head_VD: jax.Array, how: _Softmax, cut: EmbeddingSharding) -> jax.Array:
     """Gradient of the product behind the logits z, [C, V].
 
     With p the probabilities: d logp / dz = onehot - p, and d entropy / dz = -p (log p + entropy).
@@ -114,19 +138,22 @@ def _d_logits(part: Rows, head_VD: jax.Array, temperature: float, cut: Embedding
         part: hidden states [C, D]; targets, what `_distribution` returned last and second, and the gradients of its
             first two, [C] each.
         head_VD: this device's part of the vocabulary.
-        temperature: what the logits were divided by.
+        how: logits become probabilities.
         cut: how the output embedding lies over the mesh.
     """
     hidden_CD, target_C, *numbers = part
     norm_C1, entropy_C1, d_logp_C1, d_entropy_C1 = (x[:, None] for x in numbers)
-    log_CV = _logits(hidden_CD, head_VD, temperature) - norm_C1
+    log_CV = _logits(hidden_CD, head_VD, how, cut) - norm_C1
     pull_CV = d_logp_C1 + d_entropy_C1 * (log_CV + entropy_C1)
     is_target_CV = jnp.arange(len(head_VD)) == cut.own(target_C, len(head_VD))[:, None]
-    return (jnp.where(is_target_CV, d_logp_C1, 0.0) - jnp.exp(log_CV) * pull_CV) / temperature
+    return (jnp.where(is_target_CV, d_logp_C1, 0.0) - jnp.exp(log_CV) * pull_CV) / how.temperature
 
 
-def _logits(hidden_CD: jax.Array, head_VD: jax.Array, temperature: float) -> jax.Array:
-    return jnp.einsum("cd,vd->cv", hidden_CD, head_VD, preferred_element_type=jnp.float32) / temperature
+def _logits(hidden_CD: jax.Array, head_VD: jax.Array, how: _Softmax, cut: EmbeddingSharding) -> jax.Array:
+    logits_CV = jnp.einsum("cd,vd->cv", hidden_CD, head_VD, preferred_element_type=jnp.float32) / how.temperature
+    if how.vocab is None:
+        return logits_CV
+    return jnp.where(jnp.arange(len(head_VD)) < cut.own(how.vocab, len(head_VD)), logits_CV, _NONE)
 
 
 def _in_chunks(
@@ -161,7 +188,11 @@ def response_logprobs(
     B, G, R = response_BGR.shape
     hidden_BGRD = group_hidden(model, prompt_BP, prompt_len_B, response_BGR, dtype)
     both = token_logprobs(
-        hidden_BGRD.reshape(B, G * R, -1), model.head_VD, response_BGR.reshape(B, G * R), temperature=temperature
+        hidden_BGRD.reshape(B, G * R, -1),
+        model.head_VD,
+        response_BGR.reshape(B, G * R),
+        temperature=temperature,
+        vocab=model.shape.real_vocab,
     )
     logp_BGR, entropy_BGR = (x.reshape(B, G, R) for x in both)
     return logp_BGR, entropy_BGR
@@ -178,4 +209,5 @@ def batch_logprobs(
         model, batch.token_XS, batch.position_XS, (batch.segment_ids_XS, batch.response_ids_XS), dtype
     )
     hidden_XMD = jnp.take_along_axis(hidden_XSD, batch.source_XM[..., None], axis=1)
-    return token_logprobs(hidden_XMD, model.head_VD, batch.target_XM, temperature=temperature)
+    how = {"temperature": temperature, "vocab": model.shape.real_vocab}
+    return token_logprobs(hidden_XMD, model.head_VD, batch.target_XM, **how)

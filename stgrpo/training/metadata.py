@@ -1,12 +1,11 @@
 """What a checkpoint says of itself, and how that is read."""
 
 import dataclasses
-import json
 from collections.abc import Mapping
 from pathlib import Path
 
 from stgrpo.errors import DamagedCheckpoint, RunError, UserError
-from stgrpo.files import reason_of
+from stgrpo.files import from_json, reason_of
 from stgrpo.models.lora import Lora
 from stgrpo.models.shapes import ModelShape
 
@@ -77,7 +76,7 @@ def unreadable(what: Path, error: BaseException) -> RunError:
 
 def _parsed(file: Path, text: bytes) -> CheckpointMetadata:
     try:
-        values = json.loads(text)
+        values = from_json(text)
         known = {field.name for field in dataclasses.fields(CheckpointMetadata)}
         if more := values.keys() - known:
             raise UserError(f"{file} was written by a newer version ({', '.join(sorted(more))}): use that")

@@ -15,7 +15,8 @@ class OptimiserSettings:
 
     Attributes:
         learning_rate: its peak.
-        warmup_steps: linear from 0 to the peak.
+        warmup_steps: updates before the first one at the peak, the rates of which rise in equal steps from above 0;
+            cut so that at least the last update has the peak.
         total_steps: of the run, where the cosine ends.
         schedule: "cosine" or "constant" after warm-up.
         final_fraction: of the peak, where the cosine ends.
@@ -41,18 +42,21 @@ class OptimiserSettings:
 
 
 def learning_rate(settings: OptimiserSettings) -> optax.Schedule:
-    """The learning rate as a function of the update's number, from 0."""
+    """The learning rate as a function of the update's number, from 0.
+
+    Of n updates of warm-up number i has (i + 1) / (n + 1) of the peak, as in nanoGPT: none is spent on a rate of 0, and
+    number n is the first at the peak. The cosine would be at its end one update after the last.
+    """
     s = settings
+    total = max(s.total_steps, 1)
+    warm = min(s.warmup_steps, total - 1)
+    after = optax.constant_schedule(s.learning_rate)
     if s.schedule == "cosine":
-        return optax.warmup_cosine_decay_schedule(
-            0.0 if s.warmup_steps else s.learning_rate,
-            s.learning_rate,
-            s.warmup_steps,
-            max(s.total_steps, s.warmup_steps + 1),
-            s.learning_rate * s.final_fraction,
-        )
-    warmup = optax.linear_schedule(0.0, s.learning_rate, max(s.warmup_steps, 1))
-    return optax.join_schedules([warmup, optax.constant_schedule(s.learning_rate)], [s.warmup_steps])
+        after = optax.cosine_decay_schedule(s.learning_rate, total - warm, alpha=s.final_fraction)
+    if not warm:
+        return after
+    rising = optax.linear_schedule(s.learning_rate / (warm + 1), s.learning_rate, warm)
+    return optax.join_schedules([rising, after], [warm])
 
 
 def make_optimiser(settings: OptimiserSettings) -> optax.GradientTransformation:

@@ -13,6 +13,7 @@ from stgrpo.data.tokenizer import Tokenizer
 from stgrpo.errors import UserError
 from stgrpo.models.attention.xla import XLA, AttentionCore
 from stgrpo.models.huggingface.config import read_shape
+from stgrpo.models.random import random_key
 from stgrpo.models.shapes import ModelShape
 from stgrpo.models.sharding import abstract_tree
 from stgrpo.models.transformer import Transformer
@@ -46,11 +47,10 @@ def starting_shape(config: ConfigDict, vocab_size: int = 0) -> ModelShape:
         )
     if config.init_from:
         found = load_metadata(Path(config.init_from)).shape
-        _check_same(
-            config.init_from, found, shape, free=("max_position",) if vocab_size else ("max_position", "vocab_size")
-        )
-        return dataclasses.replace(found, max_position=shape.max_position)
-    return shape
+        free = ("max_position", "tokens") if vocab_size else ("max_position", "tokens", "vocab_size")
+        _check_same(config.init_from, found, shape, free=free)
+        shape = dataclasses.replace(found, max_position=shape.max_position)
+    return shape.with_tokens(vocab_size)
 
 
 def starting_params(config: ConfigDict, abstract: Transformer, tokenizer: Tokenizer) -> tuple[Transformer, str] | None:
@@ -72,7 +72,7 @@ def starting_params(config: ConfigDict, abstract: Transformer, tokenizer: Tokeni
 
 def abstract_model(shape: ModelShape, mesh: Mesh, *, core: AttentionCore = XLA) -> Transformer:
     """A model as shapes with shardings, for parameters to be read onto; `core` matters where it is then run."""
-    return abstract_tree(jax.eval_shape(lambda: Transformer(shape, jax.random.key(0), core=core)), shape, mesh)
+    return abstract_tree(jax.eval_shape(lambda: Transformer(shape, random_key(0), core=core)), shape, mesh)
 
 
 def _check_same(folder: str, found: ModelShape, wanted: ModelShape, *, free: Sequence[str]) -> None:

@@ -11,11 +11,13 @@ from jax.sharding import Mesh
 
 from stgrpo.models.attention.xla import XLA, AttentionCore
 from stgrpo.models.lora import Adapters, Lora, adapted, frozen
+from stgrpo.models.random import random_key
 from stgrpo.models.shapes import ModelShape
 from stgrpo.models.sharding import abstract_tree, batch_sharding, replicated
 from stgrpo.models.transformer import Transformer, row_hidden
 from stgrpo.processes.exchange import placed as on_all_hosts
 from stgrpo.training.batch import GroupBatch
+from stgrpo.training.health import state_flags
 from stgrpo.training.logprobs import batch_logprobs, token_logprobs
 from stgrpo.training.loss import Loss, LossInputs, averages, combine, empty, token_sums
 from stgrpo.training.packing import Batch
@@ -55,7 +57,7 @@ class TrainProgram:
     Attributes:
         init: key -> TrainState, born sharded.
         init_from: Transformer -> TrainState with a fresh optimiser (the model is donated).
-        update: (TrainState, Batch) -> (TrainState, metrics); the state is donated.
+        update: (TrainState, Batch) -> (TrainState, metrics for `divergence.finite_metrics`); the state is donated.
         logprobs: (Transformer, Batch) -> log-probabilities of the reference or the old policy, laid out as the batch's
             loss terms.
         abstract: the TrainState as shapes with shardings.
@@ -86,7 +88,8 @@ def _with_prompts(model: Transformer, batch: GroupBatch, temperature: float, dty
     """Log-probabilities and entropies of the responses [B, G, R], log-probabilities of the prompts [B, P - 1]."""
     B, G, R = batch.response_BGR.shape
     prompt_BPD, response_BGRD = row_hidden(model, batch.prompt_BP, batch.prompt_len_B, batch.response_BGR, dtype)
-    logprobs = functools.partial(token_logprobs, head_VD=model.head_VD, temperature=temperature)
+    how = {"temperature": temperature, "vocab": model.shape.real_vocab}
+    logprobs = functools.partial(token_logprobs, head_VD=model.head_VD, **how)
     both = logprobs(response_BGRD.reshape(B, G * R, -1), target_BT=batch.response_BGR.reshape(B, G * R))
     logp_BP, _ = logprobs(prompt_BPD[:, :-1], target_BT=batch.prompt_BP[:, 1:])
     return both[0].reshape(B, G, R), both[1].reshape(B, G, R), logp_BP
@@ -158,13 +161,14 @@ def build_program(
         changes, opt_state = optimiser.update(grads, state.opt_state, state.params)
         metrics = {"loss": total, "grad_norm": optax.tree.norm(grads)} | averages(sums)
         params = optax.apply_updates(state.params, changes)
+        metrics |= state_flags(params, opt_state)
         return TrainState(params, opt_state, state.step + 1, state.base), metrics
 
     def logprobs(model: Transformer, batch: Batch) -> jax.Array:
         return batch_logprobs(model, batch, temperature=loss.temperature, dtype=dtype)[0]
 
     init = lambda key: start(Transformer(shape, key, remat=remat, core=core))  # noqa: E731
-    abstract = jax.eval_shape(init, jax.random.key(0))
+    abstract = jax.eval_shape(init, random_key(0))
     placed = abstract_tree(abstract, shape, mesh)
     states = jax.tree.map(lambda x: x.sharding, placed)
     batches, whole = batch_sharding(mesh), replicated(mesh)

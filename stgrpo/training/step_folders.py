@@ -8,7 +8,6 @@ ends the command and changes nothing. Folders that are older than files.json are
 import concurrent.futures
 import functools
 import hashlib
-import json
 import logging
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -20,7 +19,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from stgrpo.errors import DamagedCheckpoint, UserError
-from stgrpo.files import check_place, reason_of
+from stgrpo.files import check_place, from_json, reason_of, to_json
 from stgrpo.processes.exchange import tell
 from stgrpo.training.metadata import MISSING, load_metadata, unreadable
 
@@ -150,7 +149,7 @@ def prove(step: Path) -> None:
 def write_sums(step: Path) -> None:
     """Writes files.json of all that a folder holds."""
     sums = _sums(step, _files(step))
-    (step / FILES).write_text(json.dumps(sums, indent=1) + "\n", encoding="utf-8")
+    (step / FILES).write_text(to_json(sums, indent=1) + "\n", encoding="utf-8")
 
 
 def _damage(step: Path) -> str:
@@ -159,7 +158,7 @@ def _damage(step: Path) -> str:
     except MISSING:
         return _old_damage(step)
     try:
-        wanted = {name: (size, digest) for name, (size, digest) in json.loads(text).items()}
+        wanted = {name: (size, digest) for name, (size, digest) in from_json(text).items()}
     except (ValueError, TypeError, AttributeError):
         return f"{FILES} is torn"
     if missing := sorted(set(_PARTS) - wanted.keys()):

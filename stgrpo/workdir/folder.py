@@ -2,7 +2,6 @@
 
 import contextlib
 import datetime
-import json
 import os
 import platform
 import subprocess
@@ -13,7 +12,7 @@ from pathlib import Path
 import ml_collections
 
 from stgrpo.errors import UserError
-from stgrpo.files import check_place, is_leftover, reason_of, remove, write_atomically
+from stgrpo.files import check_place, from_json, is_leftover, reason_of, remove, to_json, write_atomically
 from stgrpo.workdir.lock import locked
 
 PACKAGES = ("stgrpo", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "transformers", "numpy")
@@ -123,7 +122,7 @@ class WorkDir:
 
     def record(self, environment: Mapping[str, object]) -> None:
         """Writes environment.json: versions, commit, machine and devices of the last stage that ran."""
-        write_atomically(self.path / "environment.json", json.dumps(environment, indent=2) + "\n")
+        write_atomically(self.path / "environment.json", to_json(environment, indent=2) + "\n")
 
 
 def _home(path: Path) -> Path:
@@ -174,14 +173,14 @@ def _other_fields(config: ml_collections.ConfigDict, file: Path) -> list[str]:
     # Brings jax, which those who only read a work directory do without.
     from stgrpo.config import base, with_new_names
 
-    mine, theirs = json.loads(config.to_json()), with_new_names(_read_json(file))
-    found = _differences(mine, _completed(theirs, json.loads(base().to_json())))
+    mine, theirs = from_json(config.to_json()), with_new_names(_read_json(file))
+    found = _differences(mine, _completed(theirs, from_json(base().to_json())))
     return sorted(text for at, text in found if not f"{at}.".startswith(tuple(f"{f}." for f in RUNTIME_FIELDS)))
 
 
 def _read_json(file: Path) -> dict:
     try:
-        values = json.loads(file.read_text(encoding="utf-8"))
+        values = from_json(file.read_text(encoding="utf-8"))
     except ValueError as error:  # not JSON, or not even text
         raise UserError(f"{file} is not JSON ({error}): restore it or use another --workdir") from error
     if not isinstance(values, dict):

@@ -5,10 +5,11 @@ never one that is not what it says. What is no field is added by whoever makes t
 checkpoint, the layouts, the form of a prompt.
 """
 
-import json
 from collections.abc import Iterator, Mapping
 
 import ml_collections
+
+from stgrpo.files import from_json, to_json
 
 REVISION = {"data": 1, "evaluation": 1}
 """Raised when our code makes other data or plays otherwise by the same config."""
@@ -48,9 +49,9 @@ def with_key(config: ml_collections.ConfigDict, kind: str, settings: Mapping[str
         kind: of result, as in WITHOUT.
         settings: what else decides, and what people want to know.
     """
-    fields = dict(_flat(json.loads(config.to_json())))
+    fields = dict(_flat(from_json(config.to_json())))
     counts = {k: v for k, v in fields.items() if not f"{k}.".startswith(tuple(f"{w}." for w in WITHOUT[kind]))}
-    return json.loads(json.dumps({**settings, KEY: {"revision": REVISION[_OF[kind]], **counts}}))
+    return from_json(to_json({**settings, KEY: {"revision": REVISION[_OF[kind]], **counts}}))
 
 
 def same(theirs: Mapping[str, object], mine: Mapping[str, object]) -> bool:

@@ -11,7 +11,6 @@ import dataclasses
 import datetime
 import errno
 import fcntl
-import json
 import logging
 import os
 import platform
@@ -22,7 +21,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from stgrpo.errors import RunError, UserError
-from stgrpo.files import reason_of
+from stgrpo.files import from_json, reason_of, to_json
 
 log = logging.getLogger(__name__)
 BEAT_S = 5.0
@@ -67,7 +66,7 @@ class Owner:
     def read(cls, text: str) -> "Owner | None":
         """The owner that a lock file names; None where it names none."""
         try:
-            return cls(**json.loads(text))
+            return cls(**from_json(text))
         except (ValueError, TypeError):
             return None
 
@@ -135,7 +134,7 @@ def _take(handle: int, file: Path, name: str) -> None:
     if exclusive is False or (owner is not None and _alive(owner, file, exclusive=exclusive)):
         who = owner or "another job that has just begun"
         raise UserError(f"{name} is in use by {who}: wait for its end, or use another --workdir")
-    text = json.dumps(dataclasses.asdict(Owner.this())).encode()
+    text = to_json(dataclasses.asdict(Owner.this())).encode()
     try:
         os.ftruncate(handle, 0)
         os.pwrite(handle, text, 0)

@@ -102,6 +102,7 @@ def test_the_page_shows_everything_the_run_left(workdir):
     assert path == workdir / "report.html"
     for text in ("83.3 %", "exact McNemar test on 6 paired kitchens", "The paper", "Loss", "KL to the SFT policy"):
         assert text in page
+    assert "grpo diverged: at step 9 reward is no finite number" in page
     for text in ("1 × cpu, 2 cores", "2026-01-02 03:04", "SFT + GRPO", "ran in circles", "The expert does the same"):
         assert text in page
     assert "1 lines of metrics.jsonl could not be read" in page

@@ -2,15 +2,19 @@
 
 import dataclasses
 import logging
+import weakref
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import NamedSharding, PartitionSpec
 from small_checkpoints import RECORD, SHAPE, same, steps_on
 
 from stgrpo.errors import DamagedCheckpoint, UserError
+from stgrpo.models.sharding import make_mesh
 from stgrpo.training import checkpointing
-from stgrpo.training.checkpointing import Checkpoints, load_metadata, load_newest, load_params
+from stgrpo.training.checkpointing import Checkpoints, load_metadata, load_newest, load_params, place
 
 
 @pytest.fixture
@@ -103,3 +107,45 @@ def test_only_damage_sends_on_to_the_checkpoint_before(saved, tmp_path):
     with pytest.raises(UserError, match="another kind"):
         checkpointing.newest(tmp_path / "sft", load)
     assert tried == ["2", "1"]
+
+
+def _on(array, how):
+    devices = jax.devices()
+    shardings = {
+        "one device": jax.sharding.SingleDeviceSharding(devices[0]),
+        "another": jax.sharding.SingleDeviceSharding(devices[1]),
+        "replicated": NamedSharding(make_mesh(4, 1, 1, devices[:4]), PartitionSpec()),
+        "split": NamedSharding(make_mesh(4, 1, 1, devices[:4]), PartitionSpec("data")),
+    }
+    return jax.device_put(array, shardings[how]), shardings[how]
+
+
+PLACES = ("one device", "another", "replicated", "split")
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("after", PLACES)
+@pytest.mark.parametrize("before", PLACES)
+def test_what_is_placed_is_whole_and_what_it_was_placed_from_is_too(before, after, dtype):
+    array, _ = _on(np.arange(8, dtype=np.float32), before)
+    _, sharding = _on(np.zeros(8, np.float32), after)
+    wanted = jax.ShapeDtypeStruct((8,), dtype, sharding=sharding)
+    placed = place({"a": array, "b": array}, {"a": wanted, "b": wanted})
+    for one in (*placed.values(), array):
+        np.testing.assert_array_equal(np.asarray(one, np.float32), np.arange(8))
+    assert placed["a"].sharding.is_equivalent_to(sharding, 1) and placed["a"].dtype == dtype
+
+
+def test_what_nobody_else_holds_is_let_go_one_by_one(monkeypatch):
+    kept = []
+
+    def held():
+        array = jnp.ones((8,)) * 2
+        kept.append(weakref.ref(array))
+        return array
+
+    wanted = jax.ShapeDtypeStruct((8,), "bfloat16", sharding=_on(np.zeros(8), "one device")[1])
+    put, alive = jax.device_put, []
+    monkeypatch.setattr(jax, "device_put", lambda *a: (alive.append(sum(r() is not None for r in kept)), put(*a))[1])
+    place([held(), held(), held()], [wanted] * 3)
+    assert alive == [3, 2, 1]

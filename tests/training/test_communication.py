@@ -46,15 +46,16 @@ def test_nothing_of_the_size_of_the_batch_is_sent(make_groups, sizes, groups, pr
     assert largest <= own < B * (P + G * R) * WIDTH  # the exchange of the embedding lookup
 
 
+@pytest.mark.parametrize("tokens", [None, 13, 29], ids=["all tokens", "one part empty", "padded"])
 @pytest.mark.parametrize("vocab", [32, 31], ids=["cut over tensor", "whole on each device"])
 @pytest.mark.parametrize("sizes", [(8, 1, 1), (1, 4, 2), (2, 2, 2)])
-def test_log_probabilities_and_gradients_are_the_same_on_every_mesh(sizes, vocab):
+def test_log_probabilities_and_gradients_are_the_same_on_every_mesh(sizes, vocab, tokens):
     keys = jax.random.split(jax.random.key(0), 4)
     hidden, head = jax.random.normal(keys[0], (8, 5, 12)), jax.random.normal(keys[1], (vocab, 12))
-    target, pull = jax.random.randint(keys[2], (8, 5), 0, vocab), jax.random.normal(keys[3], (2, 8, 5))
+    target, pull = jax.random.randint(keys[2], (8, 5), 0, tokens or vocab), jax.random.normal(keys[3], (2, 8, 5))
 
     def both(hidden, head):
-        logp, entropy = token_logprobs(hidden, head, target, temperature=0.8, chunk=3)
+        logp, entropy = token_logprobs(hidden, head, target, temperature=0.8, vocab=tokens, chunk=3)
         return jnp.sum(pull[0] * logp + pull[1] * entropy), (logp, entropy)
 
     function = jax.value_and_grad(both, argnums=(0, 1), has_aux=True)

@@ -59,6 +59,29 @@ def test_gradients_equal_those_of_log_softmax(inputs, chunk):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("chunk", [7, 1024])
+@pytest.mark.parametrize("vocab", [1, 29, V, V + 5])
+def test_rows_beyond_the_vocabulary_have_no_probability_and_no_gradient(inputs, vocab, chunk):
+    hidden, head, target = inputs
+    target, kept = jnp.minimum(target, vocab - 1), min(vocab, V)
+
+    def mine(hidden, head):
+        return token_logprobs(hidden, head, target, temperature=0.9, vocab=vocab, chunk=chunk)
+
+    def other(hidden, head):
+        return plain(hidden, head[:kept], target, 0.9)
+
+    for a, b in zip(mine(hidden, head), other(hidden, head), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
+    grads = [
+        jax.grad(lambda h, w, f=f: sum(jnp.sum(x * jnp.arange(T)) for x in f(h, w)), argnums=(0, 1))(hidden, head)
+        for f in (mine, other)
+    ]
+    for a, b in zip(*grads, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
+    assert not np.any(grads[0][1][kept:])
+
+
 def largest_with(vocab, compiled):
     """The most tokens whose values over the vocabulary lie in one tensor of a compiled program."""
     shapes = {tuple(map(int, s.split(","))) for s in re.findall(r"[a-z]+\d+\[([\d,]+)\]", compiled.as_text())}

@@ -13,7 +13,7 @@ from stgrpo.models.shapes import ModelShape
 from stgrpo.models.sharding import make_mesh
 from stgrpo.rl.losses import make_loss
 from stgrpo.training.checkpointing import CheckpointMetadata, Checkpoints
-from stgrpo.training.optimiser import OptimiserSettings, make_optimiser
+from stgrpo.training.optimiser import OptimiserSettings, learning_rate, make_optimiser
 from stgrpo.training.step import build_program
 
 PLAIN = OptimiserSettings(1e-2, 0, 10, schedule="constant", clip_norm=0.0)
@@ -152,3 +152,21 @@ def test_the_state_is_cut_as_its_parameters_are():
     assert columns.layers.gate.shape == (2, 160) and columns.layers.gate.sharding.spec == P(None, "tensor")
     assert whole.layers.q.sharding.spec == P(None, "fsdp", "tensor", None)
     assert whole.layers.gate.shape == (1,) and whole.layers.gate.sharding.is_fully_replicated
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "constant"])
+@pytest.mark.parametrize("total", [1, 2, 3, 10])
+@pytest.mark.parametrize("warm", [0, 1, 2, 3, 9, 10, 99])
+def test_no_update_has_a_rate_of_zero_and_at_least_one_the_peak(schedule, total, warm):
+    rate = learning_rate(OptimiserSettings(2.0, warm, total, schedule=schedule))
+    rates, kept = [float(rate(i)) for i in range(total)], min(warm, total - 1)
+    np.testing.assert_allclose(rates[: kept + 1], [2.0 * (i + 1) / (kept + 1) for i in range(kept + 1)], rtol=1e-6)
+    after = np.arange(total - kept) / (total - kept)
+    cosine = 2.0 * (0.1 + 0.9 * (1 + np.cos(np.pi * after)) / 2)
+    np.testing.assert_allclose(rates[kept:], cosine if schedule == "cosine" else [2.0] * len(after), rtol=1e-6)
+
+
+def test_the_first_update_changes_the_parameters():
+    settings = dataclasses.replace(PLAIN, warmup_steps=3)
+    ((changes,), _) = changes_of(settings, [{"q": np.ones(4, np.float32)}], {"q": np.zeros(4, np.float32)})
+    np.testing.assert_allclose(changes["q"], -1e-2 / 4, rtol=1e-5)

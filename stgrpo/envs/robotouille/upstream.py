@@ -13,7 +13,6 @@ import copy
 import importlib
 import importlib.util
 import io
-import json
 import math
 import sys
 from collections.abc import Generator, Mapping, Sequence
@@ -33,6 +32,7 @@ from stgrpo.envs.robotouille.kitchen.kitchen import Kitchen
 from stgrpo.envs.robotouille.kitchen.kitchen_json import kitchen_to_json
 from stgrpo.envs.robotouille.planner.planner import RobotouillePlanner
 from stgrpo.errors import UserError
+from stgrpo.files import from_json
 from stgrpo.protocol import InvalidAction
 
 COMMIT = "c8236a2e3afa75354475ade9147dc38a7e589944"
@@ -165,7 +165,7 @@ def load_engine() -> UpstreamEngine:
     with _aside(root):
         builder = importlib.import_module("environments.env_generator.builder")
         env = importlib.import_module("robotouille.env")
-    return UpstreamEngine(builder, env, json.loads((root / "domain" / "robotouille.json").read_text("utf-8")))
+    return UpstreamEngine(builder, env, from_json((root / "domain" / "robotouille.json").read_text("utf-8")))
 
 
 @contextlib.contextmanager

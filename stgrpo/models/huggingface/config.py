@@ -1,13 +1,12 @@
 """The config.json of Hugging Face folders, read into a `ModelShape` and written from one."""
 
 import dataclasses
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from stgrpo.data.tokenizer import MOST_TOKENS, Tokenizer
 from stgrpo.errors import UserError
-from stgrpo.files import read_object
+from stgrpo.files import read_object, to_json
 from stgrpo.models.shapes import ModelShape, RopeScaling
 
 _FAMILIES = {"qwen2": "Qwen2ForCausalLM", "qwen3": "Qwen3ForCausalLM", "llama": "LlamaForCausalLM"}
@@ -166,7 +165,7 @@ def check_end_tokens(folder: str | Path, tokenizer: Tokenizer) -> None:
 
 def write_json(file: Path, values: Mapping[str, object]) -> None:
     """Writes a JSON file for people to read."""
-    file.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+    file.write_text(to_json(values, indent=2) + "\n", encoding="utf-8")
 
 
 def _unsupported(values: Mapping[str, object]) -> Iterator[str]:

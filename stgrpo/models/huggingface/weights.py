@@ -26,6 +26,7 @@ import numpy as np
 from stgrpo.data.tokenizer import Tokenizer
 from stgrpo.errors import UserError
 from stgrpo.files import check_readable, read_object
+from stgrpo.models.finite import are_finite
 from stgrpo.models.huggingface.config import FOLDER, config_json, end_tokens, write_json
 from stgrpo.models.huggingface.tokenizer import save_tokenizer
 from stgrpo.models.lora import layer_weight
@@ -153,7 +154,7 @@ def load_folder(folder: str | Path, abstract: Transformer) -> Transformer:
         abstract: the model as shapes with shardings; see `TrainProgram.abstract`.
 
     Raises:
-        UserError: a tensor is missing, left over or of another shape; it is named.
+        UserError: a tensor is missing, left over, of another shape, or has numbers that are not finite; it is named.
     """
     folder, wanted = Path(folder), tensors(abstract.shape)
     with contextlib.ExitStack() as stack:
@@ -162,7 +163,10 @@ def load_folder(folder: str | Path, abstract: Transformer) -> Transformer:
 
         def load(path: tuple, leaf: jax.ShapeDtypeStruct) -> jax.Array:
             mine = [t for t in wanted if t.ours == _name(path)]
-            return _load(mine, sources, leaf)
+            array = _load(mine, sources, leaf)
+            if not are_finite(array):
+                raise UserError(f"{folder}: {_broken(mine, array)} has numbers that are not finite: copy it again")
+            return array
 
         return jax.tree_util.tree_map_with_path(load, abstract)
 
@@ -375,6 +379,13 @@ def _load(mine: list[Tensor], sources: Mapping, leaf: jax.ShapeDtypeStruct) -> j
     jax.block_until_ready(array)
     known.clear()  # what holds the callback inside JAX lives until the next garbage collection
     return array
+
+
+def _broken(mine: list[Tensor], array: jax.Array) -> str:
+    """The name of the first tensor, of those that an array was made from, that is not finite."""
+    if mine[0].layer is None:
+        return mine[0].name
+    return next(t.name for t in mine if not are_finite(array[t.layer]))
 
 
 def _fetch(params: Transformer, tensor: Tensor, dtype: jnp.dtype) -> np.ndarray:

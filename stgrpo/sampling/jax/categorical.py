@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 
+from stgrpo.models.random import gumbel
 from stgrpo.react.policy import SamplingParams
 
 
@@ -18,7 +19,7 @@ def draw(logits_BGV: jax.Array, key_BG: jax.Array, params: SamplingParams) -> tu
     logp_BGV = jax.nn.log_softmax(scaled)
     score_BGV = logp_BGV
     if params.temperature:
-        noise = jax.vmap(jax.vmap(lambda k: jax.random.gumbel(k, logits_BGV.shape[-1:])))(key_BG)
+        noise = jax.vmap(jax.vmap(lambda k: gumbel(k, logits_BGV.shape[-1:])))(key_BG)
         score_BGV = truncate(logp_BGV, params) + noise
     token_BG = first_largest(score_BGV)
     return token_BG, jnp.take_along_axis(logp_BGV, token_BG[..., None], axis=-1)[..., 0]

@@ -23,6 +23,7 @@ from jax.sharding import PartitionSpec
 
 from stgrpo.models.attention.xla import KeyValues, attend_causal, rotary, rotary_frequencies
 from stgrpo.models.lora import merged_layer
+from stgrpo.models.random import random_key
 from stgrpo.models.shapes import ModelShape
 from stgrpo.models.sharding import BATCH_AXES, constrain_batch, gathered
 from stgrpo.models.transformer import Layers, Transformer, rms_norm
@@ -275,8 +276,7 @@ def _filled(slots: Slots, new: Prefilled, shape: DecodeShape) -> Slots:
 def _step(weights: Weights, shape: DecodeShape, slots: Slots) -> Slots:
     R = shape.params.max_tokens
     at_S, column, alive_SG = slots.clock - slots.start_S, slots.clock % R, ~slots.done_SG
-    logits_SGV = jnp.einsum("sgd,vd->sgv", slots.hidden_SGD, weights.head_VD, preferred_element_type=jnp.float32)
-    token_SG, logp_SG = draw(logits_SGV, _keys(slots.seed_S, at_S, shape.group), shape.params)
+    token_SG, logp_SG = draw(_logits(weights, slots.hidden_SGD), _keys(slots.seed_S, at_S, shape.group), shape.params)
     hidden_SGD, layers = _forward(weights, slots, token_SG, at_S, column)
     stopped_SG = slots.stopped_SG | (alive_SG & jnp.isin(token_SG, jnp.asarray(shape.stop_ids, jnp.int32)))
     length_SG = slots.length_SG + alive_SG
@@ -298,11 +298,19 @@ def _step(weights: Weights, shape: DecodeShape, slots: Slots) -> Slots:
     )
 
 
+def _logits(weights: Weights, hidden_SGD: jax.Array) -> jax.Array:
+    """What tokens are drawn by, [S, G, V] float32; rows of the vocabulary without a token are never drawn."""
+    logits_SGV = jnp.einsum("sgd,vd->sgv", hidden_SGD, weights.head_VD, preferred_element_type=jnp.float32)
+    if not weights.shape.tokens:
+        return logits_SGV
+    return jnp.where(jnp.arange(weights.shape.vocab_size) < weights.shape.tokens, logits_SGV, _MASKED)
+
+
 def _keys(seed_S: jax.Array, at_S: jax.Array, group: int) -> jax.Array:
     """A key a response and token, [S, G]: of the prompt's seed, the response's number and the token's, nothing else."""
 
     def one(seed: jax.Array, at: jax.Array, g: jax.Array) -> jax.Array:
-        return jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), g), at)
+        return jax.random.fold_in(jax.random.fold_in(random_key(seed), g), at)
 
     return jax.vmap(lambda seed, at: jax.vmap(lambda g: one(seed, at, g))(jnp.arange(group)))(seed_S, at_S)
 

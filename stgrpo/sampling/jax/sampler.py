@@ -11,6 +11,8 @@ import numpy as np
 from jax.sharding import Mesh
 
 from stgrpo.data.padding import bucket, pad_rows
+from stgrpo.errors import RunError
+from stgrpo.models.random import checked_seed
 from stgrpo.models.sharding import BATCH_AXES, batch_sharding
 from stgrpo.models.transformer import Transformer
 from stgrpo.react.policy import SamplingParams
@@ -72,7 +74,13 @@ class JaxSampler:
     def generate(
         self, prompts: Sequence[Sequence[int]], group_size: int, params: SamplingParams, seeds: Sequence[int]
     ) -> Samples:
-        """See `Sampler.generate`."""
+        """See `Sampler.generate`.
+
+        Raises:
+            RunError: the policy's logits are not finite.
+            ValueError: a seed or a prompt is over its limit.
+        """
+        seeds = list(map(checked_seed, seeds))
         if not prompts:
             return Samples([], [], [], self._version)
         lengths = [len(prompt) for prompt in prompts]
@@ -108,7 +116,16 @@ class JaxSampler:
             new = self._prefill(last, call)
             self._log(_decode_name(count, shape))
             slots = decode(weights, slots, new, np.int32(schedule.wanted), shape)
-            groups |= _collect(slots, schedule)
+            groups |= self._checked(_collect(slots, schedule), call)
+        return groups
+
+    def _checked(self, groups: dict[int, Group], call: "_Call") -> dict[int, Group]:
+        for prompt, (_, logprobs, _) in groups.items():
+            if not np.isfinite(np.concatenate(logprobs)).all():
+                raise RunError(
+                    f"a prompt of {len(call.prompts[prompt])} tokens gets logits that are not finite from the policy "
+                    f"of step {self._version}: its weights are none, or too large for {self._dtype}"
+                )
         return groups
 
     def _prefill(self, filling: Filling, call: "_Call") -> Prefilled:

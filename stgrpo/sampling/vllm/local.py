@@ -6,7 +6,7 @@ and leave vLLM a share of the memory with `rollout.flags`.
 
 import importlib.util
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import jax
@@ -14,10 +14,12 @@ import numpy as np
 
 from stgrpo.errors import ServerError, UserError
 from stgrpo.models.huggingface.weights import named_arrays, tensors
+from stgrpo.models.random import checked_seed
 from stgrpo.models.transformer import Transformer
 from stgrpo.react.policy import SamplingParams
 from stgrpo.sampling.base import Samples
 from stgrpo.sampling.vllm import worker
+from stgrpo.sampling.vllm.sampler import only_tokens
 from stgrpo.sampling.vllm.server import ServerSettings, has_gpu, server_flags
 from stgrpo.sampling.vllm.weight_sync import differences, differing, word_sum
 
@@ -67,7 +69,8 @@ class LocalVllmSampler:
         if self._version is None:
             raise ServerError("no version of the weights was loaded yet")
         asked = [{"prompt_token_ids": list(prompt)} for prompt in prompts]
-        how = [_sampling(params, group_size, seed, self._stop_ids) for seed in seeds]
+        some = only_tokens(self._shape)
+        how = [_sampling(params, group_size, seed, self._stop_ids, some) for seed in seeds]
         copies = 1 if params.temperature else group_size
         outputs = [sorted(o.outputs, key=lambda c: c.index) for o in self._llm.generate(asked, how, use_tqdm=False)]
         return Samples(
@@ -126,12 +129,14 @@ def _engine(settings: ServerSettings, batch: int) -> "vllm.LLM":
     return LLM(**values)
 
 
-def _sampling(params: SamplingParams, group_size: int, seed: int, stop_ids: Sequence[int]) -> "vllm.SamplingParams":
+def _sampling(
+    params: SamplingParams, group_size: int, seed: int, stop_ids: Sequence[int], some: Mapping[str, object]
+) -> "vllm.SamplingParams":
     from vllm import SamplingParams as Theirs
 
     return Theirs(
         n=group_size if params.temperature else 1,
-        seed=seed * group_size,  # sample k is drawn with seed + k
+        seed=checked_seed(seed) * group_size,  # sample k is drawn with seed + k
         max_tokens=params.max_tokens,
         temperature=params.temperature,
         top_p=params.top_p,
@@ -142,6 +147,7 @@ def _sampling(params: SamplingParams, group_size: int, seed: int, stop_ids: Sequ
         ignore_eos=True,
         logprobs=0,
         detokenize=False,
+        **some,
     )
 
 

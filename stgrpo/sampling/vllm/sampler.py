@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from stgrpo.errors import RequestRefused, ServerError
+from stgrpo.models.random import checked_seed
 from stgrpo.models.shapes import ModelShape
 from stgrpo.models.transformer import Transformer
 from stgrpo.react.policy import SamplingParams
@@ -167,7 +168,7 @@ class VllmSampler:
             "model": SERVED_NAME,
             "prompt": list(prompt),
             "n": group_size if params.temperature else 1,
-            "seed": seed * group_size,  # sample k is drawn with seed + k
+            "seed": checked_seed(seed) * group_size,  # sample k is drawn with seed + k
             "max_tokens": params.max_tokens,
             "min_tokens": 0,
             "temperature": params.temperature,
@@ -181,6 +182,7 @@ class VllmSampler:
             "ignore_eos": True,  # the stop tokens are those above and no others
             "skip_special_tokens": False,
             "add_special_tokens": False,
+            **only_tokens(self._settings.shape),
             "logprobs": 0,
             "return_token_ids": True,
             "return_tokens_as_token_ids": True,
@@ -189,15 +191,30 @@ class VllmSampler:
         }
 
     def _draw(self, body: Json) -> Row:
-        return read_reply(self._client.post("/v1/completions", body), body)
+        return read_reply(self._client.post("/v1/completions", body), body, self._settings.shape.real_vocab)
 
 
-def read_reply(reply: Mapping, body: Json) -> Row:
+def only_tokens(shape: ModelShape) -> dict[str, object]:
+    """What a request says so that rows of the vocabulary without a token are not drawn; nothing where all have one.
+
+    The shorter of two lists: of what is taken out, by the lowest bias there is (a probability of 10^-44), or of what is
+    left. Qwen2.5's has 271 entries.
+    """
+    if not shape.tokens:
+        return {}
+    beyond = range(shape.tokens, shape.vocab_size)
+    if len(beyond) <= shape.tokens:
+        return {"logit_bias": dict.fromkeys(beyond, -100.0)}
+    return {"allowed_token_ids": list(range(shape.tokens))}
+
+
+def read_reply(reply: Mapping, body: Json, vocab: int | None = None) -> Row:
     """Ids, log-probabilities and finish reasons of a group, by number.
 
     Args:
         reply: of /v1/completions.
         body: what was asked.
+        vocab: ids that have a token are below it; None for any.
 
     Raises:
         ServerError: the reply is not one to this request; the reason is named.
@@ -206,20 +223,21 @@ def read_reply(reply: Mapping, body: Json) -> Row:
         choices = sorted(reply["choices"], key=lambda choice: choice["index"])
         if reply["model"] != body["model"] or [c["index"] for c in choices] != list(range(body["n"])):
             raise ServerError(f"vLLM was asked for {body['n']} samples of {body['model']} and sent {len(choices)}")
-        rows = [_read_choice(choice, body) for choice in choices]
+        rows = [_read_choice(choice, body, vocab) for choice in choices]
     except (KeyError, TypeError, ValueError, IndexError) as error:
         raise ServerError(f"vLLM's reply cannot be read ({type(error).__name__}: {error})") from error
     tokens, logprobs, finish = ([row[i] for row in rows] for i in range(3))
     return tokens, logprobs, finish
 
 
-def _read_choice(choice: Mapping, body: Json) -> tuple[list[int], list[float], str]:
+def _read_choice(choice: Mapping, body: Json, vocab: int | None) -> tuple[list[int], list[float], str]:
     ids, values, finish = choice["token_ids"], choice["logprobs"]["token_logprobs"], choice["finish_reason"]
     named = [int(name.removeprefix("token_id:")) for name in choice["logprobs"]["tokens"]]
     reasons = {
         "the prompt's ids are not those that were sent": choice["prompt_token_ids"] == body["prompt"],
         "the ids are not those of the log-probabilities": named == ids,
         f"{len(ids)} ids have {len(values)} log-probabilities": len(values) == len(ids) >= 1,
+        f"an id has no token, all of which are below {vocab}": vocab is None or all(0 <= i < vocab for i in ids),
         f"{len(ids)} tokens are over the limit of {body['max_tokens']}": len(ids) <= body["max_tokens"],
         f"a response ends with {finish!r}": finish in ("stop", "length"),
         "a response goes on after a stop token": not set(ids[:-1]) & set(body["stop_token_ids"]),

@@ -14,7 +14,6 @@ import collections
 import dataclasses
 import functools
 import hashlib
-import json
 import math
 import shutil
 import time
@@ -25,6 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from stgrpo.errors import RequestRefused, ServerError, UserError
+from stgrpo.files import to_json
 from stgrpo.models.huggingface.config import parse_shape
 from stgrpo.models.huggingface.weights import named_pieces, tensors
 from stgrpo.models.shapes import ModelShape
@@ -124,7 +124,7 @@ def _header(shape: ModelShape, dtype: str) -> tuple[bytes, int]:
         end = at + math.prod(tensor.shape) * jnp.dtype(dtype).itemsize
         entries[tensor.name] = {"dtype": _CODES[dtype], "shape": tensor.shape, "data_offsets": [at, end]}
         at = end
-    text = json.dumps({"__metadata__": {"format": "pt"}, **entries}).encode()
+    text = to_json({"__metadata__": {"format": "pt"}, **entries}).encode()
     text += b" " * (-len(text) % 8)
     return len(text).to_bytes(8, "little") + text, at
 
@@ -265,7 +265,7 @@ class WeightSync:
             raise
         results = answer.get("results")
         if not isinstance(results, list) or not results or not all(isinstance(r, dict) for r in results):
-            raise ServerError(f"{address} answered {method} with {json.dumps(answer)[:200]}")
+            raise ServerError(f"{address} answered {method} with {to_json(answer)[:200]}")
         for result in results:
             if "error" in result:
                 raise ServerError(f"{address}: {result['error']}")
@@ -276,7 +276,8 @@ def differences(worker: Mapping, shape: ModelShape, dtype: str, length: int) -> 
     """What in a worker's description does not fit the run, each with the fix."""
     served = parse_shape(worker["model"], "its configuration")
     mine, theirs = dataclasses.asdict(shape), dataclasses.asdict(served)
-    unlike = [f"{k}={theirs[k]} there, {mine[k]} here" for k in mine if mine[k] != theirs[k] and k != "max_position"]
+    free = ("max_position", "tokens")  # a server knows rows of the vocabulary alone, not which have a token
+    unlike = [f"{k}={theirs[k]} there, {mine[k]} here" for k in mine if mine[k] != theirs[k] and k not in free]
     if unlike:
         yield f"it serves another model ({', '.join(unlike)}); serve the model of this run"
     if worker["dtype"] != dtype:

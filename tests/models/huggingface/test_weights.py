@@ -3,6 +3,7 @@
 import dataclasses
 import gc
 import json
+import re
 import shutil
 import tracemalloc
 
@@ -10,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
 from stgrpo.data.tokenizer import Tokenizer, train_tokenizer
 from stgrpo.envs.robotouille.kitchen.names import OBJECT_NAMES
@@ -185,6 +187,26 @@ def test_bfloat16_rounds_once(pair, tokenizer, tmp_path):
     assert loaded.dtype == torch.bfloat16
     save_folder(back, tokenizer, tmp_path / "again", dtype="bfloat16")
     assert (tmp_path / "again/model.safetensors").read_bytes() == (tmp_path / "out/model.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize("value", [np.nan, -np.inf])
+@pytest.mark.parametrize("name", ["model.layers.1.mlp.up_proj.weight", "model.norm.weight"])
+def test_a_weight_that_is_no_number_is_named(tmp_path, name, value):
+    model = theirs("qwen2 tied")
+    model.state_dict()[name].view(-1)[-1] = value
+    model.save_pretrained(tmp_path)
+    with pytest.raises(UserError, match=rf"{re.escape(name)} has numbers that are not finite"):
+        ours(tmp_path)
+
+
+def test_rows_that_the_tokenizer_does_not_use_are_kept(pair, tokenizer, tmp_path):
+    _, _, mine = pair
+    few = jax.tree.map(lambda x: x, mine)
+    few.shape = nnx.static(mine.shape.with_tokens(50))
+    for name, params in {"all": mine, "few": few}.items():
+        save_folder(params, tokenizer, tmp_path / name)
+    for file in (tmp_path / "all").iterdir():
+        assert file.read_bytes() == (tmp_path / "few" / file.name).read_bytes(), file.name
 
 
 def test_real_head_sizes_and_wide_heads(tmp_path):

@@ -13,6 +13,7 @@ import transformers
 from jax.extend.core import jaxprs_in_params
 
 from stgrpo.data.padding import pad_rows
+from stgrpo.errors import RunError
 from stgrpo.models.attention.xla import AttentionCore, KeyValues, attend_prefix
 from stgrpo.models.huggingface.config import read_shape
 from stgrpo.models.huggingface.weights import load_folder
@@ -88,6 +89,36 @@ def test_log_probabilities_equal_a_plain_forward_pass(model, samples, temperatur
     for prompt, group, values in zip(PROMPTS, got.tokens, got.logprobs, strict=True):
         logp = jax.nn.log_softmax(logits_after(model, prompt, group[0]) / temperature)
         np.testing.assert_allclose(values[0], logp[np.arange(len(group[0])), group[0]], atol=1e-5)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.0])
+def test_rows_without_a_token_are_never_drawn_and_have_no_probability(tiny_shape, make_model, temperature):
+    few = make_model(dataclasses.replace(tiny_shape, tokens=9))
+    prompts = [[5, 8, 2], [7]]
+    got = JaxSampler(few, (3,)).generate(prompts, 4, SamplingParams(LIMIT, temperature), [1, 2])
+    drawn = {token for group in got.tokens for ids in group for token in ids}
+    assert drawn <= set(range(9)) and len(drawn) > 2
+    for prompt, group, values in zip(prompts, got.tokens, got.logprobs, strict=True):
+        logp = jax.nn.log_softmax(logits_after(few, prompt, group[0])[:, :9] / (temperature or 1.0))
+        np.testing.assert_allclose(values[0], logp[np.arange(len(group[0])), group[0]], atol=1e-5)
+        rows, lengths = pad_rows(group)
+        trainers, _ = response_logprobs(few, *pad_rows([prompt]), rows[None], temperature=temperature or 1.0)
+        np.testing.assert_allclose(values[0], trainers[0, 0, : lengths[0]], atol=1e-5)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, 3e38])
+@pytest.mark.parametrize("temperature", [1.0, 0.0])
+def test_a_policy_without_finite_logits_draws_nothing(model, value, temperature):
+    broken = jax.tree.map(lambda x: x, model)
+    broken.final_norm[...] = jnp.full_like(model.final_norm[...], value)
+    with pytest.raises(RunError, match="a prompt of 3 tokens gets logits that are not finite"):
+        JaxSampler(broken, STOPS).generate(PROMPTS[:1], 2, SamplingParams(LIMIT, temperature), SEEDS[:1])
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32, 2**63, 2**64])
+def test_a_seed_beyond_32_bits_is_refused_before_anything_is_drawn(sampler, seed):
+    with pytest.raises(ValueError, match=f"seed={seed} must be at least 0 and below 4294967296"):
+        sampler.generate(PROMPTS[:1], 1, SamplingParams(LIMIT, 1.0), [seed])
 
 
 def test_greedy_takes_the_most_probable_token_each_step(model, samples):

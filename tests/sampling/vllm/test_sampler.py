@@ -6,7 +6,8 @@ import sys
 import pytest
 
 from stgrpo.errors import ServerError, UserError
-from stgrpo.sampling.vllm.sampler import read_reply
+from stgrpo.models.shapes import named_shapes
+from stgrpo.sampling.vllm.sampler import only_tokens, read_reply
 from stgrpo.sampling.vllm.server import ServerSettings, VllmServer, server_environment, server_flags
 
 BODY = {"model": "stgrpo", "prompt": [7, 8], "n": 2, "max_tokens": 3, "stop_token_ids": [2]}
@@ -112,3 +113,18 @@ def test_a_server_that_does_not_start_says_why(settings, tmp_path):
     with VllmServer(dataclasses.replace(settings, python=str(script)), tmp_path / "log") as server:
         with pytest.raises(ServerError, match="ended with 3 while starting: ValueError: no such model .*log"):
             server.start(limit=30)
+
+
+def test_rows_without_a_token_are_taken_out_by_the_shorter_list():
+    shape = named_shapes()["qwen2.5-1.5b"]
+    assert only_tokens(shape) == {}
+    bias = only_tokens(shape.with_tokens(151_665))["logit_bias"]
+    assert len(bias) == 271 and min(bias) == 151_665 and max(bias) == 151_935 and set(bias.values()) == {-100.0}
+    assert only_tokens(shape.with_tokens(1000)) == {"allowed_token_ids": list(range(1000))}
+
+
+def test_an_id_without_a_token_is_not_taken():
+    good = reply(choice(0), choice(1))
+    assert read_reply(good, BODY, 6) == read_reply(good, BODY)
+    with pytest.raises(ServerError, match="an id has no token, all of which are below 5"):
+        read_reply(good, BODY, 5)

@@ -1,6 +1,5 @@
 """A kitchen in the benchmark's own notation, its environment JSON: read, checked and written."""
 
-import json
 import random
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -10,6 +9,7 @@ from pathlib import Path
 from stgrpo.envs.robotouille.kitchen.domain import KINDS, PREDICATE
 from stgrpo.envs.robotouille.kitchen.kitchen import Goal, GoalAtom, Kitchen, Thing, one_kind_an_id
 from stgrpo.errors import UserError, nearest
+from stgrpo.files import from_json
 
 Entry = dict[str, object]
 FIELDS = {"station": "stations", "item": "items", "player": "players", "container": "containers", "meal": "meals"}
@@ -60,7 +60,7 @@ def _kitchen(data: Mapping, seed: int) -> Kitchen:
 
 
 def _read(path: str | Path) -> Mapping:
-    data = json.loads(Path(path).read_text(encoding="utf-8"))
+    data = from_json(Path(path).read_text(encoding="utf-8"))
     if not isinstance(data, Mapping):
         raise TypeError(f"a {type(data).__name__}, not an object")
     return data
