@@ -30,6 +30,7 @@ read -ra trainers <<<"${TRAINER_HOSTS:-127.0.0.1}"
 read -ra server_hosts <<<"${SERVER_HOSTS:-${trainers[0]}}"
 program=$(command -v stgrpo) || refuse "stgrpo is not on PATH: install it, or activate its environment"
 first_port=${PORT:-8000}
+[[ $first_port =~ ^[1-9][0-9]{0,4}$ ]] || refuse "PORT=$first_port is no port: give one such as PORT=8000, or leave it out"
 
 stage=run
 if [[ ${1:-} == [a-z]* ]]; then

@@ -13,7 +13,7 @@ import threading
 from collections.abc import Mapping
 
 from stgrpo import processes
-from stgrpo.errors import UserError
+from stgrpo.errors import RunError, UserError
 from stgrpo.processes import failure
 
 HEARTBEAT = 30  # seconds after which JAX gives a silent process up
@@ -54,7 +54,9 @@ def join(text: str, timeout: int) -> None:
         timeout: seconds to wait for them.
 
     Raises:
-        UserError: the text is wrong, nothing is detected, or the others are not there in time.
+        UserError: the text is wrong, or nothing is detected.
+        RunError: the others cannot be joined for a reason that may pass. Where they are not there in time, this process
+            ends with 1 as well: whoever starts it again on such a status is right to.
     """
     import jax
     from jax._src.distributed import global_state
@@ -67,7 +69,8 @@ def join(text: str, timeout: int) -> None:
     try:
         jax.distributed.initialize(**arguments, **patience, shutdown_timeout_seconds=60)
     except (ValueError, RuntimeError, OSError) as error:
-        raise UserError(_refusal(text, error)) from error
+        kind = RunError if isinstance(error, jax.errors.JaxRuntimeError) else UserError
+        raise kind(_refusal(text, error)) from error
     finally:
         alone.cancel()
     processes.joined(global_state.process_id, global_state.num_processes)
@@ -131,7 +134,7 @@ def _give_up(text: str, timeout: int) -> None:
     what = f"--distributed={text}: the other processes were not there within {timeout} s"
     fix = "start all of them, look at the address, or raise --distributed_timeout"
     print(f"stgrpo: {what}: {fix}", file=sys.stderr, flush=True)
-    os._exit(2)
+    os._exit(1)
 
 
 def _refusal(text: str, error: Exception) -> str:
