@@ -29,6 +29,8 @@ test: $(VENV)/installed-test
 	$(BIN)/python -m pytest -m "not slow"
 
 slow: $(VENV)/installed-test $(VLLM)/installed $(COMPILERS)/installed
+	$(BIN)/pip install --quiet --editable ".[test-kubernetes]"
+	$(BIN)/python -m pytest tests/launch/test_manifests.py
 	STGRPO_VLLM_PYTHON=$(CURDIR)/$(VLLM)/bin/python $(BIN)/python -m pytest -m "slow and not compilers"
 	PYTHONPATH=$(COMPILERS) $(BIN)/python -m pytest -m compilers
 

@@ -138,7 +138,7 @@ def test_an_exit_status_has_its_consequence(file, status, action):
         assert rule["onExitCodes"]["containerName"] == container(trainer)["name"]
         if status in rule["onExitCodes"]["values"]:
             reason = "PodFailurePolicy"
-            message = f"Container stgrpo for pod a/b failed with exit code {status} matching FailJob rule at index {number}"
+            message = f"Container c for pod a/b failed with exit code {status} matching FailJob rule at index {number}"
             break
     matching = [
         rule["action"]

@@ -296,7 +296,7 @@ def test_slurm_asks_the_trainer_alone_to_end(tmp_path):
         "stgrpo": PLAYING,
         "srun": SRUN,
         "squeue": "printf '7.0 server\\n7.1 train\\n7.2 server\\n7.batch batch\\n'",
-        "scancel": 'echo "$@" >>"$NOTES/scancel"; kill -TERM "$(cat "$NOTES/trainers")"',
+        "scancel": 'echo "$@" >>"$NOTES/scancel"; kill -TERM "$(cat "$NOTES/trainers")"; exit 1',  # seen of Slurm 22.05
         "scontrol": 'echo "$@" >>"$NOTES/scontrol"',
     }
     stage = Stage(tmp_path, **programs)
