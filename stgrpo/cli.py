@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import functools
+import io
 import logging
 import os
 import re
@@ -115,6 +116,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(USAGE)
         sys.exit(0)
     _ignore_relative_folders()
+    if isinstance(sys.stdout, io.TextIOWrapper):  # what a terminal cannot show ends nothing
+        sys.stdout.reconfigure(errors="backslashreplace")
     logging.basicConfig(format="stgrpo: %(levelname)s: %(message)s", level=logging.WARNING)
     if sys.unraisablehook is sys.__unraisablehook__:
         sys.unraisablehook = _tell_of

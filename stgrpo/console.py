@@ -20,6 +20,13 @@ def say(text: str) -> None:
         print(text, flush=True)
 
 
+def one_line(text: str, longest: int = 500) -> str:
+    """What somebody else said, as part of a line: what cannot be shown is replaced, what is too long is cut."""
+    text = text[: 20 * longest]
+    line = " ".join("".join(c if c.isprintable() or c.isspace() else "\ufffd" for c in text).split())
+    return line if len(line) <= longest else line[:longest] + " ..."
+
+
 class ProgressBar:
     """Counts steps of a stage.
 

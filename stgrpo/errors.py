@@ -22,6 +22,14 @@ class ServerError(Exception):
     """
 
 
+class Unreachable(ServerError):
+    """Nobody answers at an address: there is no such host, nobody listens there, or no connection to it is secure."""
+
+
+class NoAnswer(ServerError):
+    """A server took a request and has no answer to this one, as it says itself; others it may answer."""
+
+
 class RunError(Exception):
     """A run that cannot go on though nothing was given wrong: a disk that is full, a figure that is not finite.
 
@@ -37,7 +45,7 @@ class Preempted(Exception):
 
 
 class RequestRefused(ServerError, UserError):
-    """The server says that what it was asked is wrong (a model it does not have, a key it does not know)."""
+    """The server says that what it was asked is wrong (a model or a key it does not have), or does not do it."""
 
 
 def nearest(value: object, known: Iterable[object]) -> str:

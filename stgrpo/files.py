@@ -27,6 +27,8 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _PART = 255  # bytes that file systems take for one name
 _PATH = 3800  # for a path, with room for the names of the files of a checkpoint in it
 _POINTER = b"version https://git-lfs"
+_HALF = re.compile("[\ud800-\udfff]")
+_HALF_IN_JSON = re.compile(r"\\u[dD][89a-fA-F]|[\ud800-\udfff]")
 _KINDS = {list: "a list", str: "a text", bool: "true or false", type(None): "null"}
 _MARKS = (codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
@@ -90,12 +92,27 @@ def to_json(value: object, **layout: int | bool | None) -> str:
 
 
 def from_json(text: str | bytes) -> object:
-    """What a JSON text says.
+    """What a JSON text says. Halves of surrogate pairs, which no file takes, become U+FFFD; other text stays as it is.
 
     Raises:
-        ValueError: it is none, or has NaN, an infinity or a number too large to be told from one.
+        ValueError: it is none, is nested too deeply, or has NaN, an infinity or a number too large to be told from one.
     """
-    return json.loads(text, parse_constant=_refuse, parse_float=_finite)
+    text = text if isinstance(text, str) else text.decode("utf-8", errors="surrogatepass")
+    try:
+        value = json.loads(text, parse_constant=_refuse, parse_float=_finite)
+        return _encodable(value) if _HALF_IN_JSON.search(text) else value
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+
+
+def _encodable(value: object) -> object:
+    if isinstance(value, str):
+        return _HALF.sub("\ufffd", value)
+    if isinstance(value, list):
+        return [_encodable(item) for item in value]
+    if isinstance(value, dict):
+        return {_HALF.sub("\ufffd", key): _encodable(item) for key, item in value.items()}
+    return value
 
 
 def _not_finite(value: object, at: str = "") -> Iterator[tuple[str, float]]:

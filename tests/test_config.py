@@ -139,7 +139,7 @@ def test_tries_without_a_temperature_would_be_alike():
     [
         ({"max_staleness": 1}, "use rollout.correction='token', or 0"),
         ({"correction": "token", "old_logprobs": "sampler"}, "correct for the same thing twice"),
-        ({"servers": ("gpu1:8000",)}, "rollout.servers='gpu1:8000' is no address: use one such as 'http://"),
+        ({"servers": ("gpu1:8000",)}, "is no address: use one such as 'http://"),
         ({"servers": ("http://a:1", "http://a:1")}, "has an address twice"),
     ],
 )

@@ -16,6 +16,7 @@ from stgrpo.config.names import suggest
 from stgrpo.config.playing import one_address
 from stgrpo.errors import UserError, nearest
 from stgrpo.protocol import Environment, Planning, PureEnvironment
+from stgrpo.serving.address import server_addresses
 
 Check = Callable[[ConfigDict], Iterable[str]]
 MOST_TOKENS = 2**31 - 1  # what 32 bits count, as JAX does
@@ -171,12 +172,10 @@ def _servers(c: ConfigDict) -> Iterator[str]:
         if is_used and not c[name].model:
             yield f"{name}.model is empty: give the model's name on the server"
         addresses = c[name].server.split(",") if is_used or c[name].server else []
-        if "@" not in c[name].server and (twice := repeated(addresses, one_address)):
-            yield f"{name}.server has an address twice{twice}: give each once"
-        for address in addresses:
-            if not re.fullmatch(r"https?://[^/@\s]+(/[^@\s]*)?", address.strip()):
-                given = "" if "@" in address else shown(c[name].server)  # what is before an @ may be a password
-                yield f"{name}.server={given} must be addresses such as http://127.0.0.1:8000, without user or key"
+        if repeated(addresses, one_address):
+            yield f"{name}.server has an address twice: give each once"
+        if addresses:
+            yield from _address_errors(f"{name}.server", c[name].server)
     if c.expert.tries > 1 and c.expert.temperature == 0 and c.expert.kind == "llm":
         yield f"expert.temperature=0 makes all expert.tries={c.expert.tries} alike: use a temperature or expert.tries=1"
     if c.expert.successes > c.expert.tries:
@@ -188,8 +187,19 @@ def _servers(c: ConfigDict) -> Iterator[str]:
         )
 
 
+def _address_errors(name: str, addresses: str) -> Iterator[str]:
+    """What is wrong with addresses; they are not shown, since what is wrong may be a secret in them."""
+    try:
+        server_addresses(addresses)
+    except UserError as error:
+        given = name if addresses else f"{name}=''"
+        yield f"{given} must be {error}"
+
+
 def _rollout(c: ConfigDict) -> Iterator[str]:
     r, corrected = c.rollout, c.rollout.correction != "none"
+    for address in r.servers:
+        yield from _address_errors("rollout.servers", address)
     of_servers = {"servers": (), "python": "", "folder": "", "max_staleness": 0}
     of_vllm = {"flags": (), "dtype": ""}
     unused = {"jax": of_servers | of_vllm, "vllm_local": of_servers}.get(r.backend, {})

@@ -4,7 +4,11 @@ from stgrpo import envs
 from stgrpo.config.field import NOT_IN_PAPER, PAPER, Choice, FilePath, Form, Number, Section, Text, Texts, section
 from stgrpo.react.prompt import HISTORY_POLICIES, INSTRUCTION_STYLES
 
-VARIABLE = Form(r"[A-Za-z_][A-Za-z0-9_]*", "name of an environment variable", "OPENAI_API_KEY")
+# What has small letters and digits may be the key itself.
+VARIABLE = Form(
+    r"[A-Z_][A-Z0-9_]{0,99}|[a-z_]{1,100}", "name of an environment variable", "OPENAI_API_KEY", is_private=True
+)
+SERVERS = Form(r"[!-~]+( *, *[!-~]+)*", "address", "http://127.0.0.1:8000", is_private=True)
 
 WHOLE: Section = section(
     "Of the whole run.",
@@ -78,7 +82,7 @@ EXPERT: Section = section(
     server=Text(
         "",
         "`llm`: address of an OpenAI-compatible server, or several with commas between them",
-        longest=10_000,
+        form=SERVERS,
         also=("base_url", "url", "address"),
     ),
     model=Text("", "`llm`: its name on the server"),
@@ -118,7 +122,7 @@ POLICY: Section = section(
         "which policy",
         choices={"checkpoint": "those of the work directory", "server": "any model that a server has"},
     ),
-    server=Text("", "`server`: as expert.server", longest=10_000, also=("base_url", "url", "address")),
+    server=Text("", "`server`: as expert.server", form=SERVERS, also=("base_url", "url", "address")),
     model=Text("", "`server`: its name on the server"),
     name=Text("", "in files and reports; empty: after the model"),
     instructions=Choice(
@@ -140,10 +144,25 @@ CLIENT: Section = section(
     timeout=Number(120.0, "for an answer", above=0, high=86_400, unit="seconds", also=("request_timeout",)),
     retries=Number(
         5,
-        "after broken connections and answers 429, 502, 503 and 504",
+        "after broken connections, 429, 500 and whatever else may pass",
         low=0,
         high=100,
         also=("max_retries", "num_retries"),
+    ),
+    longest_wait=Number(
+        600.0,
+        "that a server may ask to be left alone (Retry-After); one that asks for more is given up",
+        above=0,
+        high=86_400,
+        unit="seconds",
+        also=("max_wait", "max_retry_after", "patience"),
+    ),
+    failed_share=Number(
+        0.1,
+        "of the episodes, in which a server may have no answer; they are in no figure, and above it there is no result",
+        low=0,
+        high=1,
+        also=("max_failures", "error_rate", "tolerance"),
     ),
     key_variable=Text(
         "",

@@ -148,16 +148,19 @@ class Form:
         pattern: that it matches as a whole.
         noun: what it then is.
         example: one of them.
+        is_private: whether a value that does not look like this may be a secret, and is not shown.
     """
 
     pattern: str
     noun: str
     example: str
+    is_private: bool = False
 
     def faults(self, name: str, value: str) -> Iterator[str]:
         """Says that a text does not look like this, if so."""
         if not re.fullmatch(self.pattern, value):
-            yield f"{name}={shown(value)} is no {self.noun}: use one such as {self.example!r}"
+            given = "(not shown, it may be a secret)" if self.is_private else shown(value)
+            yield f"{name}={given} is no {self.noun}: use one such as {self.example!r}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -183,7 +186,7 @@ class Text(Field):
     def faults(self, name: str, value: str) -> Iterator[str]:
         """See `Field.faults`."""
         if value != self.default:
-            found = list(_text_faults(name, value, self.longest))
+            found = [] if _is_private(self.form) else list(_text_faults(name, value, self.longest))
             yield from found or (self.form.faults(name, value) if self.form else ())
 
     def limits(self) -> str:
@@ -276,7 +279,10 @@ class Texts(Field):
         for entry in dict.fromkeys(value):
             yield from self._entry_faults(name, entry)
         if not self.repeats and (twice := repeated(value, self.same)):
-            yield f"{name}={shown(tuple(value))} has {_article(self.each)} twice{twice}: give each once"
+            given = f"{name}={shown(tuple(value))}"
+            if _is_private(self.form) and any(list(self.form.faults(name, entry)) for entry in value):
+                given, twice = name, ""
+            yield f"{given} has {_article(self.each)} twice{twice}: give each once"
 
     def limits(self) -> str:
         """See `Field.limits`."""
@@ -284,7 +290,7 @@ class Texts(Field):
         return f"{'one or more' if self.filled else 'any number'}, each {_article(self.each)}: {which}"
 
     def _entry_faults(self, name: str, entry: str) -> Iterator[str]:
-        found = list(_text_faults(name, entry, self.longest))
+        found = [] if _is_private(self.form) else list(_text_faults(name, entry, self.longest))
         if not found and self.choices:
             found = list(_choice_faults(name, entry, tuple(self.choices)))
         if not found and self.form:
@@ -333,6 +339,10 @@ def shown(value: object) -> str:
     except Exception:  # noqa: BLE001 - an integer of too many digits, what is nested too deeply, somebody's own __repr__
         return f"({type(value).__name__})"
     return text if len(text) <= _SHOWN else f"{text[: _SHOWN // 2]}...{text[-_SHOWN // 4 :]}"
+
+
+def _is_private(form: Form | None) -> bool:
+    return form is not None and form.is_private
 
 
 def _words(choices: Mapping[str, str] | tuple[str, ...]) -> str:

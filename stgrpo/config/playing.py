@@ -3,7 +3,7 @@
 from stgrpo.config.field import NOT_IN_PAPER, Choice, FilePath, Form, Number, Section, Switch, Text, Texts, section
 from stgrpo.config.model import DTYPES
 
-ADDRESS = Form(r"https?://[^/@\s]+/?", "address", "http://127.0.0.1:8000")
+ADDRESS = Form(r"https?://[^/?#@\s]+/?", "address", "http://127.0.0.1:8000", is_private=True)
 
 
 def one_address(text: str) -> str:

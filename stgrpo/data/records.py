@@ -47,7 +47,7 @@ def write_trajectories(path: str | os.PathLike[str], trajectories: Iterable[Traj
         How many were written.
     """
     count = 0
-    with replacing(Path(path)) as unfinished, unfinished.open("w", encoding="utf-8") as file:
+    with replacing(Path(path)) as unfinished, unfinished.open("w", encoding="utf-8", errors="backslashreplace") as file:
         for trajectory in trajectories:
             file.write(to_json(asdict(trajectory), ensure_ascii=False) + "\n")
             count += 1
@@ -67,7 +67,7 @@ def read_trajectories(path: str | os.PathLike[str]) -> list[Trajectory]:
     with path.open("rb") as file:
         for number, line in enumerate(file, start=1):
             try:
-                trajectories.append(_trajectory(from_json(line.decode("utf-8").rstrip("\n"))))
+                trajectories.append(_trajectory(from_json(line.rstrip(b"\n"))))
             except ValueError as error:
                 fix = "delete that line, or delete the file and run `stgrpo collect` again"
                 what = error.msg if isinstance(error, json.JSONDecodeError) else error

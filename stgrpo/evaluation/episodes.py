@@ -7,6 +7,8 @@ How an episode goes (the paper does not say what happens on an unusable response
 - `on_invalid="end"` ends the episode there, as a failure. `on_invalid="retry"` is the benchmark's rule: its feedback is
   put before the observation and the model tries again, up to `retries` responses a decision; a decision that used them
   up starts afresh, and the third such decision of an episode (`max_exhausted`, cumulative) ends it.
+- An answer that the limit cut before it began, all of it thoughts, is one that cannot be used, and is counted apart.
+  Where a server has no answer the episode ends there, and says nothing of the policy.
 - `Finish`, the benchmark's word for giving up, always ends the episode as a failure.
 - At the cap the failure is "loop" if some state was visited three times or more, else "timeout"; what a session shows
   stands for its state where it tells none. Before the cap an engine that lets nobody go on makes it "ended".
@@ -26,7 +28,7 @@ from stgrpo.data.tokenizer import Tokenizer
 from stgrpo.errors import UserError
 from stgrpo.evaluation.records import MALFORMED, Episode, TurnRecord
 from stgrpo.protocol import Judging, Planner, Session, State
-from stgrpo.react.policy import Policy, Question, Response, SamplingParams
+from stgrpo.react.policy import SERVER, Policy, Question, Response, SamplingParams
 from stgrpo.react.prompt import PromptStyle, Turn, render_messages
 from stgrpo.react.response import ParsedResponse, feedback, parse_response
 from stgrpo.sampling.base import Sampler, mix_seed
@@ -136,14 +138,19 @@ class _Game:
         if response is None:
             return self.fail("prompt_too_long")
         parsed = parse_response(response.text, self.seen.valid_actions)
-        self.turns.append(self._record(response, parsed))
-        if parsed.failure:
-            self._refuse(parsed, config)
+        failure = response.failure if response.failure == SERVER or parsed.failure in MALFORMED else ""
+        failure = failure or parsed.failure
+        self.turns.append(self._record(response, parsed, failure))
+        if failure == SERVER:
+            self.fail(SERVER)
+        elif failure:
+            self._refuse(parsed, response.failure or "format", config)
         else:
             self._step(parsed)
+        return None
 
-    def _record(self, response: Response, parsed: ParsedResponse) -> TurnRecord:
-        advice, taken = self.advise(), not parsed.failure
+    def _record(self, response: Response, parsed: ParsedResponse, failure: str) -> TurnRecord:
+        advice, taken = self.advise(), not failure
         planned = advice.distance is not None
         return TurnRecord(
             step=self.steps,
@@ -151,7 +158,7 @@ class _Game:
             observation=self.seen.observation,
             response=response.text,
             action=parsed.action,
-            failure=parsed.failure,
+            failure=failure,
             expert=advice.expert,
             exact=taken and parsed.action == advice.expert if planned else None,
             optimal=taken and parsed.action in advice.optimal if planned else None,
@@ -161,8 +168,8 @@ class _Game:
             n_tokens=response.n_tokens,
         )
 
-    def _refuse(self, parsed: ParsedResponse, config: EpisodeConfig) -> None:
-        kind = "format" if parsed.failure in MALFORMED else parsed.failure
+    def _refuse(self, parsed: ParsedResponse, malformed: str, config: EpisodeConfig) -> None:
+        kind = malformed if parsed.failure in MALFORMED else parsed.failure
         if kind == "finish" or config.on_invalid == "end":
             return self.fail(kind)
         self.attempt, self.feedback = self.attempt + 1, feedback(parsed)

@@ -112,7 +112,7 @@ def read_evaluation(directory: pathlib.Path, name: str) -> Evaluation:
     if not path.is_file():
         raise UserError(f"{path} does not exist: run the evaluate stage to write it")
     try:
-        head = from_json(path.read_text(encoding="utf-8"))
+        head = from_json(path.read_bytes())
         parts = head["name"], head["summary"], head["tasks"], head["settings"]
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path} is not the summary of an evaluation ({error}): evaluate again") from error

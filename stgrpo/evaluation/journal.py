@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from stgrpo.errors import RunError, UserError
-from stgrpo.evaluation.records import Episode, episode_facts, episode_from_facts
+from stgrpo.evaluation.records import Episode, episode_facts, episode_from_facts, played
 from stgrpo.files import from_json, reason_of, to_json, way_on
 from stgrpo.workdir.keys import differences, same
 
@@ -69,6 +69,11 @@ class Journal:
         self._append({"try": key[2], "episode": episode_facts(episode), "turns": turns})
         self.episodes[key] = episode
 
+    def played(self, key: Key) -> Episode | None:
+        """The episode of a try; None where there is none, or none but one that the server failed."""
+        found = self.episodes.get(key)
+        return found if found and played([found]) else None
+
     def close(self) -> None:
         """Closes the file; every line that was added is on disk."""
         with contextlib.suppress(OSError):
@@ -80,7 +85,8 @@ class Journal:
         self.path.unlink(missing_ok=True)
 
     def _append(self, line: Mapping[str, object]) -> None:
-        data = to_json(line, ensure_ascii=False).encode() + b"\n"
+        # What UTF-8 has no bytes for is written as JSON's own escape.
+        data = to_json(line, ensure_ascii=False).encode(errors="backslashreplace") + b"\n"
         with self._lock:
             if self._failed:
                 raise RunError(self._failed)

@@ -7,7 +7,7 @@ import dataclasses
 import math
 from collections.abc import Callable, Iterable, Sequence
 
-from stgrpo.evaluation.records import FAILURES, MALFORMED, Episode, TurnRecord
+from stgrpo.evaluation.records import FAILURES, MALFORMED, Episode, TurnRecord, played
 
 
 def wilson_interval(k: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
@@ -79,7 +79,10 @@ def mcnemar(successes_a: Sequence[bool], successes_b: Sequence[bool]) -> McNemar
 
 
 def pair_episodes(a: Iterable[Episode], b: Iterable[Episode]) -> list[tuple[Episode, Episode]]:
-    """Episodes of two evaluations in the same layout, matched by task and layout (and by order where one repeats)."""
+    """Episodes of two evaluations in the same layout, matched by task and layout (and by order where one repeats).
+
+    What a server failed in one of them is no pair.
+    """
     waiting: dict[tuple[str, str], list[Episode]] = {}
     for episode in b:
         waiting.setdefault((episode.task, episode.layout), []).append(episode)
@@ -88,7 +91,7 @@ def pair_episodes(a: Iterable[Episode], b: Iterable[Episode]) -> list[tuple[Epis
         partners = waiting.get((episode.task, episode.layout))
         if partners:
             pairs.append((episode, partners.pop(0)))
-    return pairs
+    return [pair for pair in pairs if len(played(pair)) == 2]
 
 
 def _mean(values: Sequence[float]) -> float | None:
@@ -104,6 +107,7 @@ def summarise(episodes: Sequence[Episode], confidence: float = 0.95) -> dict[str
     """The paper's three figures, and per-response rates that say where the failures come from.
 
     Rates count every response, refused and repeated ones too; a response that was refused is neither exact nor optimal.
+    Episodes that a server failed are in no figure but their number, server_failures.
 
     Returns:
         n, successes; sr with sr_low and sr_high (Wilson), all None without an episode;
@@ -113,6 +117,7 @@ def summarise(episodes: Sequence[Episode], confidence: float = 0.95) -> dict[str
         exact_rate, optimal_rate, truncated_rate, mean_tokens over the responses;
         failures: how many episodes failed in each way. What has nothing to average is None.
     """
+    given, episodes = len(episodes), played(episodes)
     solved = [episode for episode in episodes if episode.success]
     turns = [turn for episode in episodes for turn in episode.turns]
     low, high = wilson_interval(len(solved), len(episodes), confidence) if episodes else (None, None)
@@ -134,4 +139,5 @@ def summarise(episodes: Sequence[Episode], confidence: float = 0.95) -> dict[str
         "truncated_rate": _rate(turns, lambda turn: turn.finish == "length"),
         "mean_tokens": _mean([turn.n_tokens for turn in turns]),
         "failures": {kind: sum(e.failure == kind for e in episodes) for kind in FAILURES},
+        "server_failures": given - len(episodes),
     }

@@ -1,14 +1,16 @@
 """What an evaluated episode leaves behind: plain values that go to JSON and back unchanged."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
-# How an episode can fail, in the order in which reports list them.
-FAILURES = ("timeout", "loop", "invalid", "format", "finish", "prompt_too_long", "ended")
+from stgrpo.react.policy import SERVER, THINKING
+
+# How a policy can fail an episode, in the order in which reports list them.
+FAILURES = ("timeout", "loop", "invalid", "format", THINKING, "finish", "prompt_too_long", "ended")
 # The policies of a run and what reports call them; served models have names of their own.
 STAGE_LABELS = {"base": "Before training", "sft": "SFT", "grpo": "SFT + GRPO"}
-# Parse failures (stgrpo.react.response) that mean the text did not have the ReAct form.
-MALFORMED = ("reasoning", "action")
+# Failures of a response (stgrpo.react) that mean the text did not have the ReAct form.
+MALFORMED = ("reasoning", "action", THINKING)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,7 +23,9 @@ class TurnRecord:
         observation: what the model was shown, valid actions and goal included.
         response: the decoded text, exactly as sampled.
         action: the action as parsed, valid or not; None when no action could be read.
-        failure: why it was refused, "" when the action was taken: "reasoning", "action", "invalid" or "finish".
+        failure: why it was refused, "" when the action was taken: "reasoning", "action", "invalid" or "finish";
+            "thinking" where the limit cut it before an answer began. "server": there was none, and `response` is what
+            the server said instead.
         expert: the expert's action; None without a planner, or where it cannot tell.
         exact: whether the action was taken and is the expert's; None where `expert` is.
         optimal: whether the action was taken and shortens the way to the goal; None where `expert` is.
@@ -53,7 +57,8 @@ class Episode:
     Attributes:
         steps: environment steps taken, also by a failed episode; `counted_steps` is what ASAT averages.
         cap: the most steps the task allows.
-        failure: "" after a success, else one of `FAILURES`.
+        failure: "" after a success, else one of `FAILURES`; "server" where a server had no answer, so that nothing is
+            known of the policy.
         optimal_steps: fewest steps from the start; None without a planner.
         turns: every response in order, refused ones included.
         last_observation: the state in which the episode ended; after a success the goal holds in it.
@@ -73,6 +78,11 @@ class Episode:
     def counted_steps(self) -> int:
         """Steps as ASAT counts them: a failure costs the cap, however early it came."""
         return self.steps if self.success else self.cap
+
+
+def played(episodes: Iterable[Episode]) -> list[Episode]:
+    """The episodes that say something of the policy: without those that a server failed."""
+    return [episode for episode in episodes if episode.failure != SERVER]
 
 
 def episode_facts(episode: Episode) -> dict[str, object]:

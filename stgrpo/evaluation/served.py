@@ -2,9 +2,8 @@
 
 import dataclasses
 import functools
-import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 
@@ -12,16 +11,18 @@ from ml_collections import ConfigDict
 
 from stgrpo.console import ProgressBar, say
 from stgrpo.envs.sessions import open_session
-from stgrpo.errors import ServerError, UserError
+from stgrpo.errors import ServerError, Unreachable, UserError
 from stgrpo.evaluation.episodes import EpisodeConfig, play_episodes
 from stgrpo.evaluation.files import Evaluation, reusable, write_evaluation
 from stgrpo.evaluation.journal import Journal, usage
-from stgrpo.evaluation.records import STAGE_LABELS, Episode
+from stgrpo.evaluation.records import STAGE_LABELS, Episode, played
 from stgrpo.evaluation.suites import Suite, play_settings, playing_environment, style_settings, suite_layouts, suites
 from stgrpo.protocol import Environment
 from stgrpo.react.policy import SamplingParams
-from stgrpo.serving.chat_policy import ChatPolicy, Constraint, server_addresses
+from stgrpo.serving.address import server_addresses
+from stgrpo.serving.chat_policy import ChatPolicy, Constraint
 from stgrpo.serving.client import ClientSettings, HttpClient
+from stgrpo.serving.key import read_key
 from stgrpo.serving.pool import parallel
 from stgrpo.training.inputs import prompt_style
 from stgrpo.workdir.keys import same, with_key
@@ -62,7 +63,7 @@ def evaluate_served(config: ConfigDict, directory: Path) -> list[Evaluation]:
 
     Raises:
         UserError: the server cannot be reached or refuses.
-        ServerError: it failed; the episodes that had ended are kept.
+        ServerError: it failed, or had no answer in too many episodes; those that had ended are kept.
     """
     wanted = {f"{policy_name(config)}_{suite.name}": suite for suite in suites(config)}
     settings = {name: _settings(config, suite) for name, suite in wanted.items()}
@@ -92,9 +93,11 @@ def _play_suite(config: ConfigDict, suite: Suite, policy: ChatPolicy, journal: J
     jobs = (functools.partial(_play, environment, layout, policy, how, journal) for layout in layouts)
     bar = ProgressBar(f"evaluate {journal.path.name.partition('_')[0]} {suite.name}", len(layouts))
     done: list[Episode] = []
-    for episode in parallel(jobs, config.client.concurrency, on_error=policy.client.close):
-        done.append(episode)
-        bar.step(len(done), {"solved": sum(e.success for e in done), "requests": usage(done).requests})
+    with closing(parallel(jobs, config.client.concurrency, on_error=policy.client.close)) as results:
+        for episode in results:
+            done.append(episode)
+            check_failures(config, done, len(layouts))
+            bar.step(len(done), {"solved": sum(e.success for e in done), "requests": usage(done).requests})
     bar.close()
     return [journal.episodes[*layout, 0] for layout in layouts]
 
@@ -103,11 +106,27 @@ def _play(
     environment: Environment, layout: tuple[str, str], policy: ChatPolicy, how: EpisodeConfig, journal: Journal
 ) -> Episode:
     key = (*layout, 0)
-    if key not in journal.episodes:
+    if journal.played(key) is None:
         with closing(open_session(environment, *layout)) as session:
             (episode,) = play_episodes([session], policy, config=how)
         journal.add(key, episode)
     return journal.episodes[key]
+
+
+def check_failures(config: ConfigDict, done: Sequence[Episode], total: int) -> None:
+    """Raises a ServerError if the server has failed more of the episodes than `client.failed_share` allows.
+
+    Args:
+        config: of the run.
+        done: episodes so far.
+        total: that there are to be.
+    """
+    failed = [episode for episode in done if not played([episode])]
+    if len(failed) > config.client.failed_share * total:
+        raise ServerError(
+            f"{failed[-1].turns[-1].response}; the server had no answer in {len(failed)} episodes, over "
+            f"client.failed_share={config.client.failed_share:g} of {total}: the same command plays them again"
+        )
 
 
 def _settings(config: ConfigDict, suite: Suite) -> Mapping[str, object]:
@@ -128,15 +147,15 @@ def connected(config: ConfigDict, server: str) -> Iterator[HttpClient]:
     """A client of the servers that a config field names.
 
     Raises:
-        UserError: the environment variable that should hold the key is not set.
+        UserError: the environment variable that should hold the key has none that can be sent, or another variable of
+            the environment keeps everybody from the servers.
     """
     c = config.client
-    key = os.environ.get(c.key_variable, "") if c.key_variable else ""
-    if c.key_variable and not key:
-        raise UserError(f"client.key_variable={c.key_variable!r} is not set in the environment: export it with the key")
+    key = read_key(c.key_variable)
     settings = ClientSettings(
         timeout=c.timeout,
         retries=c.retries,
+        longest_wait=c.longest_wait,
         concurrency=c.concurrency,
         requests_per_minute=c.requests_per_minute,
     )
@@ -149,12 +168,11 @@ def connect(policy: ChatPolicy, field: str) -> None:
 
     Raises:
         UserError: one cannot be reached, or cannot do what is asked of it.
+        ServerError: one fails.
     """
     try:
         policy.connect()
-    except UserError:
-        raise
-    except ServerError as error:
+    except Unreachable as error:
         raise UserError(f"{field}: {error}") from error
 
 

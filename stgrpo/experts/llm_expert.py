@@ -16,7 +16,7 @@ from stgrpo.envs.sessions import open_session
 from stgrpo.errors import UserError
 from stgrpo.evaluation.episodes import EpisodeConfig, play_episodes
 from stgrpo.evaluation.journal import Journal, Key
-from stgrpo.evaluation.records import Episode, TurnRecord
+from stgrpo.evaluation.records import Episode, TurnRecord, played
 from stgrpo.protocol import Environment, Judging, Session
 from stgrpo.react.policy import Policy
 from stgrpo.react.response import parse_response
@@ -130,7 +130,7 @@ class LlmExpert:
             layouts: their names, tried in this order.
             workers: number of layouts played at one time.
             on_error: makes requests that are under way end soon.
-            progress: called after each layout with all that are done.
+            progress: called after each layout with all that are done; an error that it raises ends the collection.
 
         Returns:
             The layouts in their order, with every episode that was played in them.
@@ -143,9 +143,10 @@ class LlmExpert:
                     yield None
                 yield functools.partial(self._try, task, layout)
 
-        for tries in parallel(jobs(), workers, on_error=on_error):
-            done[tries.layout] = tries
-            progress(list(done.values()))
+        with closing(parallel(jobs(), workers, on_error=on_error)) as results:
+            for tries in results:
+                done[tries.layout] = tries
+                progress(list(done.values()))
         return [done[layout] for layout in layouts if layout in done]
 
     def _try(self, task: str, layout: str) -> LayoutTries:
@@ -155,7 +156,7 @@ class LlmExpert:
             judged = isinstance(session, Judging) and session.planner is not None
             while len(episodes) < self._budget.tries and len(solutions) < self._budget.successes:
                 key = (task, layout, len(episodes))
-                episodes.append(self._journal.episodes.get(key) or self._play(session, key))
+                episodes.append(self._journal.played(key) or self._play(session, key))
                 if self._budget.counts(episodes[-1], judged=judged):
                     solutions.append(episodes[-1])
             kept = shortest(solutions)
@@ -235,6 +236,7 @@ class Summary(TypedDict):
         mean_excess: of their steps above the optimum; None without a planner.
         excess: how many kept ones are how many steps above the optimum; empty without a planner.
         failures: how many episodes ended in which way.
+        server_failures: episodes that the server failed, which are in no other figure.
     """
 
     layouts: int
@@ -246,11 +248,13 @@ class Summary(TypedDict):
     mean_excess: float | None
     excess: dict[str, int]
     failures: dict[str, int]
+    server_failures: int
 
 
 def summary(layouts: Sequence[LayoutTries]) -> Summary:
     """How the sampling of these layouts went."""
-    episodes = [episode for tries in layouts for episode in tries.episodes]
+    every = [episode for tries in layouts for episode in tries.episodes]
+    episodes = played(every)
     kept = [tries.kept for tries in layouts if tries.kept is not None]
     above = [e.steps - e.optimal_steps for e in kept if e.optimal_steps is not None]
     excess = collections.Counter(above)
@@ -264,4 +268,5 @@ def summary(layouts: Sequence[LayoutTries]) -> Summary:
         "mean_excess": sum(above) / len(above) if above else None,
         "excess": {str(steps): excess[steps] for steps in sorted(excess)},
         "failures": dict(collections.Counter(e.failure for e in episodes if not e.success)),
+        "server_failures": len(every) - len(episodes),
     }

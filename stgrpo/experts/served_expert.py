@@ -15,7 +15,7 @@ from stgrpo.errors import UserError
 from stgrpo.evaluation.episodes import EpisodeConfig
 from stgrpo.evaluation.journal import Journal, usage
 from stgrpo.evaluation.records import Episode
-from stgrpo.evaluation.served import connect, connected, spent
+from stgrpo.evaluation.served import check_failures, connect, connected, spent
 from stgrpo.experts.llm_expert import Budget, LayoutTries, LlmExpert, Summary, as_told, solved, summary
 from stgrpo.files import to_json, write_atomically
 from stgrpo.protocol import Environment
@@ -65,7 +65,8 @@ def sample_expert(config: ConfigDict, workdir: WorkDir, task: str, split: str, c
 
     Raises:
         UserError: the server cannot be reached or refuses, or no layout was solved.
-        ServerError: it failed; the episodes that had ended are kept, and the same command goes on.
+        ServerError: it failed, or had no answer in too many tries; the episodes that had ended are kept, and the same
+            command goes on.
     """
     budget, path = expert_budget(config, count), workdir.expert(task, split)
     journal = Journal(path, _settings(config))
@@ -91,6 +92,7 @@ def _sample(
     bar = ProgressBar(f"collect {task} {split}", budget.trajectories)
 
     def show(done: Sequence[LayoutTries]) -> None:
+        check_failures(config, [episode for tries in done for episode in tries.episodes], wanted)
         bar.step(solved(done), {"layouts": len(done), "tries": sum(len(tries.episodes) for tries in done)})
 
     found = expert.collect(
@@ -133,6 +135,8 @@ def _report(config: ConfigDict, label: str, facts: Summary, journal: Journal, co
         f"{label}: {facts['kept']} of {facts['layouts']} layouts solved in {facts['episodes']} tries, "
         f"{spent(config, list(journal.episodes.values()))}"
     )
+    if facts["server_failures"]:
+        say(f"{label}: {facts['server_failures']} further tries are not counted, in which the server had no answer")
     if not facts["kept"]:
         raise UserError(
             f"{label}: nothing to learn from {config.expert.model} (failures {facts['failures']}, {facts['unfit']} "

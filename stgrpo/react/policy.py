@@ -6,6 +6,9 @@ from typing import Protocol
 
 from stgrpo.react.prompt import Message
 
+SERVER, THINKING = "server", "thinking"
+"""Failures of a `Response`."""
+
 
 @dataclasses.dataclass(frozen=True)
 class SamplingParams:
@@ -48,12 +51,15 @@ class Response:
         finish: "stop", or "length" where a limit cut it; a server may have further reasons.
         n_prompt_tokens: length of the prompt.
         n_tokens: length of the response, its stop token included.
+        failure: why it is none; "" where it is one. `THINKING`: the policy was still thinking when the limit cut it.
+            `SERVER`: a server had none, which says nothing of the policy; the text is then what it said instead.
     """
 
     text: str
     finish: str
     n_prompt_tokens: int
     n_tokens: int
+    failure: str = ""
 
 
 class Policy(Protocol):

@@ -7,6 +7,7 @@ from typing import Any
 
 from stgrpo.files import from_json
 from stgrpo.protocol import Noun
+from stgrpo.react.policy import SERVER
 from stgrpo.report.results import Bar, Part, bar, outcome
 from stgrpo.report.text import task_title
 
@@ -56,7 +57,7 @@ def read_expert(folder: pathlib.Path, notes: list[str]) -> list[ExpertSummary]:
 
 
 def _read(path: pathlib.Path) -> ExpertSummary:
-    facts = from_json(path.read_text(encoding="utf-8"))
+    facts = from_json(path.read_bytes())
     means = [None if facts.get(name) is None else float(facts[name]) for name in ("mean_steps", "mean_excess", "cost")]
     return ExpertSummary(
         path.parent.name,
@@ -162,6 +163,7 @@ def _row(summary: ExpertSummary, noun: Noun) -> ExpertRow:
 def _bars(summary: ExpertSummary) -> Iterable[Bar]:
     """How the tries ended, and how far above the optimum the kept ones are."""
     ends = [outcome("", summary.counts["successes"]), *(outcome(*end) for end in summary.failures.items())]
+    ends.append(outcome(SERVER, summary.counts.get("server_failures", 0)))
     yield bar(f"{_name(summary)}: how the tries ended", ends)
     parts, least = [], 0
     for name, tone, most in _EXCESS:

@@ -53,7 +53,7 @@ def _read_json(path: pathlib.Path, notes: list[str]) -> dict[str, object]:
     if not path.is_file():
         return {}
     try:
-        value = from_json(path.read_text(encoding="utf-8"))
+        value = from_json(path.read_bytes())
     except ValueError as error:
         notes.append(f"{path.name} is not JSON ({error}).")
         return {}

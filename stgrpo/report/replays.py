@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from markupsafe import Markup
 
 from stgrpo.evaluation.metrics import pair_episodes
-from stgrpo.evaluation.records import MALFORMED, STAGE_LABELS, Episode, TurnRecord
+from stgrpo.evaluation.records import MALFORMED, STAGE_LABELS, Episode, TurnRecord, played
 from stgrpo.protocol import Noun
+from stgrpo.react.policy import THINKING
 from stgrpo.report.environment import EnvironmentView
 from stgrpo.report.results import FAILURE_LABELS, Comparison
 
@@ -20,7 +21,7 @@ def choose_episodes(episodes: Sequence[Episode], per_outcome: int = PER_OUTCOME)
     """Some successes, long ones first, then some failures, of as many kinds as there are."""
     solved = sorted((e for e in episodes if e.success and e.turns), key=lambda e: -e.steps)
     kinds: dict[str, list[Episode]] = {}
-    for episode in episodes:
+    for episode in played(episodes):
         if not episode.success and episode.turns:
             kinds.setdefault(episode.failure, []).append(episode)
     rounds = itertools.chain.from_iterable(itertools.zip_longest(*kinds.values()))
@@ -39,6 +40,8 @@ def choose_pairs(before: Sequence[Episode], after: Sequence[Episode]) -> list[tu
 
 def judge(turn: TurnRecord) -> tuple[str, str]:
     """A tone and a sentence on one response."""
+    if turn.failure == THINKING:
+        return "bad", "Cut at the length limit while it was thinking"
     if turn.failure in MALFORMED:
         return "bad", f"Malformed: no {turn.failure} could be read"
     if turn.failure == "finish":

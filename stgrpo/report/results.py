@@ -5,8 +5,9 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from stgrpo.evaluation.files import Evaluation
 from stgrpo.evaluation.metrics import McNemar, mcnemar, pair_episodes, summarise, wilson_interval
-from stgrpo.evaluation.records import FAILURES, STAGE_LABELS, Episode
+from stgrpo.evaluation.records import FAILURES, STAGE_LABELS, Episode, played
 from stgrpo.protocol import LAYOUT, Noun, PublishedResult
+from stgrpo.react.policy import SERVER
 from stgrpo.report.environment import EnvironmentView
 from stgrpo.report.text import p_value, task_title
 
@@ -15,9 +16,11 @@ FAILURE_LABELS = {
     "loop": "ran in circles",
     "invalid": "invalid action",
     "format": "malformed response",
+    "thinking": "cut while thinking",
     "finish": "gave up",
     "prompt_too_long": "prompt too long",
     "ended": "ended by the environment",
+    SERVER: "left out: the server had no answer",
 }
 RATES = {
     "format_rate": ("Format", "Responses with a reasoning and an action"),
@@ -65,7 +68,8 @@ def compare(evaluations: Mapping[str, Evaluation], environment: EnvironmentView)
         stage, suite = split_name(name)
         for task in evaluations[name].tasks:
             episodes = tuple(e for e in evaluations[name].episodes if e.task == task)
-            groups.setdefault((suite, task), {})[stage] = episodes
+            if played(episodes):
+                groups.setdefault((suite, task), {})[stage] = episodes
     comparisons = []
     for (suite, task), stages in groups.items():
         layouts = [episode.layout for episodes in stages.values() for episode in episodes]
@@ -180,7 +184,9 @@ def bar(label: str, parts: Iterable[Part]) -> Bar:
 
 def _outcomes(stage: str, episodes: Sequence[Episode]) -> Bar:
     """A bar of all episodes by how they ended."""
-    counts = {"": sum(e.success for e in episodes)} | {k: sum(e.failure == k for e in episodes) for k in FAILURES}
+    counts = {"": sum(e.success for e in episodes)} | {
+        k: sum(e.failure == k for e in episodes) for k in (*FAILURES, SERVER)
+    }
     return bar(STAGE_LABELS.get(stage, stage), [outcome(kind, count) for kind, count in counts.items()])
 
 

@@ -6,17 +6,38 @@ fields that they do not know, so nothing is taken for granted that a reply does 
 """
 
 import dataclasses
+import logging
 import re
 from collections.abc import Iterable, Sequence
 
 from stgrpo.data.chat_template import TEMPLATE_OPTIONS
-from stgrpo.errors import RequestRefused, ServerError
-from stgrpo.react.policy import Question, Response, SamplingParams
+from stgrpo.errors import NoAnswer, RequestRefused, ServerError, Unreachable
+from stgrpo.react.policy import SERVER, THINKING, Question, Response, SamplingParams
 from stgrpo.react.prompt import Message
 from stgrpo.react.response import parse_response
 from stgrpo.serving.client import HttpClient, Json
+from stgrpo.serving.failures import Passing, error_status, error_text, failure, is_declined
 
 PROBE = "constrained"
+_BROKEN = (
+    "error",
+    "abort",
+    "cancelled",
+    "canceled",
+    "failed",
+    "timeout",
+    "network_error",
+    "insufficient_system_resource",
+)
+_FILTERED = (
+    "content_filter", "content_filtered", "sensitive", "refusal", "safety", "recitation", "blocklist",
+    "prohibited_content", "spii", "guardrail_intervened",
+)  # fmt: skip
+"""Reasons to end an answer, in the words of different providers, that are not the model's."""
+_MOST_TOKENS = 2**53  # that a server may count; more is no count
+_THOUGHTS = ("reasoning_content", "reasoning", "reasoning_details")  # what servers call them
+
+log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,7 +64,7 @@ class ChatPolicy:
     """A served model; many threads may ask it. Every question is one request.
 
     Args:
-        client: of the servers; they must serve the same model.
+        client: of the servers, at the addresses below which their chat completions are; all have the same model.
         model: its name there.
         params: how to draw.
         constraint: for evaluations only, never for what is trained on: it changes what the model would have said.
@@ -57,7 +78,9 @@ class ChatPolicy:
         """Finds out what the servers are, before anything else is asked.
 
         Raises:
-            ServerError: one cannot be reached, or does not do what `constraint` needs.
+            Unreachable: there is nobody at an address.
+            RequestRefused: one does not do what `constraint` needs.
+            ServerError: one fails when it is asked whether it does.
         """
         if all(self._is_vllm(address) for address in self.client.addresses):
             self._extra = {
@@ -73,18 +96,24 @@ class ChatPolicy:
                 self._probe(address)
 
     def answer(self, questions: Sequence[Question]) -> list[Response | None]:
-        """See `Policy`. Never None: a server refuses a prompt that is too long, and its message is raised."""
+        """See `Policy`. Never None: a server refuses a prompt that is too long, and its message is raised.
+
+        A server that has no answer to a question gives a response that says so; any other failure is raised.
+        """
         return [*self.client.map(self._ask, questions)] if len(questions) > 1 else [self._ask(q) for q in questions]
 
     def _ask(self, question: Question) -> Response:
         body = self._body(question.messages, question.seed, self._params.max_tokens)
         if self._constraint is not None:
             body["structured_outputs"] = {"regex": self._constraint.pattern(question.valid_actions)}
-        response = _response(self.client.post("/v1/chat/completions", body), self._server)
+        try:
+            response = self._complete(body)
+        except NoAnswer as error:
+            return Response(str(error), "error", 0, 0, SERVER)
         if self._constraint is not None and response.finish == "stop":
             parsed = parse_response(response.text, question.valid_actions)
             if parsed.failure:
-                raise self._ignored(parsed.action or response.text)
+                raise ServerError(self._ignored(parsed.action or response.text))
         return response
 
     def _body(self, messages: Sequence[Message], seed: int, max_tokens: int) -> Json:
@@ -92,10 +121,17 @@ class ChatPolicy:
         head: Json = {"model": self.model, "messages": list(messages), "max_tokens": max_tokens, "n": 1}
         return {**head, **sampling, **self._extra}
 
+    def _complete(self, body: Json, address: str = "") -> Response:
+        return self.client.ask("/chat/completions", body, self._read, address=address)
+
     def _is_vllm(self, address: str) -> bool:
+        """Whether a server says so in its list of models; one without such a list may be asked all the same."""
         try:
-            models = self.client.get("/v1/models", address=address, retry=False).get("data")
-        except RequestRefused:  # a server that lists no models is no vLLM
+            models = self.client.get("/models", address=address).get("data")
+        except Unreachable:
+            raise
+        except ServerError as error:
+            log.warning("%s; so it is asked as a server that is no vLLM, with the standard fields alone", error)
             return False
         return isinstance(models, list) and any(isinstance(m, dict) and m.get("owned_by") == "vllm" for m in models)
 
@@ -103,41 +139,100 @@ class ChatPolicy:
         """Asks for a word that nobody would say: a server that says another ignores the constraint."""
         body = self._body([{"role": "user", "content": "What is two and two?"}], 0, 2 * len(PROBE))
         body["structured_outputs"] = {"regex": PROBE}
-        text = _response(self.client.post("/v1/chat/completions", body, address=address), address).text
+        text = self._complete(body, address).text
         if text != PROBE:
-            raise self._ignored(text)
+            raise RequestRefused(self._ignored(text))
 
-    def _ignored(self, said: str) -> ServerError:
+    def _ignored(self, said: str) -> str:
         said = said if len(said) <= 80 else said[:80] + " ..."
-        return ServerError(
-            f"{self._server} ignores structured_outputs (it was held to some answers and said {said!r}): "
-            "serve the model with vLLM, or set evaluation.constrain_action=False"
+        return (
+            f"{', '.join(self.client.addresses)} ignores structured_outputs (it was held to some answers and said "
+            f"{self.client.said(repr(said))}): serve the model with vLLM, or set evaluation.constrain_action=False"
         )
 
-    @property
-    def _server(self) -> str:
-        return ", ".join(self.client.addresses)
+    def _read(self, reply: Json, where: str) -> Response:
+        """Reads a chat completion strictly: what cannot be counted or read is an error, not a zero.
+
+        Raises:
+            Passing: the server has no answer, which may pass.
+            NoAnswer: it has none.
+            RequestRefused: it says so of a mistake in what it was asked.
+            ServerError: this is no chat completion.
+        """
+        self._refuse_error(reply, where)
+        try:
+            choice = _only_choice(reply)
+            self._refuse_error(choice, where)
+            return _response(choice, reply)
+        except _Unanswered as error:
+            raise NoAnswer(f"{where}: {self.client.said(str(error))}") from error
+        except _Empty as error:
+            raise Passing(NoAnswer(f"{where}: the reply is not a chat completion: {error}")) from error
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            what = self.client.said(f"{type(error).__name__}: {error}")
+            raise ServerError(f"{where}: the reply is not a chat completion with usage ({what})") from error
+
+    def _refuse_error(self, part: Json, where: str) -> None:
+        """Raises what an error in a reply, or in a choice of one, says."""
+        error = part.get("error") or (part if part.get("object") == "error" else None)
+        finish = part.get("finish_reason")
+        if not error and not (isinstance(finish, str) and finish.lower() in _BROKEN):
+            return
+        said = self.client.said(error_text({"error": error}) if error else f"finish_reason {finish}")
+        message = f"{where}: the server answers with an error: {said}"
+        raise NoAnswer(message) if is_declined(error) else failure(error_status(error), message, kind=NoAnswer)
 
 
-def server_addresses(text: str) -> list[str]:
-    """The addresses of a config field: separated by commas, each with or without the final /v1 of OpenAI's clients."""
-    return [address.strip().rstrip("/").removesuffix("/v1") for address in text.split(",") if address.strip()]
+class _Unanswered(ValueError):
+    """Somebody before the model, or the model itself, declines to answer; asking again would not help."""
 
 
-def _response(reply: Json, server: str) -> Response:
-    """Reads a chat completion strictly: what cannot be counted or read is an error, not a zero."""
-    try:
-        (choice,), usage = reply["choices"], reply["usage"]
-        text, finish = choice["message"].get("content"), choice["finish_reason"]
-        counts = usage["prompt_tokens"], usage["completion_tokens"]
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        what = f"{type(error).__name__}: {error}"
-        raise ServerError(f"{server}: the reply is not a chat completion with usage ({what})") from error
-    if not isinstance(finish, str) or not all(isinstance(n, int) for n in counts):
-        raise ServerError(f"{server}: the reply has finish_reason {finish!r} and usage {usage!r}")
+class _Empty(ValueError):
+    """There is nothing where an answer should be."""
+
+
+def _only_choice(reply: Json) -> Json:
+    choices = reply["choices"]
+    if choices is None or choices == []:
+        raise _Empty("it has no choices")
+    (choice,) = choices
+    return choice
+
+
+def _response(choice: Json, reply: Json) -> Response:
+    message, finish, usage = choice["message"], choice["finish_reason"], reply.get("usage")
+    text, refusal = message.get("content"), message.get("refusal")
+    if not isinstance(finish, str):
+        raise ValueError(f"finish_reason is {_shown(finish)}")
+    if isinstance(refusal, str) and refusal.strip() and not text:
+        raise _Unanswered(f"the answer was refused: {refusal}")
+    if finish.lower() in _FILTERED:
+        raise _Unanswered(f"the answer was filtered (finish_reason {finish})")
     if not isinstance(text, str | None):
-        raise ServerError(f"{server}: the reply's content is {type(text).__name__}, not text")
-    return Response(text or "", finish, *counts)
+        raise ValueError(f"content is {type(text).__name__}, not text")
+    if text is None and finish != "length":
+        raise _Empty(f"its content is null, with finish_reason {finish[:40]}")
+    counts = [usage["prompt_tokens"], usage["completion_tokens"]]
+    if not all(type(n) is int and 0 <= n < _MOST_TOKENS for n in counts):
+        raise ValueError(f"usage is {_shown(usage)}")
+    thinks = finish == "length" and _is_thought(text, message, usage)
+    return Response(text or "", finish, *counts, THINKING if thinks else "")
+
+
+def _is_thought(text: str | None, message: Json, usage: Json) -> bool:
+    """Whether an answer that was cut is nothing but thoughts, which a server keeps apart or leaves in the text."""
+    if text is None or (text.lstrip().startswith("<think>") and "</think>" not in text):
+        return True
+    details = usage.get("completion_tokens_details")
+    counted = details.get("reasoning_tokens") if isinstance(details, dict) else 0
+    return not text.strip() and (bool(counted) or any(message.get(name) for name in _THOUGHTS))
+
+
+def _shown(value: object) -> str:
+    try:
+        return repr(value)[:80]
+    except (ValueError, RecursionError):  # an integer of too many digits, what is nested too deeply
+        return type(value).__name__
 
 
 def _literal(text: str) -> str:

@@ -57,12 +57,14 @@ def show(results: Sequence[Evaluation]) -> None:
     rows = []
     for result in results:
         for task, s in result.tasks.items():
-            interval = f"{s['sr']:.3f} [{s['sr_low']:.3f}, {s['sr_high']:.3f}]"
-            asst = "-" if s["asst"] is None else f"{s['asst']:.2f}"
-            rows.append((result.name, task, str(s["n"]), interval, f"{s['asat']:.2f}", asst))
+            interval = f"{s['sr']:.3f} [{s['sr_low']:.3f}, {s['sr_high']:.3f}]" if s["n"] else "-"
+            asat, asst = ("-" if s[name] is None else f"{s[name]:.2f}" for name in ("asat", "asst"))
+            rows.append((result.name, task, str(s["n"]), interval, asat, asst))
     for line in table(rows, ("policy_suite", "task", "n", "SR [95 % interval]", "ASAT", "ASST")):
         say(line)
     for result in results:
+        if failed := result.summary.get("server_failures"):
+            say(f"{result.name}: {failed} further episodes are in no figure, in which the server had no answer")
         if unjudged := result.summary.get("unjudged"):  # older files have no such figure
             say(f"{result.name}: {_unjudged(unjudged, result.summary['responses'])}")
     by_name = {result.name: result for result in results}

@@ -7,7 +7,8 @@ import pytest
 from stgrpo.errors import RequestRefused, ServerError
 from stgrpo.react.policy import Question, Response, SamplingParams
 from stgrpo.react.response import parse_response
-from stgrpo.serving.chat_policy import ChatPolicy, Constraint, server_addresses
+from stgrpo.serving.address import server_addresses
+from stgrpo.serving.chat_policy import ChatPolicy, Constraint
 from stgrpo.serving.client import ClientSettings, HttpClient
 
 ACTIONS = ("Move robot1 from table1 to table2", "Boil pot1's contents on stove1 using robot1", "Do nothing")
@@ -19,7 +20,9 @@ def question(text="go", seed=3):
 
 
 def policy(server, *, params=PARAMS, constraint=None, model="m"):
-    client = HttpClient([server.address], ClientSettings(timeout=5.0, retries=1, backoff=0.01, concurrency=4))
+    client = HttpClient(
+        server_addresses(server.address), ClientSettings(timeout=5.0, retries=1, backoff=0.01, concurrency=4)
+    )
     made = ChatPolicy(client, model, params, constraint)
     made.connect()
     return made
@@ -60,20 +63,70 @@ def test_a_cut_answer_and_an_empty_one_are_told_apart(chat):
     assert [(r.text, r.finish) for r in made.answer([question("a"), question("b")])] == list(replies.values())
 
 
-def test_content_that_is_null_is_empty(chat):
-    """What a server gives whose reasoning parser takes the whole of a cut answer."""
-    choice = {"message": {"content": None}, "finish_reason": "length"}
-    whole = {"choices": [choice], "usage": {"prompt_tokens": 2, "completion_tokens": 9}}
-    assert policy(chat(lambda body: (200, {}, whole))).answer([question()]) == [Response("", "length", 2, 9)]
+def whole(message, finish="stop", **more):
+    choice = {"message": message, "finish_reason": finish, **more}
+    return {"choices": [choice], "usage": {"prompt_tokens": 2, "completion_tokens": 9}}
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"content": None},
+        {},
+        {"content": "", "reasoning_content": "Let me think"},
+        {"content": " ", "reasoning": "Let me think"},
+        {"content": "<think>\nLet me think"},
+    ],
+)
+def test_an_answer_that_is_all_thoughts_is_the_models_failure(chat, message):
+    (answer,) = policy(chat(lambda body: (200, {}, whole(message, "length")))).answer([question()])
+    assert (answer.failure, answer.finish, answer.n_tokens) == ("thinking", "length", 9)
+
+
+@pytest.mark.parametrize(
+    ("reply", "said", "requests"),
+    [
+        (
+            whole({"content": ""}, "error", error={"code": 502, "message": "provider\x1b gone"}),
+            "provider\ufffd gone",
+            2,
+        ),
+        (whole({"content": ""}, "error"), "finish_reason error", 2),
+        (whole({"content": "Reas"}, "abort"), "finish_reason abort", 2),
+        (whole({"content": ""}, "content_filter"), "filtered", 1),
+        (whole({"content": None, "refusal": "I cannot"}), "refused: I cannot", 1),
+        (whole({"content": None}), "content is null", 2),
+        ({"error": {"code": 503, "message": "no provider"}}, "no provider", 2),
+        ({"object": "error", "message": "down", "code": 500}, "down", 2),
+        ({"choices": [], "usage": {}}, "no choices", 2),
+        ({"choices": None}, "no choices", 2),
+        ((400, {}, {"error": {"code": "content_filter", "message": "flagged"}}), "flagged", 1),
+    ],
+)
+def test_a_server_without_an_answer_is_asked_again_by_its_code_and_not_scored_as_the_model(chat, reply, said, requests):
+    server = chat(lambda body: reply if isinstance(reply, tuple) else (200, {}, reply))
+    (answer,) = policy(server).answer([question()])
+    assert answer.failure == "server" and said in answer.text and "\n" not in answer.text
+    assert len(asked(server)) == requests
+
+
+@pytest.mark.parametrize("code", [400, 401, 403, 404, "404", "invalid_api_key"])
+def test_an_error_in_a_reply_that_is_the_users_ends_at_once(chat, code):
+    server = chat(lambda body: (200, {}, {"error": {"code": code, "message": "no such model"}}))
+    with pytest.raises(RequestRefused, match="no such model"):
+        policy(server).answer([question()])
+    assert len(asked(server)) == 1
 
 
 @pytest.mark.parametrize(
     "reply",
     [
         {},
-        {"choices": [], "usage": {"prompt_tokens": 1, "completion_tokens": 1}},
+        {"choices": ["x"], "usage": {"prompt_tokens": 1, "completion_tokens": 1}},
         {"choices": [{"message": {"content": "x"}, "finish_reason": "stop"}]},
         {"choices": [{"message": {"content": "x"}, "finish_reason": "stop"}], "usage": {"prompt_tokens": 1}},
+        {"choices": [{"message": {"content": "x"}, "finish_reason": "stop"}],
+         "usage": {"prompt_tokens": 1, "completion_tokens": 10**400}},
         {"choices": [{"message": "x", "finish_reason": "stop"}], "usage": {"prompt_tokens": 1, "completion_tokens": 1}},
         {"choices": [{"message": {"content": [1]}, "finish_reason": "stop"}],
          "usage": {"prompt_tokens": 1, "completion_tokens": 1}},
@@ -83,7 +136,7 @@ def test_content_that_is_null_is_empty(chat):
 )  # fmt: skip
 def test_a_reply_that_is_no_chat_completion_is_an_error(chat, reply):
     server = chat(lambda body: (200, {}, reply))
-    with pytest.raises(ServerError, match=f"{server.address}: the reply"):
+    with pytest.raises(ServerError, match=f"{server.address}/v1: the reply"):
         policy(server).answer([question()])
 
 
@@ -107,7 +160,14 @@ def test_a_server_without_a_list_of_models_is_asked_plainly(serve):
 
 def test_addresses_of_a_field():
     field = "http://a:1/v1, https://b/openai/v1/,http://c:2/"
-    assert server_addresses(field) == ["http://a:1", "https://b/openai", "http://c:2"]
+    assert [a.base for a in server_addresses(field)] == ["http://a:1/v1", "https://b/openai/v1", "http://c:2/v1"]
+    field = "https://g/v1beta/openai/,https://z/api/paas/v4,https://a/openai/deployments/d?api-version=2024-10-21"
+    assert [a.url("/chat/completions") for a in server_addresses(field)] == [
+        "https://g/v1beta/openai/chat/completions",
+        "https://z/api/paas/v4/chat/completions",
+        "https://a/openai/deployments/d/chat/completions?api-version=2024-10-21",
+    ]
+    assert server_addresses("https://p/chat/completions")[0].url("/models") == "https://p/models"
 
 
 def test_the_pattern_holds_exactly_the_usable_answers():

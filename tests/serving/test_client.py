@@ -45,7 +45,7 @@ def test_an_answer_without_content_is_empty(serve):
 
 
 @pytest.mark.parametrize(
-    "failure", [(503, {}, b"busy"), (502, {}, b""), (504, {}, b""), (429, {}, {"error": "slow down"}), None]
+    "failure", [*((status, {}, {"error": "later"}) for status in (408, 409, 429, 500, 502, 503, 504, 529)), None]
 )
 def test_what_may_pass_is_tried_again(serve, failure):
     server = serve(after([failure] * 3))
@@ -85,9 +85,10 @@ def test_a_refusal_is_the_users_and_not_tried_again(serve, content):
     assert len(server.requests) == 1 and isinstance(caught.value, UserError)
 
 
-def test_an_internal_error_is_not_tried_again(serve):
-    server = serve(lambda request: (500, {}, {"error": {"message": "EngineDeadError"}}))
-    with client(server.address) as http, pytest.raises(ServerError, match="status 500, EngineDeadError$"):
+@pytest.mark.parametrize(("status", "kind"), [(400, UserError), (401, UserError), (403, UserError), (501, ServerError)])
+def test_what_does_not_pass_is_not_tried_again(serve, status, kind):
+    server = serve(lambda request: (status, {}, {"error": {"message": "never"}}))
+    with client(server.address) as http, pytest.raises(kind, match=f"status {status}, never$"):
         http.post("/", {})
     assert len(server.requests) == 1
 

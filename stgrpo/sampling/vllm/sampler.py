@@ -13,6 +13,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from stgrpo.console import one_line
 from stgrpo.errors import RequestRefused, ServerError
 from stgrpo.models.random import checked_seed
 from stgrpo.models.shapes import ModelShape
@@ -224,8 +225,9 @@ def read_reply(reply: Mapping, body: Json, vocab: int | None = None) -> Row:
         if reply["model"] != body["model"] or [c["index"] for c in choices] != list(range(body["n"])):
             raise ServerError(f"vLLM was asked for {body['n']} samples of {body['model']} and sent {len(choices)}")
         rows = [_read_choice(choice, body, vocab) for choice in choices]
-    except (KeyError, TypeError, ValueError, IndexError) as error:
-        raise ServerError(f"vLLM's reply cannot be read ({type(error).__name__}: {error})") from error
+    except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        what = one_line(f"{type(error).__name__}: {error}", 200)
+        raise ServerError(f"vLLM's reply cannot be read ({what})") from error
     tokens, logprobs, finish = ([row[i] for row in rows] for i in range(3))
     return tokens, logprobs, finish
 
@@ -234,12 +236,13 @@ def _read_choice(choice: Mapping, body: Json, vocab: int | None) -> tuple[list[i
     ids, values, finish = choice["token_ids"], choice["logprobs"]["token_logprobs"], choice["finish_reason"]
     named = [int(name.removeprefix("token_id:")) for name in choice["logprobs"]["tokens"]]
     reasons = {
+        "an id is none": all(type(i) is int and 0 <= i < 2**31 for i in ids),
         "the prompt's ids are not those that were sent": choice["prompt_token_ids"] == body["prompt"],
         "the ids are not those of the log-probabilities": named == ids,
         f"{len(ids)} ids have {len(values)} log-probabilities": len(values) == len(ids) >= 1,
         f"an id has no token, all of which are below {vocab}": vocab is None or all(0 <= i < vocab for i in ids),
         f"{len(ids)} tokens are over the limit of {body['max_tokens']}": len(ids) <= body["max_tokens"],
-        f"a response ends with {finish!r}": finish in ("stop", "length"),
+        f"a response ends with {str(finish)[:40]!r}": finish in ("stop", "length"),
         "a response goes on after a stop token": not set(ids[:-1]) & set(body["stop_token_ids"]),
         "a finish reason does not fit the last token": (finish == "stop") == (ids[-1] in body["stop_token_ids"]),
         f"a response was cut after {len(ids)} of {body['max_tokens']} tokens": finish == "stop"

@@ -14,6 +14,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from stgrpo.console import one_line
 from stgrpo.errors import ServerError, UserError
 from stgrpo.models.shapes import ModelShape
 from stgrpo.serving.client import ClientSettings, HttpClient
@@ -201,7 +202,7 @@ class VllmServer:
             text = file.read().decode("utf-8", errors="replace")
         found = re.search(r"\b\w*(Error|Exception): .+", text)
         lines = text.splitlines() or ["it said nothing"]
-        return f"{(found.group() if found else lines[-1]).strip()[:_LONGEST]} (all of it is in {self._log})"
+        return f"{one_line(found.group() if found else lines[-1], _LONGEST)} (all of it is in {self._log})"
 
 
 def free_port(host: str) -> int:

@@ -11,18 +11,20 @@ A server on which this fails stays paused, so it cannot answer with weights that
 """
 
 import collections
+import contextlib
 import dataclasses
 import functools
 import hashlib
 import math
 import shutil
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
 
+from stgrpo.console import one_line
 from stgrpo.errors import RequestRefused, ServerError, UserError
 from stgrpo.files import to_json
 from stgrpo.models.huggingface.config import parse_shape
@@ -191,11 +193,11 @@ class WeightSync:
             ServerError: not so: it was restarted, or another run took it.
         """
         for address in self._client.addresses:
-            for held in self._rpc(address, "stgrpo_holder", self._run):
+            for held in self._held(address, "stgrpo_holder", self._run):
                 if held["run"] != self._run or held["version"] != version:
                     raise ServerError(
-                        f"{address} holds version {held['version']} of {held['run'] or 'no run'}, not version "
-                        f"{version} of {self._run}: it was restarted or taken by another run"
+                        f"{address} holds version {one_line(str(held['version']), 40)} of {held['run'] or 'no run'}, "
+                        f"not version {version} of {self._run}: it was restarted or taken by another run"
                     )
 
     def release(self) -> None:
@@ -207,18 +209,19 @@ class WeightSync:
         self._client.map(function, self._client.addresses)
 
     def _check(self, address: str, *, shape: ModelShape, dtype: str, length: int) -> None:
-        release = str(self._client.get("/version", address=address).get("version", ""))
+        release = one_line(str(self._client.get("/version", address=address).get("version", "")), 40)
         parts = release.split(".")[:2]
         if not all(p.isdigit() for p in parts) or tuple(map(int, parts)) < OLDEST:
             oldest = ".".join(map(str, OLDEST))
             raise UserError(f"{address} runs vLLM {release or 'of no version'}: use {oldest} or newer")
         for worker in self._rpc(address, "stgrpo_describe"):
-            wrong = list(differences(worker, shape, dtype, length))
+            with _readable(address, "stgrpo_describe"):
+                wrong = list(differences(worker, shape, dtype, length))
             if wrong:
-                raise UserError(f"{address} cannot be used: {'; '.join(wrong)}")
+                raise UserError(f"{address} cannot be used: {one_line('; '.join(wrong), 1000)}")
 
     def _claim(self, address: str) -> None:
-        for held in self._rpc(address, "stgrpo_claim", self._run, str(LEASE_SECONDS)):
+        for held in self._held(address, "stgrpo_claim", self._run, str(LEASE_SECONDS)):
             if held["run"] != self._run:
                 raise UserError(
                     f"{address} is held by {held['run']}, which asked for something {held['idle']:.0f} s ago: use "
@@ -243,12 +246,22 @@ class WeightSync:
         post = functools.partial(self._client.post, address=address, timeout=self._timeout)
         post("/pause?mode=wait", {})
         arguments = (self._run, str(published.version), str(published.path))
-        held = [worker["sums"] for worker in self._rpc(address, "stgrpo_load", *arguments)]
-        if wrong := differing(published.sums, held):
+        workers = self._rpc(address, "stgrpo_load", *arguments)
+        with _readable(address, "stgrpo_load"):
+            wrong = differing(published.sums, [worker["sums"] for worker in workers])
+        if wrong:
             raise ServerError(f"{address} holds other values than were sent in {len(wrong)} tensors: {wrong[0]}, ...")
         if not post("/reset_prefix_cache", {}).get("success"):
             raise ServerError(f"{address} did not clear its prefix cache")
         post("/resume", {})
+
+    def _held(self, address: str, method: str, *arguments: str) -> list[Mapping]:
+        """Who holds each worker: a run, the version of its weights, seconds since it last asked for something."""
+        with _readable(address, method):
+            return [
+                {"run": one_line(str(held["run"])), "version": held["version"], "idle": float(held.get("idle", 0.0))}
+                for held in self._rpc(address, method, *arguments)
+            ]
 
     def _rpc(self, address: str, method: str, *arguments: str) -> Sequence[Mapping]:
         """What each worker returned."""
@@ -268,8 +281,18 @@ class WeightSync:
             raise ServerError(f"{address} answered {method} with {to_json(answer)[:200]}")
         for result in results:
             if "error" in result:
-                raise ServerError(f"{address}: {result['error']}")
+                raise ServerError(f"{address}: {one_line(str(result['error']))}")
         return results
+
+
+@contextlib.contextmanager
+def _readable(address: str, method: str) -> Iterator[None]:
+    """Makes an error of whatever is not as a worker of ours says it."""
+    try:
+        yield
+    except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        what = one_line(f"{type(error).__name__}: {error}", 200)
+        raise ServerError(f"{address} answered {method} with what cannot be read ({what})") from error
 
 
 def differences(worker: Mapping, shape: ModelShape, dtype: str, length: int) -> Iterable[str]:
