@@ -87,9 +87,12 @@ class RawServer:
 
 @pytest.fixture
 def raw():
+    """Starts a server; the one before it is closed."""
     servers = []
 
     def start(answer):
+        while servers:
+            servers.pop().close()
         servers.append(RawServer(answer))
         return servers[-1]
 
