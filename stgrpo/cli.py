@@ -108,7 +108,7 @@ class Command:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Entry point of the `stgrpo` command; exits with 0, 1 or 2."""
+    """Entry point of the `stgrpo` command; for its exit status see `USAGE`."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     topic = arguments[1:2] if arguments[:1] == ["help"] else []
     asks = not arguments or arguments[0] in ("-h", "--help", "help") or "--help" in arguments

@@ -327,7 +327,7 @@ def repeated(values: Iterable[str], same: Callable[[str], str] | None = None) ->
     for value in values:
         key = same(value) if same else value
         if key in seen:
-            return f" ({shown(seen[key])} and {shown(value)})"
+            return f" ({shown(value)})" if value == seen[key] else f" ({shown(seen[key])} and {shown(value)})"
         seen[key] = value
     return ""
 

@@ -4,7 +4,6 @@ A process that waits for the others in a collective cannot be woken, so a thread
 """
 
 import faulthandler
-import json
 import os
 import socket
 import sys
@@ -12,6 +11,7 @@ import threading
 import time
 
 from stgrpo import processes
+from stgrpo.files import from_json, to_json
 from stgrpo.processes import store
 from stgrpo.processes.logs import complain
 
@@ -47,7 +47,7 @@ def abort(code: int, text: str) -> None:
     sys.stderr.flush()
     note = {"code": code, "text": text, "host": socket.gethostname()}
     try:
-        store.put(f"failed/{processes.index()}", json.dumps(note).encode())
+        store.put(f"failed/{processes.index()}", to_json(note).encode())
         _stay()
     except Exception as error:  # noqa: BLE001 - the coordinator is gone: so are the others, soon
         print(f"stgrpo: the other processes could not be told ({error})", file=sys.stderr, flush=True)
@@ -86,7 +86,7 @@ def _watch() -> None:
                 _end(1, f"process 0 cannot be reached any more ({_first_line(error)})")
             return
         if failed:
-            index, note = min((int(i), json.loads(data)) for i, data in failed.items())
+            index, note = min((int(i), from_json(data)) for i, data in failed.items())
             _end(note["code"], f"process {index} on {note['host']}: {note['text']}")
         elif lost:
             complain(lost)
@@ -123,7 +123,7 @@ class _Beats:
             return
         self._last, self._number = time.monotonic(), self._number + 1
         sign = {"number": self._number, "host": socket.gethostname()}
-        store.put(f"alive/{processes.index()}", json.dumps(sign).encode())
+        store.put(f"alive/{processes.index()}", to_json(sign).encode())
 
     def lost(self) -> str | None:
         """Says which process has given no sign for too long."""
@@ -132,7 +132,7 @@ class _Beats:
             if name not in self._seen or self._seen[name][0] != sign:
                 self._seen[name] = sign, now
             elif now - self._seen[name][1] > LOST:
-                host = json.loads(sign)["host"]
+                host = from_json(sign)["host"]
                 return f"process {name} on {host} gave no sign of life for {LOST:.0f} s: its own log may say why"
         return None
 

@@ -124,7 +124,10 @@ def test_figures_of_a_stage_without_steps_are_written_once_and_replaced_by_other
         (("no_such_module:Mine",), "cannot be imported (No module named 'no_such_module')"),
         (("kitchen_monitors:Nobody",), "cannot be imported"),
         (("kitchen_monitors:Half",), "has no table: it needs start, write, table, close"),
-        (("kitchen_monitors:Mine", "kitchen_monitors:Mine"), "has a writer twice: give each once"),
+        (
+            ("kitchen_monitors:Mine", "kitchen_monitors:Mine"),
+            "has a writer twice",
+        ),
     ],
 )
 def test_a_writer_that_cannot_be_had_is_refused_before_anything_runs(own, writers, says):

@@ -24,6 +24,7 @@ from stgrpo.rl.losses import (
     sft_loss,
 )
 from stgrpo.training.batch import AGGREGATIONS, GroupBatch, loss_weights
+from stgrpo.training.health import FLAGS
 from stgrpo.training.loss import LossInputs
 from stgrpo.training.masked import masked_sum
 from stgrpo.training.packing import pack
@@ -286,7 +287,7 @@ def test_a_loss_of_ones_own_gets_all_that_a_token_has_and_trains(tiny_shape, mak
         assert terms.finished[real].sum() == 11
         responses = {(row, i) for row, i in zip(np.nonzero(real)[0], terms.response_id[real], strict=True)}
         assert len(responses) == 4
-    assert set(found[0]) == {"loss", "grad_norm", "weight"}
+    assert set(found[0]) == {"loss", "grad_norm", "weight", *FLAGS}
     for name, value in found[0].items():
         np.testing.assert_allclose(found[1][name], value, rtol=1e-4, err_msg=name)
     assert 0 < found[0]["weight"] <= 1.25

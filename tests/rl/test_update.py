@@ -33,7 +33,7 @@ def case(request, tiny_shape, make_model, make_groups):
         temperature=TEMPERATURE,
         mismatch=Mismatch(correction="token", cap=1.5),
     )
-    program = build_program(tiny_shape, mesh, optax.sgd(0.5), loss=loss, dtype=jnp.dtype(dtype))
+    program = build_program(tiny_shape, mesh, optax.sgd(0.1), loss=loss, dtype=jnp.dtype(dtype))
     batch = make_groups([5, 3, 4, 8], [[4, 2], [3, 4], [1, 6], [5, 5]], P=8, R=6)
     policy, reference = make_model(tiny_shape), make_model(tiny_shape, 7)
     exact = jax.device_get(program.logprobs(policy, batch))

@@ -116,7 +116,8 @@ def test_policy_old_policy_and_reference_are_one_path(tiny_shape, make_model, ba
         for _ in range(2):
             rollout = dataclasses.replace(batch, old_logp_BGR=np.asarray(steps.logprobs(state.policy, batch)))
             state, metrics = steps.update(state, rollout)
-            np.testing.assert_allclose(metrics["ratio"], 1.0, atol=1e-6)
+            # A part of a batch is multiplied in another order than the whole, which bfloat16 shows.
+            np.testing.assert_allclose(metrics["ratio"], 1.0, atol=1e-6 if dtype == "float32" else 2e-5)
             assert metrics["clip_fraction"] == 0.0
         assert np.abs(np.asarray(steps.logprobs(state.policy, batch)) - old).max() > 1e-3
     assert [x.dtype for x in jax.tree.leaves(state)] == kinds

@@ -71,7 +71,7 @@ SPOILED = {
     "holds a list": b"[]",
     "holds null": b"null",
     "holds a number": b"3",
-    "not JSON .maximum recursion": b"[" * 100_000,
+    "not JSON .it is nested too deeply": b"[" * 100_000,
 }
 
 
@@ -138,7 +138,7 @@ WRONG = [
     ({"rms_norm_eps": 3}, "rms_norm_eps=3"),
     ({"rms_norm_eps": None}, "rms_norm_eps=None"),
     ({"tie_word_embeddings": None}, "neither true nor false"),
-    ({"rope_parameters": None, "rope_theta": float("nan")}, "rope_theta=nan"),
+    ({"rope_parameters": None, "rope_theta": float("nan")}, "NaN is no number in JSON"),
     ({"rope_parameters": None, "rope_theta": 10**400}, "rope_theta=1000"),
     ({"rope_scaling": "linear"}, "rope_scaling='linear' is no JSON object"),
     ({"rope_scaling": {"rope_type": "yarn", "factor": 4.0}}, "rope scaling 'yarn'"),
