@@ -15,7 +15,7 @@ pytestmark = pytest.mark.slow
 WARM = ("--config=configs/tiny.py:smoke", "--config.sft.steps=200", "--config.sft.batch=16")
 EXACT = ("reward", "groups_zero_variance", "response_length", "tokens_processed", "validation_sr")
 CLOSE = ("loss", "kl", "grad_norm", "entropy", "mismatch_mean")
-LIMIT = 30.0  # seconds in which one failure ends all, once it is seen
+LIMIT = 60.0  # seconds in which one failure ends all: half of that, on a machine with nothing else to do
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +97,7 @@ def test_a_process_that_is_killed_ends_the_other(folder, victim):
         until(lambda: len(lines(folder, "grpo")) >= 2)
         run.processes[victim].kill()
         begin = time.monotonic()
-        status, said = run.wait(LIMIT + 30)
+        status, said = run.wait(2 * LIMIT)
     assert time.monotonic() - begin < LIMIT
     if victim == 0:  # who keeps the store: JAX itself ends the others
         assert status[1] in (1, -signal.SIGABRT)
@@ -129,11 +129,11 @@ def test_a_run_that_stands_still_says_where_and_ends(folder, tmp_path):
         "    return (inputs.weight * inputs.logp).sum(), {}\n"
     )
     path = f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}"
-    stuck = ["--config.watchdog_minutes=0.5", *changed(folder, grpo__loss="stuck:loss")]
+    stuck = ["--config.watchdog_minutes=1.5", *changed(folder, grpo__loss="stuck:loss")]
     with running(["grpo", *WARM, *stuck], 2, PYTHONPATH=path) as run:
         status, said = run.wait()
     assert status == [1, 1]
-    assert "the part update of a step has not moved for 0.5 minutes" in said[0]
+    assert "the part update of a step has not moved for 1.5 minutes" in said[0]
     assert 'stuck.py", line 5 in loss' in (folder / "logs" / "process-1.log").read_text()
 
 
