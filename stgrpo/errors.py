@@ -37,10 +37,11 @@ class RunError(Exception):
     """
 
 
-class Preempted(Exception):
+class Preempted(BaseException):
     """The machine is wanted back and all is saved: the same command goes on where it was.
 
-    The command line prints it without a traceback and exits with 75, on which schedulers can start a job again.
+    Like KeyboardInterrupt it comes out of whatever is under way, so nothing that goes on after errors may take it for
+    one. The command line prints it without a traceback and exits with 75, on which schedulers can start a job again.
     """
 
 

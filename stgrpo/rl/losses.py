@@ -100,8 +100,7 @@ def kl_penalty(logp: jax.Array, ref_logp: jax.Array, estimator: str) -> jax.Arra
 
 def log_ratio(inputs: LossInputs) -> jax.Array:
     """Logarithm of the ratio of the policy to the one that the responses are taken to come from, of each token."""
-    old_logp = jax.lax.stop_gradient(inputs.logp) if inputs.old_logp is None else inputs.old_logp
-    return jnp.clip(inputs.logp - old_logp, -_LOG_RATIO_LIMIT, _LOG_RATIO_LIMIT)
+    return jnp.clip(inputs.logp - inputs.start_logp, -_LOG_RATIO_LIMIT, _LOG_RATIO_LIMIT)
 
 
 def sft_loss(inputs: LossInputs, coefficients: Coefficients) -> tuple[jax.Array, Sums]:

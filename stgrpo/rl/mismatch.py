@@ -47,8 +47,7 @@ def measured(loss: LossOfInputs, mismatch: Mismatch) -> LossOfInputs:
     def loss_and_mismatch(inputs: LossInputs) -> tuple[jax.Array, Sums]:
         if inputs.sampler_logp is None:
             return loss(inputs)
-        old_logp = jax.lax.stop_gradient(inputs.logp) if inputs.old_logp is None else inputs.old_logp
-        log_ratio, figures = old_logp - inputs.sampler_logp, mismatch_sums(inputs, old_logp)
+        log_ratio, figures = inputs.start_logp - inputs.sampler_logp, mismatch_sums(inputs, inputs.start_logp)
         if mismatch.correction != "none":
             weights = importance_weights(log_ratio, inputs, kind=mismatch.correction, cap=mismatch.cap)
             inputs = dataclasses.replace(inputs, correction=weights)

@@ -48,11 +48,11 @@ def run_grpo(config: ConfigDict, workdir: WorkDir) -> None:
     setting = open_context(config, workdir)
     check_prompts(config, setting.mesh)
     examples = load_examples(setting, "train")
-    total = grpo_steps(config, len(examples))
+    total, identity = grpo_steps(config, len(examples)), examples_identity(examples)
     checkpoints = Checkpoints(workdir.checkpoints("grpo"), keep=config.grpo.keep)
     if checkpoints.newest():
         record = newest_metadata(checkpoints.folder)
-        check_same_data(checkpoints.folder, record, examples_identity(examples))
+        check_same_data(checkpoints.folder, record, identity)
         if has_steps(workdir.checkpoints("sft")):  # all else needs them, a finished run does not
             check_reference(record, newest_metadata(workdir.checkpoints("sft")).identity)
         if record.step >= total:
@@ -64,7 +64,7 @@ def run_grpo(config: ConfigDict, workdir: WorkDir) -> None:
     with jax.set_mesh(setting.mesh):
         given = read_merged(folder, steps.model)
         state, record = _start(setting, steps, given, checkpoints)
-        record = dataclasses.replace(record, data=examples_identity(examples))
+        record = dataclasses.replace(record, data=identity)
         training = _Training(setting, steps, checkpoints, (None if record.lora else given[0], state, record))
         place = workdir.path / "rollout"
         with (

@@ -38,11 +38,11 @@ def run_sft(config: ConfigDict, workdir: WorkDir) -> None:
     if not config.sft.row_tokens:
         check_batch(setting.mesh, **{"sft.batch": config.sft.batch // config.sft.micro_batches})
     examples = load_examples(setting, "train")
-    total = sft_steps(config, len(examples))
+    total, identity = sft_steps(config, len(examples)), examples_identity(examples)
     checkpoints = Checkpoints(workdir.checkpoints("sft"), keep=config.sft.keep)
     if checkpoints.newest():
         record = newest_metadata(checkpoints.folder)
-        check_same_data(checkpoints.folder, record, examples_identity(examples))
+        check_same_data(checkpoints.folder, record, identity)
         if record.step >= total:
             say(f"sft: complete at step {total}, skipped")
             return
@@ -52,7 +52,7 @@ def run_sft(config: ConfigDict, workdir: WorkDir) -> None:
     steps = train_program(config, "sft", shape, setting.mesh, updates=total)
     with jax.set_mesh(setting.mesh):
         state, record = _start(setting, steps, shape, checkpoints)
-        record = dataclasses.replace(record, data=examples_identity(examples))
+        record = dataclasses.replace(record, data=identity)
         say(
             f"sft: {len(examples)} examples, {total} updates of {config.sft.batch}, "
             f"{shape.parameter_count():,} parameters, attention by {steps.model.core.name}"

@@ -33,6 +33,11 @@ class LossInputs(LossTerms[jax.Array]):
     prompt_logp: jax.Array | None = None
     prompt_weight: jax.Array | None = None
 
+    @property
+    def start_logp(self) -> jax.Array:
+        """Log-probabilities under the policy that the update starts from: the current one, where no other is given."""
+        return jax.lax.stop_gradient(self.logp) if self.old_logp is None else self.old_logp
+
     @classmethod
     def of(
         cls,

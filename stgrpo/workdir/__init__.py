@@ -1,6 +1,6 @@
 """A work directory: one config, its data, checkpoints, metrics and results; one job owns it at a time.
 
-`folder` has its paths and the claim of a config, `lock` whose it is, `played` what decides whether a result may be used
+`folder` has its paths and the claim of a config, `lock` whose it is, `keys` what decides whether a result may be used
 again.
 """
 

@@ -14,7 +14,10 @@ from stgrpo.files import from_json, to_json
 REVISION = {"data": 1, "evaluation": 1}
 """Raised when our code makes other data or plays otherwise by the same config."""
 
-_NO_PART = ("client", "init_from", "lora", "mesh", "monitor", "reward", "sft", "grpo", "tokenizer")
+_NO_PART = (
+    *("client", "init_from", "lora", "mesh", "monitor", "reward", "sft", "grpo", "tokenizer"),
+    "watchdog_minutes",
+)
 _IN_SUITES = ("env.tasks", "env.family", "evaluation.layouts", "evaluation.suites", "evaluation.tasks")
 _SERVING = ("servers", "python", "folder", "timeout", "server_wait_s")
 _TRAINING = ("correction", "correction_cap", "max_staleness", "mismatch_alarm", "old_logprobs")

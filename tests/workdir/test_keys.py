@@ -27,9 +27,9 @@ CHANGES = {
     "served": {"policy.model": "m", "evaluation.top_p": 0.5, "limits.response": 9, "env.engine": "upstream", "seed": 1},
 }
 FREE = {
-    "trajectories": ("grpo.learning_rate", "expert.server", "client.timeout"),
+    "trajectories": ("grpo.learning_rate", "expert.server", "client.timeout", "watchdog_minutes"),
     "tries": ("expert.successes", "expert.tries"),
-    "checkpoint": ("mesh.fsdp", "client.timeout", "rollout.servers", "monitor.writers", "policy.model"),
+    "checkpoint": ("watchdog_minutes", "mesh.fsdp", "client.timeout", "rollout.servers", "monitor.writers", "policy.model"),
     "served": ("policy.server", "client.concurrency", "rollout.backend"),
 }
 
