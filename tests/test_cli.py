@@ -8,23 +8,17 @@ import subprocess
 import sys
 
 import pytest
+from commands import call
 
 from stgrpo import cli
-from stgrpo.cli import _cache, _split, main
+from stgrpo.cli import _cache
+from stgrpo.command_line import _split
 from stgrpo.config import base
 from stgrpo.errors import UserError
 from stgrpo.workdir import WorkDir
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
 SMOKE = f"--config={REPOSITORY / 'configs' / 'tiny.py'}:smoke"
-
-
-def call(*arguments: str) -> int:
-    try:
-        main(arguments)
-    except SystemExit as stop:
-        return stop.code or 0
-    return 0
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,7 @@ FLOORS = (
     ("experts",),
     ("plan",),
     ("stages",),
+    ("command_line",),
     ("cli",),
     ("__main__",),
 )

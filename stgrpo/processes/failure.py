@@ -54,8 +54,10 @@ def abort(code: int, text: str) -> None:
     os._exit(code)
 
 
-def give_way(error: Exception) -> None:
+def give_way(error: BaseException) -> None:
     """Waits, where a device's error may come of a process that is gone, until it is known which: that ends this one."""
+    if processes.count() == 1:
+        return
     import jax
 
     causes: list[BaseException | None] = [error]

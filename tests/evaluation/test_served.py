@@ -12,9 +12,10 @@ import threading
 import time
 
 import pytest
+from commands import call
 
 from stgrpo import envs
-from stgrpo.cli import main, parse
+from stgrpo.cli import parse
 from stgrpo.data.records import read_trajectories
 from stgrpo.evaluation.files import read_evaluation, write_evaluation
 from stgrpo.experts.planner_expert import PlannerExpert
@@ -28,14 +29,6 @@ COUNTS = {"train": 8, "validation": 2, "test": 4}
 EXPERT = ("--config.expert.kind=llm", "--config.expert.model=llama", "--config.expert.trajectories=3")
 POLICY = ("--config.policy.kind=server", "--config.policy.model=org/Qwen_m-3B")
 QUICK = ("--config.client.retries=1", "--config.client.timeout=5")
-
-
-def call(*arguments: str) -> int:
-    try:
-        main(arguments)
-    except SystemExit as stop:
-        return stop.code or 0
-    return 0
 
 
 @pytest.fixture(scope="module")

@@ -9,8 +9,8 @@ import threading
 import time
 
 import pytest
+from commands import call
 
-from stgrpo.cli import main
 from stgrpo.errors import ServerError, UserError
 from stgrpo.evaluation.files import read_evaluation
 from stgrpo.react.policy import Question, SamplingParams
@@ -231,14 +231,6 @@ def describe(c):
     }  # fmt: skip
 
 
-def command(*arguments):
-    try:
-        main(arguments)
-    except SystemExit as stop:
-        return stop.code or 0
-    return 0
-
-
 def play(raw, seed, workdir, capsys, *, expert=False):
     """An evaluation or a collection that meets one strange answer, and goes on with a server that is well again."""
     state = {"left": random.Random(seed).randrange(3), "well": False}
@@ -259,12 +251,12 @@ def play(raw, seed, workdir, capsys, *, expert=False):
     fields = [f"--config.{which[0]}.{f}" for f in (which[1], f"server={server.address}", "model=m")]
     fields += ["--config.client.retries=0", "--config.client.timeout=0.4", "--config.client.concurrency=1"]
     fields += ["--config.evaluation.layouts=2", "--config.expert.trajectories=1", "--config.expert.tries=1"]
-    call = ["collect" if expert else "evaluate", CONFIG, f"--workdir={workdir}", *fields]
-    status, error = command(*call), capsys.readouterr().err
+    words = ["collect" if expert else "evaluate", CONFIG, f"--workdir={workdir}", *fields]
+    status, error = call(*words), capsys.readouterr().err
     told = [line for line in error.splitlines() if not line.startswith("stgrpo: WARNING")]
     assert status in (0, 1, 2) and "Traceback" not in error and len(told) <= 1, (seed, status, error)
     state["well"] = True
-    again = command(*call, "--config.client.timeout=60")  # a loaded machine is no strange server
+    again = call(*words, "--config.client.timeout=60")  # a loaded machine is no strange server
     assert again == (2 if expert and "nothing to learn" in capsys.readouterr().err else 0), seed
     if not expert:
         assert read_evaluation(workdir / "evaluation", "m_unseen").summary["n"] == 2, seed

@@ -14,7 +14,7 @@ import time
 
 import pytest
 
-from stgrpo.cli import Command, parse
+from stgrpo.command_line import Command, parse
 from stgrpo.processes import join
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[2]

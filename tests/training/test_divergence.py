@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from commands import call
 
-from stgrpo.cli import main
 from stgrpo.errors import DamagedCheckpoint, RunError
 from stgrpo.models.finite import are_finite
 from stgrpo.models.lora import Lora
@@ -27,14 +27,6 @@ from stgrpo.training.step import build_program
 REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
 SMOKE = f"--config={REPOSITORY / 'configs' / 'tiny.py'}:smoke"
 PLAIN = OptimiserSettings(1e-3, 0, 10, schedule="constant", clip_norm=0.0)
-
-
-def call(*arguments):
-    try:
-        main([str(a) for a in arguments])
-    except SystemExit as stop:
-        return stop.code or 0
-    return 0
 
 
 @pytest.fixture(scope="module")

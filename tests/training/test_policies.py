@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from commands import call
 
-from stgrpo.cli import main
 from stgrpo.errors import UserError
 from stgrpo.models.huggingface.config import read_shape
 from stgrpo.models.huggingface.weights import load_folder
@@ -31,14 +31,6 @@ LORA = (
     "--config.grpo.validate_every=0",
     "--config.evaluation.layouts=1",
 )
-
-
-def call(*arguments):
-    try:
-        main([str(a) for a in arguments])
-    except SystemExit as stop:
-        return stop.code or 0
-    return 0
 
 
 def abstract(folder):

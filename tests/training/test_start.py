@@ -6,9 +6,9 @@ import pathlib
 import jax
 import numpy as np
 import pytest
+from commands import call
 from transformers import AutoTokenizer
 
-from stgrpo.cli import main
 from stgrpo.data.tokenizer import Tokenizer
 from stgrpo.models.huggingface.config import read_shape
 from stgrpo.models.huggingface.weights import load_folder
@@ -19,14 +19,6 @@ from stgrpo.training.start import abstract_model
 REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
 SMOKE = f"--config={REPOSITORY / 'configs' / 'tiny.py'}:smoke"
 STILL = ("--config.sft.steps=1", "--config.sft.learning_rate=1e-12")  # what it ends with is what it started with
-
-
-def call(*arguments):
-    try:
-        main([str(a) for a in arguments])
-    except SystemExit as stop:
-        return stop.code or 0
-    return 0
 
 
 def read(folder):

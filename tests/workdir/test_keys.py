@@ -29,8 +29,14 @@ CHANGES = {
 FREE = {
     "trajectories": ("grpo.learning_rate", "expert.server", "client.timeout", "watchdog_minutes"),
     "tries": ("expert.successes", "expert.tries"),
-    "checkpoint": ("watchdog_minutes", "mesh.fsdp", "client.timeout", "rollout.servers", "monitor.writers", "policy.model"),
-    "served": ("policy.server", "client.concurrency", "rollout.backend"),
+    "checkpoint": (
+        "mesh.fsdp",
+        "client.timeout",
+        "rollout.servers",
+        "monitor.writers",
+        "policy.model",
+    ),
+    "served": ("policy.server", "client.concurrency", "rollout.backend", "watchdog_minutes"),
 }
 
 

@@ -1,0 +1,222 @@
+"""The words of a command: `STAGE --config=FILE.py[:ARG] --workdir=DIR [--config.path.to.field=VALUE ...]`, parsed."""
+
+import dataclasses
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from stgrpo.errors import UserError, nearest
+from stgrpo.files import check_place
+
+STAGES = ("collect", "sft", "grpo", "evaluate", "report")
+TRAINING = ("sft", "grpo")  # stages that are sections of the config too
+COMMANDS = (*STAGES, "run", "export", "serve", "plan", "play")
+TOGETHER_S = 30  # that processes wait for each other at the start, where --distributed_timeout says nothing else
+FLAGS_OF = {
+    "checkpoint": ("evaluate", "export", "serve"),
+    "dtype": ("export",),
+    "topology": ("plan",),
+    "host": ("serve",),
+    "port": ("serve",),
+    "distributed": (*STAGES, "run"),
+    "distributed_timeout": (*STAGES, "run"),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Command:
+    """A parsed command line, its config complete and locked."""
+
+    stage: str
+    config: "ConfigDict"  # noqa: F821 - imported where it is needed, to keep --help fast
+    workdir: str
+    checkpoint: str
+    dtype: str
+    topology: str
+    host: str
+    port: int
+    dry_run: bool
+    distributed: str
+    distributed_timeout: int
+
+
+def parse(arguments: Sequence[str]) -> Command:
+    """Reads the command line with absl and ml_collections.
+
+    Raises:
+        UserError: an unknown stage, flag or field, a value of the wrong type, a config that cannot be loaded.
+    """
+    from absl import flags
+
+    stage, *rest = arguments
+    if stage not in COMMANDS:
+        raise UserError(f"stage {stage!r} is unknown: {nearest(stage, COMMANDS)} (stgrpo --help)")
+    values = flags.FlagValues()
+    flags.DEFINE_string("workdir", "", "", flag_values=values)
+    flags.DEFINE_string("checkpoint", "", "", flag_values=values)
+    flags.DEFINE_enum("dtype", "float32", ("float32", "bfloat16"), "", flag_values=values)
+    flags.DEFINE_string("topology", "", "", flag_values=values)
+    flags.DEFINE_string("host", "127.0.0.1", "", flag_values=values)
+    flags.DEFINE_integer("port", 8000, "", 1, 65535, flag_values=values)
+    flags.DEFINE_bool("dry_run", False, "", flag_values=values)
+    # `together` has read these two: processes join before anything else.
+    flags.DEFINE_string("distributed", "", "", flag_values=values)
+    flags.DEFINE_integer("distributed_timeout", TOGETHER_S, "", 1, 86400, flag_values=values)
+    rest = _joined(rest)
+    _define_config(values, rest)
+    try:
+        extra = values([stage, *(a for a in rest if not a.startswith("--config="))])[1:]
+    except (MemoryError, RecursionError) as error:  # so Python says of an expression that is nested too deeply
+        raise UserError("an argument is nested too deeply: give a tuple such as \"('a', 'b')\"") from error
+    except flags.Error as error:
+        raise UserError(f"{one_line(error)} (stgrpo --help)") from error
+    if extra:
+        raise UserError(f"argument {extra[0]!r} is not understood: options begin with --, stages come first")
+    for name, owners in FLAGS_OF.items():
+        if values[name].present and stage not in owners:
+            *some, last = owners
+            whose = f"{', '.join(some)} and {last}" if some else last
+            raise UserError(f"--{name} is for {whose}, not for {stage}: leave it out")
+    command = Command(
+        stage=stage,
+        config=values.config,
+        workdir=values.workdir,
+        checkpoint=values.checkpoint,
+        dtype=values.dtype,
+        topology=values.topology,
+        host=values.host,
+        port=values.port,
+        dry_run=values.dry_run,
+        distributed=values.distributed,
+        distributed_timeout=values.distributed_timeout,
+    )
+    _check_paths(command)
+    return command
+
+
+def together(arguments: Sequence[str]) -> tuple[str, int] | None:
+    """The value of --distributed and the seconds to wait, before anything is parsed; None for a run of one process."""
+    given = dict(a.removeprefix("--").partition("=")[::2] for a in _joined(arguments) if a.startswith("--"))
+    if "distributed" not in given or arguments[0] not in FLAGS_OF["distributed"]:
+        return None
+    seconds = given.get("distributed_timeout", "")
+    return given["distributed"], int(seconds) if seconds.isdigit() else TOGETHER_S  # `parse` says what is wrong with it
+
+
+def _check_paths(command: Command) -> None:
+    if command.stage == "export" and not command.checkpoint:
+        raise UserError("--checkpoint is missing: give one step folder, such as --checkpoint=RUN/checkpoints/grpo/160")
+    one_policy = command.checkpoint and command.stage == "evaluate"
+    if one_policy and command.config.policy.kind == "server":
+        raise UserError("--checkpoint and config.policy.kind='server' are two policies: leave one of them out")
+    needs_none = command.dry_run or command.stage in ("plan", "serve") or one_policy
+    if not command.workdir and not needs_none:
+        raise UserError("--workdir is missing: give a folder for this run, such as --workdir=runs/tiny")
+    for name, value in (("--workdir", command.workdir), ("--checkpoint", command.checkpoint)):
+        check_place(Path(value).absolute() if value else "", name)
+
+
+def _joined(arguments: Sequence[str]) -> list[str]:
+    """`--config FILE` as `--config=FILE`, and so for the other flags that take a value."""
+    joined: list[str] = []
+    for argument in arguments:
+        if (
+            joined
+            and joined[-1] in ("--config", *(f"--{name}" for name in ("workdir", *FLAGS_OF)))
+            and not argument.startswith("--")
+        ):
+            joined[-1] += f"={argument}"
+        else:
+            joined.append(argument)
+    return joined
+
+
+def _define_config(values: "FlagValues", rest: Sequence[str]) -> None:  # noqa: F821
+    """Defines --config on the flags: from the file given, or from the checkpoint where only that is given."""
+    from ml_collections import config_flags
+    from ml_collections.config_dict import RequiredValueError
+
+    given = dict(a.removeprefix("--").partition("=")[::2] for a in rest if a.startswith("--"))
+    if "config" in given:
+        config = _load(given["config"])
+    elif "checkpoint" in given:
+        config = _config_of(Path(given["checkpoint"]))
+    else:
+        raise UserError("--config is missing: give an experiment, such as --config=configs/tiny.py")
+    _check_fields(rest)
+    arguments = [a for a in rest if not a.startswith("--config=")]
+    try:
+        config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=["stgrpo", *arguments])
+    except (AttributeError, KeyError, RequiredValueError, TypeError) as error:  # a config of another form than base()
+        raise UserError(f"the config lacks a field that is set here ({one_line(error)}): begin with base()") from error
+
+
+def _load(spec: str) -> "ConfigDict":  # noqa: F821
+    """Runs get_config(ARG) of a file, given as FILE.py or FILE.py:ARG."""
+    import importlib.util
+
+    from ml_collections import ConfigDict
+
+    path, argument = _split(spec)
+    if not path.is_file():
+        raise UserError(f"--config={path} does not exist: give a file such as configs/tiny.py")
+    if path.suffix != ".py":
+        raise UserError(f"--config={path} is no Python file: give one such as configs/tiny.py")
+    module_spec = importlib.util.spec_from_file_location(f"_config_{path.stem}", path)
+    module = importlib.util.module_from_spec(module_spec)
+    neighbours = [str(folder) for folder in path.absolute().parents[:2]]  # an ablation imports what it changes
+    sys.path[:0] = neighbours
+    try:
+        module_spec.loader.exec_module(module)
+        config = module.get_config(argument) if argument else module.get_config()
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(f"--config={spec} cannot be loaded ({type(error).__name__}: {one_line(error)})") from error
+    finally:
+        del sys.path[: len(neighbours)]
+    if not isinstance(config, ConfigDict):
+        raise UserError(f"--config={spec} gives a {type(config).__name__}: return the config that base() makes")
+    return config
+
+
+def _split(spec: str) -> tuple[Path, str]:
+    """The file and the argument of FILE.py:ARG, either of which may have colons too: a file that is there decides."""
+    ends = [match.start() for match in re.finditer(r"(?<=\.py):", spec)]
+    splits = [(Path(spec[:end]), spec[end + 1 :]) for end in ends]
+    whole = (Path(spec), "")
+    beside = (Path(spec.rpartition(":")[0] or spec), "")
+    for path, argument in (*splits, whole, beside):
+        if path.is_file():
+            return path, argument
+    return splits[0] if splits else whole
+
+
+def _config_of(folder: Path) -> "ConfigDict":  # noqa: F821
+    from ml_collections import ConfigDict
+
+    from stgrpo.config import base, with_new_names
+    from stgrpo.training.checkpointing import load_metadata
+
+    config = base()
+    with config.unlocked():
+        config.update(ConfigDict(with_new_names(load_metadata(folder).config), convert_dict=True))
+    return config.lock()
+
+
+def _check_fields(arguments: Sequence[str]) -> None:
+    """Raises a UserError for an argument that sets a field there is not, before absl meets it."""
+    from stgrpo.config import FIELDS
+    from stgrpo.config.names import suggest
+
+    for argument in arguments:
+        flag = re.fullmatch(r"--?(?:no)?config\.([^=]*)(=.*)?", argument, re.DOTALL)
+        if flag and flag[1] not in FIELDS:
+            raise UserError(f"--config.{flag[1]} is not a field of the config: {suggest(flag[1])}")
+
+
+def one_line(error: BaseException) -> str:
+    """What an error says, in characters that a terminal shows and any encoding has a form for."""
+    text = " ".join(str(error).split())
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
