@@ -3,14 +3,17 @@
 A process that waits for the others in a collective cannot be woken, so a thread does it, and ends the process at once.
 """
 
+import contextlib
 import faulthandler
 import os
 import socket
 import sys
 import threading
 import time
+from collections.abc import Mapping
 
 from stgrpo import processes
+from stgrpo.errors import Preempted, UserError
 from stgrpo.files import from_json, to_json
 from stgrpo.processes import store
 from stgrpo.processes.logs import complain
@@ -55,16 +58,31 @@ def abort(code: int, text: str) -> None:
 
 
 def give_way(error: BaseException) -> None:
-    """Waits, where a device's error may come of a process that is gone, until it is known which: that ends this one."""
-    if processes.count() == 1:
-        return
-    import jax
+    """Waits, before this process says that it failed, until it is known that the others are alive.
 
-    causes: list[BaseException | None] = [error]
-    while (cause := causes[-1]) is not None:
-        causes.append(cause.__cause__)
-    if any(isinstance(cause, jax.errors.JaxRuntimeError) for cause in causes):
-        time.sleep(LOST + BEAT + 2 * _LOOK)
+    An error may come of a process that is gone, in whatever words: then the watch ends this one and names that one. Of
+    an error that all have, the first speaks.
+    """
+    if processes.count() == 1 or isinstance(error, UserError | Preempted):
+        return
+    with contextlib.suppress(Exception):  # the coordinator is gone, and whoever keeps it: JAX ends this one
+        _wait_for_signs()
+    if not processes.is_first():
+        time.sleep(2 * BEAT)
+
+
+def _wait_for_signs() -> None:
+    """Returns when every process has given another sign of life; where one does not, the watch ends this process."""
+    before, deadline = store.listed("alive"), time.monotonic() + 2 * BEAT + _LOOK
+    while _silent(before, store.listed("alive")):
+        if time.monotonic() > deadline:
+            time.sleep(LOST)
+        time.sleep(_LOOK)
+
+
+def _silent(before: Mapping[str, bytes], now: Mapping[str, bytes]) -> bool:
+    """Whether a process has given no sign of life since."""
+    return any(now.get(name) == sign for name, sign in before.items())
 
 
 def _stay() -> None:
