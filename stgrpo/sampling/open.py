@@ -63,20 +63,16 @@ def open_sampler(
         make = functools.partial(_embedded, config=config, stop_ids=tokenizer.stop_ids, largest=largest, log=log)
         yield SharedSampler(params, make, mesh) if mesh.is_multi_process else make(params, mesh)
         return
-    if processes.count() > 1:
-        if config.rollout.backend == "vllm_local":
-            raise UserError("rollout.backend='vllm_local' is for one process: use 'vllm' or 'jax'")
-        with contextlib.ExitStack() as stack:
-            open_first = functools.partial(_open_servers, config, params.shape, tokenizer, place, stack)
-            inner = open_first() if processes.is_first() else None
-            yield LeaderSampler(inner, served_dtype(config))
-        return
+    several = processes.count() > 1
     if config.rollout.backend == "vllm_local":
+        if several:
+            raise UserError("rollout.backend='vllm_local' is for one process: use 'vllm' or 'jax'")
         settings = _engine_settings(config, params.shape, tokenizer, place)
         yield LocalVllmSampler(settings, tokenizer.stop_ids, batch=config.rollout.batch)
         return
     with contextlib.ExitStack() as stack:
-        yield _open_servers(config, params.shape, tokenizer, place, stack)
+        first = _open_servers(config, params.shape, tokenizer, place, stack) if processes.is_first() else None
+        yield LeaderSampler(first, served_dtype(config)) if several else first
 
 
 def _open_servers(
