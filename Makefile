@@ -8,6 +8,9 @@ COMPILERS := .compilers
 BIN := $(VENV)/bin
 # Fewer page faults in large allocations: a fifth to a quarter off the time of CPU training on Linux.
 export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
+# Tests run in so many processes, a file in one of them; 0 runs them in pytest's own, one after the other.
+WORKERS ?= 2
+PYTEST := $(BIN)/python -m pytest --numprocesses=$(WORKERS) --dist=loadfile
 
 .PHONY: run quick test slow lint types clean
 
@@ -26,13 +29,13 @@ types: $(VENV)/installed-test
 
 test: $(VENV)/installed-test
 	$(BIN)/ruff check stgrpo configs tests benchmarks
-	$(BIN)/python -m pytest -m "not slow"
+	$(PYTEST) -m "not slow"
 
 slow: $(VENV)/installed-test $(VLLM)/installed $(COMPILERS)/installed
 	$(BIN)/pip install --quiet --editable ".[test-kubernetes]"
 	$(BIN)/python -m pytest tests/launch/test_manifests.py
-	STGRPO_VLLM_PYTHON=$(CURDIR)/$(VLLM)/bin/python $(BIN)/python -m pytest -m "slow and not compilers"
-	PYTHONPATH=$(COMPILERS) $(BIN)/python -m pytest -m compilers
+	STGRPO_VLLM_PYTHON=$(CURDIR)/$(VLLM)/bin/python $(PYTEST) -m "slow and not compilers"
+	PYTHONPATH=$(COMPILERS) $(PYTEST) -m compilers
 
 $(VENV)/bin/python:
 	@command -v $(PYTHON) >/dev/null || { echo "make: $(PYTHON) is not there: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 2; }

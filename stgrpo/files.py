@@ -174,7 +174,9 @@ def replacing(path: Path) -> Iterator[Path]:
         sync(unfinished)
         unfinished.replace(path)
         sync_folder(path.parent)
-    except OSError as error:
+    except Exception as error:  # libraries in Rust and C++ have classes of their own for what the disk says
+        if not isinstance(error, OSError) and not _system_code(error):
+            raise
         stands = f"what was there stands; {way_on(error)}"
         raise RunError(f"{path} cannot be written ({reason_of(error)}): {stands}") from error
     finally:
@@ -185,16 +187,21 @@ def replacing(path: Path) -> Iterator[Path]:
 def reason_of(error: BaseException) -> str:
     """The first line of what an exception says, without the path that it may name."""
     said = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    if system := re.search(r": ([^:]+) \[os_error_code=", said):  # tensorstore's, at the end of a chain of paths
-        return system[1]
+    if code := _system_code(error):
+        return os.strerror(code)
     return (said.strip().splitlines() or [type(error).__name__])[0][:160]
 
 
 def way_on(error: BaseException) -> str:
     """What a person does after an error of the disk."""
-    full = isinstance(error, OSError) and error.errno in _FULL
-    full = full or any(re.search(rf"os[_ ]error(_code=')? ?{code}\b", str(error)) for code in _FULL)
-    return f"{'make room' if full else 'mend that'}, and the same command goes on"
+    code = error.errno if isinstance(error, OSError) else _system_code(error)
+    return f"{'make room' if code in _FULL else 'mend that'}, and the same command goes on"
+
+
+def _system_code(error: BaseException) -> int | None:
+    """The number of the system's error that safetensors, tokenizers or tensorstore put into their words."""
+    found = re.search(r"\bos[_ ]error(?:_code=')? ?(\d+)\b", str(error))
+    return int(found[1]) if found else None
 
 
 def sync(path: Path) -> None:

@@ -255,8 +255,8 @@ def _adapters(c: ConfigDict) -> Iterator[str]:
             yield f"lora.{name} is empty: name at least one, or set lora.rank=0"
     if "sft" in c.lora.stages and not (c.init_from or c.model.path):
         yield (
-            f"lora.stages={tuple(c.lora.stages)} has sft, whose frozen weights would be random: "
-            'use lora.stages=("grpo",), or start from model.path or init_from'
+            f"lora.rank={c.lora.rank} with lora.stages={tuple(c.lora.stages)} has sft, "
+            'whose frozen weights would be random: use lora.stages=("grpo",), or start from model.path or init_from'
         )
 
 

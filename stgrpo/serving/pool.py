@@ -4,6 +4,7 @@ Not by `concurrent.futures`, which waits for its threads when the interpreter en
 last as long as the slowest answer.
 """
 
+import contextlib
 import itertools
 import queue
 import threading
@@ -36,7 +37,7 @@ def parallel(jobs: Iterable[_Job | None], workers: int, *, on_error: Callable[[]
             for job in fresh:
                 todo.put(job)
             running += len(fresh)
-            result, error = done.get()
+            result, error = _next(done)
             running -= 1
             if error is not None:
                 raise error
@@ -51,6 +52,13 @@ def parallel(jobs: Iterable[_Job | None], workers: int, *, on_error: Callable[[]
             todo.put(None)
         for thread in threads if waits else ():
             thread.join()
+
+
+def _next(done: "queue.SimpleQueue[tuple]") -> tuple:
+    """Waits by the second: an interrupt in the very moment in which a longer wait begins would not end it."""
+    while True:
+        with contextlib.suppress(queue.Empty):
+            return done.get(timeout=1.0)
 
 
 def _work(todo: "queue.SimpleQueue[_Job | None]", done: "queue.SimpleQueue[tuple]") -> None:

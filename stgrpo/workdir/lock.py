@@ -186,6 +186,8 @@ def _beat(handle: int, stop: threading.Event) -> None:
 def _let_go(handle: int) -> None:
     with contextlib.suppress(OSError):  # the folder may be gone
         os.ftruncate(handle, 0)
+    with contextlib.suppress(OSError):  # it has no locks
+        fcntl.flock(handle, fcntl.LOCK_UN)  # a fork that has only begun may hold the handle for another moment
     os.close(handle)
 
 

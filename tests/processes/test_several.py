@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import re
 import shutil
 import signal
 import time
@@ -114,7 +115,7 @@ def test_a_process_that_is_killed_ends_the_other(folder, victim):
     if victim == 0:  # who keeps the store: JAX itself ends the others
         assert status[1] in (1, -signal.SIGABRT)
     else:
-        assert status[0] == 1
+        assert status[0] == 1, said[0]
         assert "process 1 on " in said[0]
         assert "Traceback" not in said[0]
 
@@ -146,7 +147,7 @@ def test_a_run_that_stands_still_says_where_and_ends(folder, tmp_path):
         status, said = run.wait()
     assert status == [1, 1]
     assert "the part update of a step has not moved for 1.5 minutes" in said[0]
-    assert 'stuck.py", line 5 in loss' in (folder / "logs" / "process-1.log").read_text()
+    assert re.search(r'stuck.py", line [56] in loss', (folder / "logs" / "process-1.log").read_text())
 
 
 def test_a_mistake_of_the_user_is_one_line_and_ends_all_with_2(folder):

@@ -47,18 +47,22 @@ def test_a_word_for_a_key_leaves_answers_alone():
 
 
 @pytest.mark.parametrize("status", [200, 400, 401, 500])
+@pytest.mark.parametrize("section", ["policy", "expert"])
 def test_a_server_that_repeats_the_key_does_not_bring_it_into_any_file_or_line(
-    chat, tmp_path, capsys, caplog, monkeypatch, status
+    chat, tmp_path, capsys, caplog, monkeypatch, status, section
 ):
     monkeypatch.setenv("MY_KEY", CANARY)
     caplog.set_level(logging.DEBUG)
     forms = f"{CANARY} {CANARY!r} {quote(CANARY)} {base64.b64encode(CANARY.encode()).decode()}"
     said = f"Reasoning: {CANARY}\nAction: {CANARY}" if status == 200 else None
     server = chat(lambda body: said or (status, {}, {"error": {"message": f"bad {forms}", "key": CANARY}}))
-    fields = ("kind=server", f"server={server.address}", "model=m")
+    stage, kind = {"policy": ("evaluate", "server"), "expert": ("collect", "llm")}[section]
+    fields = [f"--config.{section}.{field}" for field in (f"kind={kind}", f"server={server.address}", "model=m")]
     more = ("--config.client.key_variable=MY_KEY", "--config.client.retries=0", "--config.evaluation.layouts=2")
-    call("evaluate", CONFIG, f"--workdir={tmp_path / 'w'}", *(f"--config.policy.{f}" for f in fields), *more)
-    call("report", CONFIG, f"--workdir={tmp_path / 'w'}", *more)
+    few = ("--config.expert.trajectories=2", "--config.expert.tries=1")
+    call(stage, CONFIG, f"--workdir={tmp_path / 'w'}", *fields, *more, *few)
+    call("report", CONFIG, f"--workdir={tmp_path / 'w'}", *fields, *more, *few)
+    assert server.requests
     shown = capsys.readouterr()
     told = [shown.out, shown.err, caplog.text, *(p.read_text() for p in (tmp_path / "w").rglob("*") if p.is_file())]
     for text in told:

@@ -11,10 +11,10 @@ import concurrent.futures
 import contextlib
 import dataclasses
 import functools
+import glob
 import logging
 import math
 import re
-import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TypeVar
@@ -25,7 +25,7 @@ import numpy as np
 
 from stgrpo.data.tokenizer import Tokenizer
 from stgrpo.errors import UserError
-from stgrpo.files import check_readable, read_object
+from stgrpo.files import check_readable, is_leftover, read_object, remove, replacing
 from stgrpo.models.finite import are_finite
 from stgrpo.models.huggingface.config import FOLDER, config_json, end_tokens, write_json
 from stgrpo.models.huggingface.tokenizer import save_tokenizer
@@ -185,30 +185,34 @@ def save_folder(
 
     Raises:
         UserError: the folder holds something.
+        RunError: the disk does not take it.
     """
-    from safetensors.numpy import save_file
-
     folder = Path(folder).absolute()
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"{folder} is not an empty folder: give a new one")
-    unfinished = folder.with_name(folder.name + ".part")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    unfinished.mkdir(parents=True)
+    for path in folder.parent.glob(f"{glob.escape(folder.name)}.*.part"):  # of an export that was killed
+        if is_leftover(path):
+            remove(path)
+    with replacing(folder) as unfinished:
+        unfinished.mkdir()
+        _write(params, tokenizer, unfinished, dtype, shard)
+
+
+def _write(params: Transformer, tokenizer: Tokenizer, folder: Path, dtype: str, shard: int) -> None:
+    from safetensors.numpy import save_file
+
     files = list(_shards(tensors(params.shape), jnp.dtype(dtype).itemsize, shard))
     names = (
         [_WHOLE] if len(files) == 1 else [f"model-{i + 1:05}-of-{len(files):05}.safetensors" for i in range(len(files))]
     )
     for name, part in zip(names, files, strict=True):
         arrays = {t.name: _fetch(params, t, jnp.dtype(dtype)) for t in part}
-        save_file(arrays, unfinished / name, metadata={"format": "pt"})
+        save_file(arrays, folder / name, metadata={"format": "pt"})
     if len(files) > 1:
         where = {t.name: name for name, part in zip(names, files, strict=True) for t in part}
         size = sum(math.prod(t.shape) for part in files for t in part) * jnp.dtype(dtype).itemsize
-        write_json(unfinished / _INDEX, {"metadata": {"total_size": size}, "weight_map": where})
-    save_description(params.shape, tokenizer, unfinished, dtype=dtype)
-    if folder.exists():
-        folder.rmdir()
-    unfinished.rename(folder)
+        write_json(folder / _INDEX, {"metadata": {"total_size": size}, "weight_map": where})
+    save_description(params.shape, tokenizer, folder, dtype=dtype)
 
 
 def save_description(shape: ModelShape, tokenizer: Tokenizer, folder: Path, *, dtype: str) -> None:

@@ -279,7 +279,7 @@ def _step(weights: Weights, shape: DecodeShape, slots: Slots) -> Slots:
     token_SG, logp_SG = draw(_logits(weights, slots.hidden_SGD), _keys(slots.seed_S, at_S, shape.group), shape.params)
     hidden_SGD, layers = _forward(weights, slots, token_SG, at_S, column)
     stopped_SG = slots.stopped_SG | (alive_SG & jnp.isin(token_SG, jnp.asarray(shape.stop_ids, jnp.int32)))
-    length_SG = slots.length_SG + alive_SG
+    length_SG = slots.length_SG + alive_SG.astype(jnp.int32)
 
     def write(row_SGR: jax.Array, new_SG: jax.Array) -> jax.Array:
         old_SG1 = jax.lax.dynamic_slice_in_dim(row_SGR, column, 1, axis=2)  # an ended response keeps what it has

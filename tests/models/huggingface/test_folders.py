@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import resource
 import shutil
 
 import jax
@@ -10,7 +11,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from stgrpo.data.tokenizer import CHAT_TEMPLATE, Tokenizer, train_tokenizer
-from stgrpo.errors import UserError
+from stgrpo.errors import RunError, UserError
 from stgrpo.files import check_readable, read_object
 from stgrpo.models.huggingface.config import check_end_tokens, read_shape
 from stgrpo.models.huggingface.weights import check_folder, load_folder, save_folder
@@ -304,8 +305,23 @@ def test_no_code_of_a_folder_is_run(folder, tmp_path):
 def test_what_a_killed_export_left_is_replaced_folders_too(make_model, saved, tokenizer, tmp_path):
     base = Tokenizer.load(saved / "whole").base
     base.chat_template = {"default": CHAT_TEMPLATE, "tool_use": CHAT_TEMPLATE}
-    (tmp_path / "out.part" / "additional_chat_templates").mkdir(parents=True)
-    (tmp_path / "out.part" / "additional_chat_templates" / "old.jinja").touch()
+    (tmp_path / "out.0123abcd.part" / "additional_chat_templates").mkdir(parents=True)
+    (tmp_path / "out.0123abcd.part" / "additional_chat_templates" / "old.jinja").touch()
+    (tmp_path / "out.mine.part").touch()
     save_folder(make_model(read_shape(saved / "whole")), Tokenizer(base), tmp_path / "out")
     assert [file.name for file in (tmp_path / "out" / "additional_chat_templates").iterdir()] == ["tool_use.jinja"]
     assert Tokenizer.load(tmp_path / "out").base.chat_template == base.chat_template
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "out.mine.part"]
+
+
+@pytest.mark.parametrize("room", [0, 1000, 20_000])  # bytes: for nothing, for some files, for all but the weights
+def test_a_disk_that_takes_no_more_leaves_no_export_and_one_line(make_model, saved, tmp_path, room):
+    params, tokenizer = make_model(read_shape(saved / "whole")), Tokenizer.load(saved / "whole")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, before[1]))
+    try:
+        with pytest.raises(RunError, match="cannot be written .*; make room, and the same command") as caught:
+            save_folder(params, tokenizer, tmp_path / "out")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert "\n" not in str(caught.value) and not list(tmp_path.iterdir())
