@@ -239,6 +239,14 @@ GRPO: Section = section(
         unit="steps",
         also=("eval_steps", "eval_every", "test_freq", "eval_interval"),
     ),
+    keep_best=Number(
+        1,
+        "checkpoints kept beside the newest: the best by success rate of the steps that were validated and saved",
+        low=0,
+        high=1_000_000,
+        source=NOT_IN_PAPER,
+        also=("load_best_model_at_end", "best_fn", "save_best"),
+    ),
     validation_layouts=Number(20, "of a task, for these", low=1, high=1_000_000, also=("num_eval_episodes",)),
 )
 

@@ -48,6 +48,12 @@ def tell(make: Callable[[], Result], *, channel: str = "main") -> Result:
     return result
 
 
+def alone(work: Callable[..., Result], *arguments: object) -> Result:
+    """Does something, in a thread of its own, in which this process tells the others nothing."""
+    _making.alone = True
+    return work(*arguments)
+
+
 def exchange(mine: Item) -> list[Item]:
     """What each process has, by its number, in all of them: over the devices, which is fast for much."""
     if processes.count() == 1:

@@ -45,11 +45,16 @@ from stgrpo.workdir import WorkDir
 def run_grpo(config: ConfigDict, workdir: WorkDir) -> None:
     """Trains from the SFT policy, which stays frozen as the reference; writes checkpoints/grpo, metrics and samples."""
     refuse_constraint(config, "grpo")
-    setting = open_context(config, workdir)
+    setting, c = open_context(config, workdir), config.grpo
     check_prompts(config, setting.mesh)
+    with Checkpoints(workdir.checkpoints("grpo"), keep=c.keep, keep_best=c.keep_best) as checkpoints:
+        _run(setting, checkpoints)
+
+
+def _run(setting: RunContext, checkpoints: Checkpoints) -> None:
+    config, workdir = setting.config, setting.workdir
     examples = load_examples(setting, "train")
     total, identity = grpo_steps(config, len(examples)), examples_identity(examples)
-    checkpoints = Checkpoints(workdir.checkpoints("grpo"), keep=config.grpo.keep)
     if checkpoints.newest():
         record = newest_metadata(checkpoints.folder)
         check_same_data(checkpoints.folder, record, identity)
@@ -80,7 +85,6 @@ def run_grpo(config: ConfigDict, workdir: WorkDir) -> None:
             preemption.saved_first(),
         ):
             training.run(examples, sampler, total)
-    checkpoints.close()
 
 
 def reference_step(workdir: WorkDir) -> Path:
@@ -182,19 +186,22 @@ class _Training:
         values = self._update(step, rollout, parts, timer)
         values |= rollout_metrics(rollout.drawn, batch) | rollout.seconds
         values["staleness"] = step - min(g.version for g in rollout.groups)
-        self._record = dataclasses.replace(self._record, step=step + 1, position=rollout.position, total=total)
+        done = {"step": step + 1, "position": rollout.position, "total": total, "validation_sr": None}
+        self._record = dataclasses.replace(self._record, **done)
         last = step + 1 == total
         try:
             if c.validate_every and ((step + 1) % c.validate_every == 0 or last):
                 with timer.part("validation"):
                     values |= self._validate(source, sampler)
+                self._record = dataclasses.replace(self._record, validation_sr=values["validation_sr"])
         except (UserError, ServerError):
             self._write(values, timer, rollout)
             self._save_now()
             raise
         self._write(values, timer, rollout)
         if (step + 1) % c.checkpoint_every == 0 or last:
-            self._save()
+            self._monitor.sync()
+            self._checkpoints.start_save(self._state, self._record)
         return values
 
     def _update(self, step: int, rollout: Rollout, parts: list[Batch], timer: Timer) -> dict[str, float]:
@@ -232,14 +239,11 @@ class _Training:
         facts = {"learning_rate": rate(step - 1), "programs": self.programs.count}
         self._monitor.write(step, values | facts | timer.seconds)
 
-    def _save(self) -> None:
-        self._monitor.sync()
-        self._checkpoints.save(self._state, self._record)
-
     def _save_now(self) -> None:
-        """A checkpoint out of turn, unless there is nothing new to keep."""
+        """A checkpoint out of turn, unless there is nothing new to keep; returns when it is on disk."""
         if self._record.step > self._checkpoints.newest():
-            self._save()
+            self._monitor.sync()
+            self._checkpoints.save(self._state, self._record)
             say(f"grpo: saved at step {self._record.step}")
 
 

@@ -37,9 +37,14 @@ def run_sft(config: ConfigDict, workdir: WorkDir) -> None:
     setting = open_context(config, workdir)
     if not config.sft.row_tokens:
         check_batch(setting.mesh, **{"sft.batch": config.sft.batch // config.sft.micro_batches})
+    with Checkpoints(workdir.checkpoints("sft"), keep=config.sft.keep) as checkpoints:
+        _run(setting, checkpoints)
+
+
+def _run(setting: RunContext, checkpoints: Checkpoints) -> None:
+    config, workdir = setting.config, setting.workdir
     examples = load_examples(setting, "train")
     total, identity = sft_steps(config, len(examples)), examples_identity(examples)
-    checkpoints = Checkpoints(workdir.checkpoints("sft"), keep=config.sft.keep)
     if checkpoints.newest():
         record = newest_metadata(checkpoints.folder)
         check_same_data(checkpoints.folder, record, identity)
@@ -59,7 +64,6 @@ def run_sft(config: ConfigDict, workdir: WorkDir) -> None:
         )
         with preemption.saved_first(), open_monitor(config, workdir, "sft", record.step) as monitor:
             _train(setting, steps, checkpoints, examples, (state, record), monitor, total)
-    checkpoints.close()
 
 
 def _start(
@@ -116,8 +120,9 @@ def _train(
         leaving = preemption.leaving()
         if (step + 1) % config.sft.checkpoint_every == 0 or step + 1 == total or leaving:
             monitor.sync()
-            checkpoints.save(state, record)
+            checkpoints.start_save(state, record)
         if leaving:
+            checkpoints.wait()
             say(f"sft: saved at step {step + 1} of {total}")
             break
     bar.close()

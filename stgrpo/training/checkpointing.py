@@ -5,11 +5,12 @@ What is whole, what is damaged, and that nothing else counts as damage, is `step
 """
 
 import collections
+import concurrent.futures
 import contextlib
 import dataclasses
 import itertools
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -24,7 +25,7 @@ from stgrpo.files import check_place, is_leftover, reason_of, remove, sync, sync
 from stgrpo.models.finite import are_finite
 from stgrpo.models.lora import Adapters
 from stgrpo.models.transformer import Transformer
-from stgrpo.processes.exchange import tell
+from stgrpo.processes.exchange import alone, tell
 from stgrpo.training.metadata import CheckpointMetadata, load_metadata, unreadable
 from stgrpo.training.step import TrainState
 from stgrpo.training.step_folders import (
@@ -61,24 +62,45 @@ log = logging.getLogger(__name__)
 class Checkpoints:
     """The checkpoints of one stage, one folder a step, in a work directory that is this process's own.
 
-    What a killed process left half-written is removed.
+    What a killed process left half-written is removed. As a context it ends with what it began to write.
+
+    Args:
+        folder: of the stage.
+        keep: how many stay, the newest ones.
+        keep_best: how many of those with the best validation success rate stay beside them.
 
     Raises:
         UserError: checkpoints could not be read from a folder of this name.
     """
 
-    def __init__(self, folder: Path, *, keep: int = 2):
+    def __init__(self, folder: Path, *, keep: int = 2, keep_best: int = 0):
         check_place(folder, "--workdir")
-        self.folder, self._keep, self._read_back = Path(folder).absolute(), keep, False
-        self._orbax = ocp.Checkpointer(ocp.CompositeCheckpointHandler())
+        self.folder, self._keep, self._keep_best = Path(folder).absolute(), keep, keep_best
+        self._orbax = ocp.AsyncCheckpointer(ocp.CompositeCheckpointHandler())
+        self._thread, self._pending, self._read_back = concurrent.futures.ThreadPoolExecutor(1), None, False
         tell(self._clean)
+
+    def __enter__(self) -> "Checkpoints":
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: object) -> None:
+        if error is None:
+            self.wait()
+        elif processes.count() == 1:  # of several, the others may be gone, and this one is ended from without
+            try:
+                self.wait()
+            except RunError as other:
+                log.warning("%s", other)
+        self.close()
 
     def steps(self) -> list[int]:
         """Steps that are whole, in order.
 
         Raises:
             DamagedCheckpoint: there are some and none is whole.
+            RunError: the last save has failed.
         """
+        self.wait()
         return sorted(int(step.name) for step in whole_steps(self.folder)) if has_steps(self.folder) else []
 
     def newest(self) -> int:
@@ -86,36 +108,69 @@ class Checkpoints:
 
         Raises:
             DamagedCheckpoint: there are some and none is whole.
+            RunError: the last save has failed.
         """
+        self.wait()
         return int(next(whole_steps(self.folder)).name) if has_steps(self.folder) else 0
 
     def save(self, state: TrainState, record: CheckpointMetadata) -> None:
-        """Writes one checkpoint; it appears only when it is whole. A damaged one of the same step is replaced.
+        """Writes one checkpoint, and returns when it is whole and on disk. See `start_save`."""
+        self.start_save(state, record)
+        self.wait()
 
-        The first one of this process is read back, bit for bit, before it counts. Steps older than those kept go, once
-        these are whole. Of several processes each writes what its devices hold, and the first does the rest.
+    def start_save(self, state: TrainState, record: CheckpointMetadata) -> None:
+        """Begins to write one checkpoint; it appears only when it is whole. A damaged one of the same step is replaced.
+
+        Returns when all numbers are in the memory of the hosts: the state may be donated then. A thread writes them,
+        and removes those older than the ones to be kept, once these are whole. The first save of this process is waited
+        for and read back, bit for bit, before it counts. Of several processes each writes what its devices hold, and
+        the first does the rest.
 
         Raises:
-            RunError: a number of it is not finite, or it cannot be written or not be read back; those that were there
-                stand.
+            RunError: a number of it is not finite, or it cannot be written or not be read back, or the save before it
+                could not; those that were there stand.
         """
+        self.wait()
         if not are_finite((state.params, state.opt_state)):
             raise RunError(f"{record.stage} step {record.step} has numbers that are not finite: it is not saved")
         record = dataclasses.replace(record, fingerprint=fingerprint(state.params))
         unfinished = self.folder / f"{record.step}.{record.step:08x}.part"
-        try:
+        with self._told(record.step):
             tell(lambda: remove(unfinished))
             self._write(unfinished, state, record)
-            tell(lambda: self._finish(unfinished, self.folder / str(record.step)))
+        self._pending = (
+            record.step,
+            self._thread.submit(alone, self._finish, unfinished, self.folder / str(record.step)),
+        )
+        if not self._read_back:
+            self.wait()
+            self._read_back = True
+
+    def wait(self) -> None:
+        """Returns when what was begun is whole and on disk, in all processes.
+
+        Raises:
+            RunError: it could not be written.
+        """
+        if self._pending is None:
+            return
+        (step, finished), self._pending = self._pending, None
+        with self._told(step):
+            if not processes.is_first():
+                finished.result()
+            tell(finished.result)
+
+    @contextlib.contextmanager
+    def _told(self, step: int) -> Iterator[None]:
+        """Makes one line of whatever goes wrong in writing a step, and removes what there is of it."""
+        try:
+            yield
         except Exception as error:
-            what = f"checkpoint {self.folder}/{record.step} cannot be written ({reason_of(error)})"
-            raise RunError(f"{what}: those before it stand; {way_on(error)}") from error
-        finally:
             if processes.is_first():
                 with contextlib.suppress(OSError):
                     self._clean()
-        self._read_back = True
-        tell(self._prune)
+            what = f"checkpoint {self.folder}/{step} cannot be written ({reason_of(error)})"
+            raise RunError(f"{what}: those before it stand; {way_on(error)}") from error
 
     def _clean(self) -> None:
         for path in self.folder.iterdir() if self.folder.is_dir() else ():
@@ -132,11 +187,15 @@ class Checkpoints:
             ),
         )
         if not self._read_back:
+            self._orbax.wait_until_finished()
             for name in ITEMS:
                 _check_same(unfinished / name, items[name])
 
     def _finish(self, unfinished: Path, step: Path) -> None:
-        """Puts what was written where it belongs, whole and on disk."""
+        """Waits for what is written, in a thread; the first process puts it where it belongs, whole and on disk."""
+        self._orbax.wait_until_finished()
+        if not processes.is_first():
+            return
         write_sums(unfinished)
         sync(unfinished)
         damaged = step.with_name(f"{step.name}.{0:08x}.part")
@@ -146,15 +205,25 @@ class Checkpoints:
         sync_folder(self.folder)
         prove(step)
         remove(damaged)
+        self._prune()
 
     def _prune(self) -> None:
-        """Removes what is older than the newest whole steps that are to be kept."""
-        whole = 0
-        for step in step_folders(self.folder):
-            if whole >= self._keep:
+        """Removes what is older than the newest whole steps that are to be kept, but for the best ones."""
+        found = step_folders(self.folder)
+        newest = list(itertools.islice((step for step in found if not unfit(step)), self._keep))
+        older = found[found.index(newest[-1]) + 1 :] if len(newest) == self._keep else []
+        best = self._best([*newest, *older])
+        for step in older:
+            if step not in best:
                 remove(step.rename(step.with_name(f"{step.name}.{0:08x}.part")))
-            elif not unfit(step):
-                whole += 1
+
+    def _best(self, steps: Sequence[Path]) -> list[Path]:
+        """Those of the highest validation success rate, the later one where two are even."""
+        if not self._keep_best:
+            return []
+        rates = {step: load_metadata(step).validation_sr for step in steps if not unfit(step)}
+        known = {step: rate for step, rate in rates.items() if rate is not None}
+        return sorted(known, key=lambda step: (known[step], int(step.name)), reverse=True)[: self._keep_best]
 
     def restore(self, abstract: TrainState) -> tuple[TrainState, CheckpointMetadata] | None:
         """The newest whole checkpoint, on the shardings of `abstract`; None where none was written.
@@ -185,7 +254,8 @@ class Checkpoints:
         return TrainState(params, opt_state, count), record
 
     def close(self) -> None:
-        """Ends what Orbax began."""
+        """Ends the threads; what was begun is written first."""
+        self._thread.shutdown()
         self._orbax.close()
 
 

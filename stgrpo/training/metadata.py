@@ -30,6 +30,7 @@ class CheckpointMetadata:
         lora: how the adapters are made that are all the checkpoint holds; None where it holds the whole model.
         base: identity of the frozen model under them.
         data: identity of the examples; empty of a checkpoint that is older than this entry.
+        validation_sr: success rate in the validation layouts at this very step, in [0, 1]; None where none was played.
     """
 
     stage: str
@@ -44,6 +45,7 @@ class CheckpointMetadata:
     lora: Lora | None = None
     base: str = ""
     data: str = ""
+    validation_sr: float | None = None
 
     @property
     def identity(self) -> str:

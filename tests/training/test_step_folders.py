@@ -159,7 +159,7 @@ def test_a_save_that_fails_leaves_what_stands_and_no_remains(folder, made, monke
     def full(*_, **__):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    for where, name in ((os, "fsync"), (pathlib.Path, "rename"), (checkpointing.ocp.Checkpointer, "save")):
+    for where, name in ((os, "fsync"), (pathlib.Path, "rename"), (checkpointing.ocp.AsyncCheckpointer, "save")):
         with monkeypatch.context() as patched:
             patched.setattr(where, name, full)
             with pytest.raises(RunError, match="cannot be written .*those before it stand"):
