@@ -1,6 +1,7 @@
 """Several real processes of one run on this machine, each with devices of its own."""
 
 import contextlib
+import json
 import os
 import pathlib
 import socket
@@ -78,3 +79,14 @@ def until(condition, seconds: float = DEADLINE) -> None:
     while not condition():
         assert time.monotonic() < deadline, "it did not happen in time"
         time.sleep(0.05)
+
+
+def lines(folder: pathlib.Path, stage: str) -> list[dict]:
+    """What a stage has logged."""
+    found = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [line for line in found if line["stage"] == stage]
+
+
+def timeless(line: dict) -> dict:
+    """A line without what is of the process that wrote it."""
+    return {k: v for k, v in line.items() if not k.startswith(("seconds", "programs"))}

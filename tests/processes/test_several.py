@@ -6,10 +6,12 @@ import pathlib
 import re
 import shutil
 import signal
+import subprocess
+import sys
 import time
 
 import pytest
-from several import free_port, running, until
+from several import free_port, lines, running, timeless, until
 
 pytestmark = pytest.mark.slow
 # SFT goes on until rewards are not all 0: then a rollout depends on every weight, and an update on every reward.
@@ -44,15 +46,6 @@ def changed(folder: pathlib.Path, **fields: object) -> list[str]:
         config[section][field] = value
     file.write_text(json.dumps(config))
     return [*(f"--config.{name.replace('__', '.')}={value}" for name, value in fields.items()), f"--workdir={folder}"]
-
-
-def lines(folder: pathlib.Path, stage: str) -> list[dict]:
-    found = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    return [line for line in found if line["stage"] == stage]
-
-
-def timeless(line: dict) -> dict:
-    return {k: v for k, v in line.items() if not k.startswith("seconds")}
 
 
 @pytest.mark.parametrize(("count", "devices", "mesh"), [(2, 2, "fsdp"), (4, 1, "data")])
@@ -120,6 +113,15 @@ def test_a_process_that_is_killed_ends_the_other(folder, victim):
         assert "Traceback" not in said[0]
 
 
+def test_a_process_that_is_killed_at_random_is_started_again_to_the_same_end():
+    script = pathlib.Path(__file__).with_name("kills.py")
+    done = subprocess.run(
+        [sys.executable, script, "--kills=1", "--seed=1"], capture_output=True, text=True, timeout=900
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout.splitlines()[-1])["kills"] == 1
+
+
 def test_an_exception_in_one_process_ends_all(folder, tmp_path):
     (tmp_path / "broken.py").write_text(
         "import jax\n\ndef loss(inputs, coefficients):\n"
@@ -133,6 +135,39 @@ def test_an_exception_in_one_process_ends_all(folder, tmp_path):
     assert "process 1 on " in said[0]
     assert "out of luck" in said[0]
     assert "ArithmeticError: out of luck" in (folder / "logs" / "process-1.log").read_text()
+
+
+UNREADABLE = """
+import os, sys
+import orbax.checkpoint as ocp
+
+if os.environ.get("UNREADABLE") and sys.argv[-1].endswith(",2,1"):
+    def fail(self, *arguments, **options):
+        raise OSError(5, "Input/output error")
+    ocp.AsyncCheckpointer.restore = fail
+
+def loss(inputs, coefficients):
+    return (inputs.weight * inputs.logp).sum(), {}
+"""
+
+
+def test_a_checkpoint_that_one_process_cannot_read_ends_all_and_changes_nothing(folder, tmp_path):
+    (tmp_path / "unreadable.py").write_text(UNREADABLE)
+    path = {"PYTHONPATH": f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}"}
+    words = ["grpo", *WARM, *changed(folder, grpo__loss="unreadable:loss", grpo__steps=6)]
+    with running(words, 2, **path) as run:
+        until(lambda: (folder / "checkpoints" / "grpo" / "4").is_dir())
+        run.kill()
+        run.wait()
+    before = {file: file.stat().st_mtime_ns for file in (folder / "checkpoints").glob("*/[0-9]/**/*")}
+    with running(words, 2, UNREADABLE="1", **path) as run:
+        status, said = run.wait()
+    assert status == [1, 1]
+    assert "process 1 on " in said[0] and "cannot be read now (Input/output error): nothing was changed" in said[0]
+    assert {file: file.stat().st_mtime_ns for file in (folder / "checkpoints").glob("*/[0-9]/**/*")} == before
+    with running(words, 2, **path) as run:
+        assert run.wait()[0] == [0, 0]
+    assert [line["step"] for line in lines(folder, "grpo")] == [1, 2, 3, 4, 5, 6]
 
 
 def test_a_run_that_stands_still_says_where_and_ends(folder, tmp_path):
