@@ -197,7 +197,7 @@ class _Training:
             if c.validate_every and ((step + 1) % c.validate_every == 0 or last):
                 with timer.part("validation"):
                     values |= self._validate(source, sampler)
-                self._record = dataclasses.replace(self._record, validation_sr=values["validation_sr"])
+                self._record = dataclasses.replace(self._record, validation_sr=values.get("validation_sr"))
         except (UserError, ServerError):
             self._write(values, timer, rollout)
             self._save_now()

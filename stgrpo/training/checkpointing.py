@@ -10,7 +10,7 @@ import contextlib
 import dataclasses
 import itertools
 import logging
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -79,7 +79,8 @@ class Checkpoints:
         check_place(folder, "--workdir")
         self.folder, self._keep, self._keep_best = Path(folder).absolute(), keep, keep_best
         self._orbax = ocp.AsyncCheckpointer(ocp.CompositeCheckpointHandler())
-        self._thread, self._pending, self._read_back = concurrent.futures.ThreadPoolExecutor(1), None, False
+        self._thread, self._read_back = concurrent.futures.ThreadPoolExecutor(1), False
+        self._pending: tuple[int, concurrent.futures.Future[None]] | None = None
         tell(self._clean)
 
     def __enter__(self) -> "Checkpoints":
@@ -163,7 +164,7 @@ class Checkpoints:
             tell(finished.result)
 
     @contextlib.contextmanager
-    def _told(self, step: int) -> Iterator[None]:
+    def _told(self, step: int) -> Generator[None]:
         """Makes one line of whatever goes wrong in writing a step, and removes what there is of it."""
         try:
             yield
