@@ -1,5 +1,5 @@
 # make run: the whole method on this machine's CPU, from an empty checkout.  make test: the tests.
-# make quick: the tests of what changed, in two minutes.  make lint: style and docstrings.  make types: a type checker.
+# make quick: the tests of what changed, in two minutes.  make lint: style, docstrings and types.
 # More in CONTRIBUTING.md.
 PYTHON ?= python3.11
 VENV := .venv
@@ -12,7 +12,7 @@ export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
 WORKERS ?= 2
 PYTEST := $(BIN)/python -m pytest --numprocesses=$(WORKERS) --dist=loadfile
 
-.PHONY: run quick test slow lint types clean
+.PHONY: run quick test slow lint clean
 
 run: $(VENV)/installed
 	$(BIN)/stgrpo run --config=configs/tiny.py --workdir=runs/tiny
@@ -23,8 +23,6 @@ quick: $(VENV)/installed-test
 lint: $(VENV)/installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-
-types: $(VENV)/installed-test
 	$(BIN)/pyrefly check --python-interpreter-path $(BIN)/python
 
 test: $(VENV)/installed-test

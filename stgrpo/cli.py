@@ -11,7 +11,7 @@ import threading
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from stgrpo import processes
 from stgrpo.command_line import COMMANDS, STAGES, TRAINING, Command, one_line, parse, together
@@ -19,6 +19,11 @@ from stgrpo.errors import Preempted, RunError, ServerError, UserError
 from stgrpo.files import reason_of, way_on
 from stgrpo.processes.failure import abort, give_way
 from stgrpo.processes.logs import complain
+
+if TYPE_CHECKING:
+    from ml_collections import ConfigDict
+
+    from stgrpo.workdir import WorkDir
 
 log = logging.getLogger(__name__)
 USAGE = """\
@@ -240,7 +245,7 @@ def _play(arguments: Sequence[str]) -> None:
     environment.play(values.task, values.layout, raw=values.raw)
 
 
-def check(config: "ConfigDict") -> None:  # noqa: F821
+def check(config: "ConfigDict") -> None:
     """Raises a UserError that holds every error of the config."""
     from stgrpo.plan.checks import validate
 
@@ -249,7 +254,7 @@ def check(config: "ConfigDict") -> None:  # noqa: F821
         raise UserError("; ".join(errors))
 
 
-def _stage(name: str) -> Callable[["ConfigDict", "WorkDir"], None]:  # noqa: F821
+def _stage(name: str) -> Callable[["ConfigDict", "WorkDir"], None]:
     if name == "collect":
         from stgrpo.stages.collect import run_collect as stage
     elif name == "sft":

@@ -5,9 +5,14 @@ import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from stgrpo.errors import UserError, nearest
 from stgrpo.files import check_place
+
+if TYPE_CHECKING:
+    from absl.flags import FlagValues
+    from ml_collections import ConfigDict
 
 STAGES = ("collect", "sft", "grpo", "evaluate", "report")
 TRAINING = ("sft", "grpo")  # stages that are sections of the config too
@@ -29,7 +34,7 @@ class Command:
     """A parsed command line, its config complete and locked."""
 
     stage: str
-    config: "ConfigDict"  # noqa: F821 - imported where it is needed, to keep --help fast
+    config: "ConfigDict"  # imported where it is needed, to keep --help fast
     workdir: str
     checkpoint: str
     dtype: str
@@ -97,7 +102,7 @@ def parse(arguments: Sequence[str]) -> Command:
 
 def together(arguments: Sequence[str]) -> tuple[str, int] | None:
     """The value of --distributed and the seconds to wait, before anything is parsed; None for a run of one process."""
-    given = dict(a.removeprefix("--").partition("=")[::2] for a in _joined(arguments) if a.startswith("--"))
+    given = _given(_joined(arguments))
     if "distributed" not in given or arguments[0] not in FLAGS_OF["distributed"]:
         return None
     seconds = given.get("distributed_timeout", "")
@@ -132,12 +137,18 @@ def _joined(arguments: Sequence[str]) -> list[str]:
     return joined
 
 
-def _define_config(values: "FlagValues", rest: Sequence[str]) -> None:  # noqa: F821
+def _given(arguments: Sequence[str]) -> dict[str, str]:
+    """The flags with what they are set to, each by its name."""
+    parts = (argument.removeprefix("--").partition("=") for argument in arguments if argument.startswith("--"))
+    return {name: value for name, _, value in parts}
+
+
+def _define_config(values: "FlagValues", rest: Sequence[str]) -> None:
     """Defines --config on the flags: from the file given, or from the checkpoint where only that is given."""
     from ml_collections import config_flags
     from ml_collections.config_dict import RequiredValueError
 
-    given = dict(a.removeprefix("--").partition("=")[::2] for a in rest if a.startswith("--"))
+    given = _given(rest)
     if "config" in given:
         config = _load(given["config"])
     elif "checkpoint" in given:
@@ -152,7 +163,7 @@ def _define_config(values: "FlagValues", rest: Sequence[str]) -> None:  # noqa: 
         raise UserError(f"the config lacks a field that is set here ({one_line(error)}): begin with base()") from error
 
 
-def _load(spec: str) -> "ConfigDict":  # noqa: F821
+def _load(spec: str) -> "ConfigDict":
     """Runs get_config(ARG) of a file, given as FILE.py or FILE.py:ARG."""
     import importlib.util
 
@@ -161,9 +172,9 @@ def _load(spec: str) -> "ConfigDict":  # noqa: F821
     path, argument = _split(spec)
     if not path.is_file():
         raise UserError(f"--config={path} does not exist: give a file such as configs/tiny.py")
-    if path.suffix != ".py":
-        raise UserError(f"--config={path} is no Python file: give one such as configs/tiny.py")
     module_spec = importlib.util.spec_from_file_location(f"_config_{path.stem}", path)
+    if path.suffix != ".py" or module_spec is None or module_spec.loader is None:
+        raise UserError(f"--config={path} is no Python file: give one such as configs/tiny.py")
     module = importlib.util.module_from_spec(module_spec)
     neighbours = [str(folder) for folder in path.absolute().parents[:2]]  # an ablation imports what it changes
     sys.path[:0] = neighbours
@@ -193,7 +204,7 @@ def _split(spec: str) -> tuple[Path, str]:
     return splits[0] if splits else whole
 
 
-def _config_of(folder: Path) -> "ConfigDict":  # noqa: F821
+def _config_of(folder: Path) -> "ConfigDict":
     from ml_collections import ConfigDict
 
     from stgrpo.config import base, with_new_names

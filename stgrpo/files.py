@@ -13,8 +13,9 @@ import re
 import secrets
 import shutil
 import unicodedata
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from stgrpo.errors import RunError, UserError
 
@@ -70,7 +71,7 @@ class LineLog:
             self._file.close()
 
     @contextlib.contextmanager
-    def _told(self) -> Iterator[None]:
+    def _told(self) -> Generator[None]:
         try:
             yield
         except OSError as error:
@@ -78,21 +79,23 @@ class LineLog:
             raise RunError(f"{self._file.name} takes no more ({error.strerror}): {way_on}") from error
 
 
-def to_json(value: object, **layout: int | bool | None) -> str:
-    """JSON as its standard has it; `layout` is that of `json.dumps`.
+def to_json(value: object, *, indent: int | None = None, ensure_ascii: bool = True, sort_keys: bool = False) -> str:
+    """JSON as its standard has it; the layout is that of `json.dumps`.
 
     Raises:
         RunError: a number is not finite, for which JSON has no word; it is named.
     """
     try:
-        return json.dumps(value, allow_nan=False, **layout)
+        return json.dumps(value, allow_nan=False, indent=indent, ensure_ascii=ensure_ascii, sort_keys=sort_keys)
     except ValueError as error:
         wrong = ", ".join(f"{at}={number}" for at, number in _not_finite(value))
         raise RunError(f"{wrong or error}, no finite number") from error
 
 
-def from_json(text: str | bytes) -> object:
-    """What a JSON text says. Halves of surrogate pairs, which no file takes, become U+FFFD; other text stays as it is.
+def from_json(text: str | bytes) -> Any:
+    """What a JSON text says, whose form its reader knows or looks at.
+
+    Halves of surrogate pairs, which no file takes, become U+FFFD; other text stays as it is.
 
     Raises:
         ValueError: it is none, is nested too deeply, or has NaN, an infinity or a number too large to be told from one.
@@ -132,7 +135,7 @@ def _finite(text: str) -> float:
     return number if math.isfinite(number) else _refuse(text)
 
 
-def read_lines(path: Path) -> Iterator[dict]:
+def read_lines(path: Path) -> Iterator[dict[str, Any]]:
     """The whole lines of a JSON-lines file; a last line that was cut off by a kill is left out.
 
     Raises:
@@ -161,7 +164,7 @@ def write_atomically(path: Path, text: str) -> None:
 
 
 @contextlib.contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path) -> Generator[Path]:
     """A place for a file or a folder that becomes `path` at the end, whole and on disk, or not at all.
 
     Raises:
@@ -295,7 +298,7 @@ def check_readable(file: Path, fix: str) -> None:
         raise UserError(f"{file} is a git-lfs pointer, not the file itself: run `git lfs pull` in {file.parent}")
 
 
-def read_object(file: Path, fix: str) -> dict[str, object]:
+def read_object(file: Path, fix: str) -> dict[str, Any]:
     """A JSON object in a file from elsewhere.
 
     Args:

@@ -1,6 +1,7 @@
 """The config that the declarations make, and the shape of a model that it asks for."""
 
 from collections.abc import Mapping
+from typing import Any
 
 from ml_collections import ConfigDict
 
@@ -50,7 +51,7 @@ def base() -> ConfigDict:
 
 def with_new_names(values: Mapping[str, object]) -> dict[str, object]:
     """The values of a config from JSON, those of renamed fields under their present names."""
-    new = {key: dict(value) if isinstance(value, Mapping) else value for key, value in values.items()}
+    new: dict[str, Any] = {k: dict(value) if isinstance(value, Mapping) else value for k, value in values.items()}
     for was, now in RENAMED.items():
         (old_section, old), (section, name) = was.split("."), now.split(".")
         holder = new.get(old_section)

@@ -6,12 +6,13 @@ A declaration is all that is written of a field: config, checks, `stgrpo help` a
 import dataclasses
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import ClassVar
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import ClassVar, Generic, TypeGuard, TypeVar
 
 from stgrpo.errors import nearest
 
 Value = bool | int | float | str | tuple[str, ...]
+V = TypeVar("V", bound=Value | Sequence[str])
 
 PAPER = "stated"
 NOT_IN_PAPER = "not in paper"
@@ -22,7 +23,7 @@ _PATH = 4000  # for a path, with room for the names of files in it
 
 
 @dataclasses.dataclass(frozen=True)
-class Field:
+class Field(Generic[V]):
     """What every kind of field has.
 
     Attributes:
@@ -38,7 +39,12 @@ class Field:
     _: dataclasses.KW_ONLY
     source: str = ""
     also: tuple[str, ...] = ()
-    kind: ClassVar[str]
+    _kind: ClassVar[str]
+
+    @property
+    def kind(self) -> str:
+        """What a value must be, for a person."""
+        return self._kind
 
     def errors(self, name: str, value: object) -> Iterator[str]:
         """What is wrong with a value by itself, one line each, whatever its type."""
@@ -47,11 +53,11 @@ class Field:
         else:
             yield f"{name}={shown(value)} must be {self.kind}: use {self.default!r}, the default"
 
-    def fits(self, value: object) -> bool:
+    def fits(self, value: object) -> TypeGuard[V]:
         """Whether the type is right."""
         raise NotImplementedError
 
-    def faults(self, name: str, value: object) -> Iterator[str]:
+    def faults(self, name: str, value: V) -> Iterator[str]:
         """What is wrong with a value of the right type."""
         raise NotImplementedError
 
@@ -61,12 +67,12 @@ class Field:
 
 
 @dataclasses.dataclass(frozen=True)
-class Switch(Field):
+class Switch(Field[bool]):
     """True or False."""
 
-    kind: ClassVar[str] = "True or False"
+    _kind: ClassVar[str] = "True or False"
 
-    def fits(self, value: object) -> bool:
+    def fits(self, value: object) -> TypeGuard[bool]:
         """See `Field.fits`."""
         return isinstance(value, bool)
 
@@ -76,7 +82,7 @@ class Switch(Field):
 
 
 @dataclasses.dataclass(frozen=True)
-class Number(Field):
+class Number(Field[float]):
     """A whole number if its default is one. It has a limit on either side, so that no slip of a digit starts a run.
 
     Attributes:
@@ -105,7 +111,7 @@ class Number(Field):
         """Whole or not, as the default is."""
         return "a whole number" if isinstance(self.default, int) else "a number"
 
-    def fits(self, value: object) -> bool:
+    def fits(self, value: object) -> TypeGuard[float]:
         """See `Field.fits`."""
         right = int if isinstance(self.default, int) else int | float
         return isinstance(value, right) and not isinstance(value, bool)
@@ -164,7 +170,7 @@ class Form:
 
 
 @dataclasses.dataclass(frozen=True)
-class Text(Field):
+class Text(Field[str]):
     """Any text on one line, or of one form; empty only if its default is.
 
     Attributes:
@@ -177,9 +183,9 @@ class Text(Field):
     longest: int = 200
     form: Form | None = None
     one_of: str = ""
-    kind: ClassVar[str] = "a text"
+    _kind: ClassVar[str] = "a text"
 
-    def fits(self, value: object) -> bool:
+    def fits(self, value: object) -> TypeGuard[str]:
         """See `Field.fits`."""
         return isinstance(value, str)
 
@@ -196,12 +202,12 @@ class Text(Field):
 
 
 @dataclasses.dataclass(frozen=True)
-class FilePath(Field):
+class FilePath(Field[str]):
     """Where a file or a folder is; empty for none."""
 
-    kind: ClassVar[str] = "a path"
+    _kind: ClassVar[str] = "a path"
 
-    def fits(self, value: object) -> bool:
+    def fits(self, value: object) -> TypeGuard[str]:
         """See `Field.fits`."""
         return isinstance(value, str)
 
@@ -212,7 +218,7 @@ class FilePath(Field):
 
 
 @dataclasses.dataclass(frozen=True)
-class Choice(Field):
+class Choice(Field[str]):
     """One of some words.
 
     Attributes:
@@ -221,13 +227,13 @@ class Choice(Field):
 
     _: dataclasses.KW_ONLY
     choices: Mapping[str, str] | tuple[str, ...] | Callable[[], tuple[str, ...]]
-    kind: ClassVar[str] = "a text"
+    _kind: ClassVar[str] = "a text"
 
     def known(self) -> tuple[str, ...]:
         """The words, now."""
         return tuple(self.choices() if callable(self.choices) else self.choices)
 
-    def fits(self, value: object) -> bool:
+    def fits(self, value: object) -> TypeGuard[str]:
         """See `Field.fits`."""
         return isinstance(value, str)
 
@@ -243,7 +249,7 @@ class Choice(Field):
 
 
 @dataclasses.dataclass(frozen=True)
-class Texts(Field):
+class Texts(Field[Sequence[str]]):
     """A tuple of texts, none of them empty.
 
     Attributes:
@@ -266,13 +272,13 @@ class Texts(Field):
     same: Callable[[str], str] | None = None
     longest: int = 200
     one_of: str = ""
-    kind: ClassVar[str] = "a tuple of texts"
+    _kind: ClassVar[str] = "a tuple of texts"
 
-    def fits(self, value: object) -> bool:
+    def fits(self, value: object) -> TypeGuard[Sequence[str]]:
         """See `Field.fits`."""
         return isinstance(value, tuple | list) and all(isinstance(entry, str) for entry in value)
 
-    def faults(self, name: str, value: tuple[str, ...]) -> Iterator[str]:
+    def faults(self, name: str, value: Sequence[str]) -> Iterator[str]:
         """See `Field.faults`."""
         if self.filled and not value:
             yield f"{name} is empty: name at least one {self.each}"
@@ -341,7 +347,7 @@ def shown(value: object) -> str:
     return text if len(text) <= _SHOWN else f"{text[: _SHOWN // 2]}...{text[-_SHOWN // 4 :]}"
 
 
-def _is_private(form: Form | None) -> bool:
+def _is_private(form: Form | None) -> TypeGuard[Form]:
     return form is not None and form.is_private
 
 

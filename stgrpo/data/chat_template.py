@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from stgrpo.errors import UserError
 from stgrpo.files import to_json
@@ -166,11 +166,14 @@ class ChatTemplate:
         return not shows(parts=False) and shows(parts=True)
 
     def _render(self, messages: Sequence[Message], *, prompt: bool, parts: bool) -> str:
+        given: list[Any] = list(messages)  # transformers' own annotation has no parts
         if parts:
-            messages = [{**m, "content": [{"type": "text", "text": m["content"]}]} for m in messages]
+            given = [{**m, "content": [{"type": "text", "text": m["content"]}]} for m in messages]
         options = {**TEMPLATE_OPTIONS, "tokenize": False, "add_generation_prompt": prompt}
         try:
-            return self.base.apply_chat_template(list(messages), chat_template=self.text, **options)
+            text = self.base.apply_chat_template(given, chat_template=self.text, **options)
+            assert isinstance(text, str)  # ids only where it is to tokenize
+            return text
         except UserError:
             raise
         except Exception as error:  # whatever a program from elsewhere may raise

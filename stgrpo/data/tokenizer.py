@@ -204,9 +204,10 @@ class Tokenizer:
 
     def decode(self, ids: Iterable[int]) -> str:
         """The text of some ids without special tokens, and without what ends a response."""
-        return self.base.decode(
-            [i for i in ids if i not in self.stop_ids], skip_special_tokens=True, clean_up_tokenization_spaces=False
-        )
+        kept = [i for i in ids if i not in self.stop_ids]
+        text = self.base.decode(kept, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        assert isinstance(text, str)  # several lists of ids would give several
+        return text
 
     @cached_property
     def end_of_turn_id(self) -> int:

@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import hashlib
 import operator
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 
 import jax
@@ -31,7 +31,7 @@ from stgrpo.workdir.keys import with_key
 @contextlib.contextmanager
 def open_policy(
     config: ConfigDict, folder: Path, record: CheckpointMetadata, *, place: Path, programs: ProgramLog
-) -> Iterator[tuple[Sampler, Tokenizer]]:
+) -> Generator[tuple[Sampler, Tokenizer]]:
     """A sampler for the policy in one step folder, and the tokenizer its record carries; the mesh is set.
 
     Args:

@@ -171,7 +171,8 @@ class _Game:
     def _refuse(self, parsed: ParsedResponse, malformed: str, config: EpisodeConfig) -> None:
         kind = malformed if parsed.failure in MALFORMED else parsed.failure
         if kind == "finish" or config.on_invalid == "end":
-            return self.fail(kind)
+            self.fail(kind)
+            return
         self.attempt, self.feedback = self.attempt + 1, feedback(parsed)
         if self.attempt == config.retries:
             self.attempt, self.feedback, self.exhausted = 0, "", self.exhausted + 1

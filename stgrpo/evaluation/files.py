@@ -4,6 +4,7 @@ import dataclasses
 import logging
 import pathlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 from stgrpo import processes
 from stgrpo.errors import UserError
@@ -11,7 +12,7 @@ from stgrpo.evaluation import metrics, records
 from stgrpo.files import from_json, to_json, write_atomically
 
 log = logging.getLogger(__name__)
-Settings = Mapping[str, object]
+Settings = Mapping[str, Any]
 EPISODES_SUFFIX = ".episodes.jsonl"
 
 
@@ -21,16 +22,16 @@ class Evaluation:
 
     Attributes:
         name: such as "grpo_small": the policy, an underscore, the set of layouts.
-        summary: `metrics.summarise` over all episodes.
+        summary: `metrics.Summary` of all episodes; what an older version wrote may lack figures.
         tasks: the same for each task by itself.
-        settings: how the episodes were played, as the caller gave it.
+        settings: how the episodes were played, as the caller gave it: JSON.
         episodes: the episodes, with every response.
     """
 
     name: str
-    summary: Mapping[str, object]
-    tasks: Mapping[str, Mapping[str, object]]
-    settings: Mapping[str, object]
+    summary: Mapping[str, Any]
+    tasks: Mapping[str, Mapping[str, Any]]
+    settings: Settings
     episodes: tuple[records.Episode, ...]
 
 
@@ -43,11 +44,14 @@ def _episode_lines(episodes: Iterable[records.Episode]) -> Iterable[str]:
 
 
 def write_evaluation(
-    directory: pathlib.Path, name: str, episodes: Sequence[records.Episode], *, settings: Mapping[str, object]
+    directory: pathlib.Path, name: str, episodes: Sequence[records.Episode], *, settings: Settings
 ) -> Evaluation:
     """Writes both files; the summary goes first away and last in, so that where it stands it fits the episodes.
 
     Args:
+        directory: of the results.
+        name: such as "grpo_small"; see `Evaluation`.
+        episodes: in the order in which they are to be written.
         settings: JSON-able facts on how the episodes were played (policy, seed, temperature, layouts, ...).
 
     Returns:
@@ -75,8 +79,8 @@ def read_episodes(path: pathlib.Path) -> list[records.Episode]:
     """
     if not path.is_file():
         raise UserError(f"{path} does not exist: run the evaluate stage to write it")
-    heads: list[dict[str, object]] = []
-    turns: list[list[Mapping[str, object]]] = []
+    heads: list[dict[str, Any]] = []
+    turns: list[list[Mapping[str, Any]]] = []
     with path.open("rb") as file:
         for number, line in enumerate(file, start=1):
             try:
@@ -89,9 +93,7 @@ def read_episodes(path: pathlib.Path) -> list[records.Episode]:
         raise UserError(f"{path} was written by another version ({error}): evaluate again") from error
 
 
-def _collect_line(
-    row: dict[str, object], heads: list[dict[str, object]], turns: list[list[Mapping[str, object]]]
-) -> None:
+def _collect_line(row: dict[str, Any], heads: list[dict[str, Any]], turns: list[list[Mapping[str, Any]]]) -> None:
     kind, index = row.pop("kind"), row.pop("episode")
     if kind == "episode" and index == len(heads):
         heads.append(row)
@@ -113,10 +115,13 @@ def read_evaluation(directory: pathlib.Path, name: str) -> Evaluation:
         raise UserError(f"{path} does not exist: run the evaluate stage to write it")
     try:
         head = from_json(path.read_bytes())
-        parts = head["name"], head["summary"], head["tasks"], head["settings"]
-    except (ValueError, KeyError, TypeError) as error:
+        tables = head["summary"], head["tasks"], head["settings"], *head["tasks"].values()
+        if not all(isinstance(table, dict) for table in tables):
+            raise TypeError("not all of it are objects")
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path} is not the summary of an evaluation ({error}): evaluate again") from error
-    return Evaluation(*parts, tuple(read_episodes(directory / f"{name}{EPISODES_SUFFIX}")))
+    episodes = tuple(read_episodes(directory / f"{name}{EPISODES_SUFFIX}"))
+    return Evaluation(head["name"], head["summary"], head["tasks"], head["settings"], episodes)
 
 
 def list_evaluations(directory: pathlib.Path) -> list[str]:

@@ -6,6 +6,7 @@ import os
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from stgrpo.errors import RunError, UserError
 from stgrpo.evaluation.records import Episode, episode_facts, episode_from_facts, played
@@ -99,7 +100,7 @@ class Journal:
                 self._failed = f"{self.path} takes no more ({reason_of(error)}): what is in it stands; {way_on(error)}"
                 raise RunError(self._failed) from error
 
-    def _whole_lines(self) -> Iterator[dict[str, object]]:
+    def _whole_lines(self) -> Iterator[Any]:
         """Reads from the start; cuts off a line without an end."""
         self._file.seek(0)
         position = 0
@@ -113,7 +114,7 @@ class Journal:
             except ValueError as error:
                 raise UserError(f"{self.path}:{number} is not JSON ({error}): delete that line") from error
 
-    def _read(self, line: Mapping[str, object]) -> None:
+    def _read(self, line: Mapping[str, Any]) -> None:
         try:
             episode = episode_from_facts(line["episode"], line["turns"])
             self.episodes[episode.task, episode.layout, line["try"]] = episode

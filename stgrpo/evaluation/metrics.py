@@ -6,6 +6,7 @@ Pure functions of plain values.
 import dataclasses
 import math
 from collections.abc import Callable, Iterable, Sequence
+from typing import TypedDict
 
 from stgrpo.evaluation.records import FAILURES, MALFORMED, Episode, TurnRecord, played
 
@@ -103,20 +104,55 @@ def _rate(turns: Sequence[TurnRecord], is_hit: Callable[[TurnRecord], bool | Non
     return _mean([float(hit) for hit in map(is_hit, turns) if hit is not None])
 
 
-def summarise(episodes: Sequence[Episode], confidence: float = 0.95) -> dict[str, object]:
+class Summary(TypedDict):
     """The paper's three figures, and per-response rates that say where the failures come from.
 
     Rates count every response, refused and repeated ones too; a response that was refused is neither exact nor optimal.
-    Episodes that a server failed are in no figure but their number, server_failures.
+    What has nothing to average is None.
 
-    Returns:
-        n, successes; sr with sr_low and sr_high (Wilson), all None without an episode;
-        asat: mean steps of all episodes, a failure counted at its cap; asst: mean steps of the successful ones;
-        excess_steps: mean steps above the optimum of the successful ones;
-        responses; unjudged: those to states of which no planner could tell what is best; format_rate, valid_rate,
-        exact_rate, optimal_rate, truncated_rate, mean_tokens over the responses;
-        failures: how many episodes failed in each way. What has nothing to average is None.
+    Attributes:
+        n: episodes, without those that a server failed, which are in no figure but `server_failures`.
+        successes: of them.
+        sr: success rate; the paper's SR.
+        sr_low: where its interval begins (Wilson).
+        sr_high: where it ends.
+        asat: mean steps of all episodes, a failure counted at its cap.
+        asst: mean steps of the successful ones.
+        excess_steps: mean steps above the optimum of the successful ones.
+        responses: in all episodes.
+        unjudged: those to states of which no planner could tell what is best.
+        format_rate: share of the responses with a reasoning and an action.
+        valid_rate: share whose action could be taken.
+        exact_rate: share with the expert's action.
+        optimal_rate: share with an action that shortens the way to the goal.
+        truncated_rate: share that the limit cut.
+        mean_tokens: of a response.
+        failures: how many episodes failed in each way.
+        server_failures: how many a server failed.
     """
+
+    n: int
+    successes: int
+    sr: float | None
+    sr_low: float | None
+    sr_high: float | None
+    asat: float | None
+    asst: float | None
+    excess_steps: float | None
+    responses: int
+    unjudged: int
+    format_rate: float | None
+    valid_rate: float | None
+    exact_rate: float | None
+    optimal_rate: float | None
+    truncated_rate: float | None
+    mean_tokens: float | None
+    failures: dict[str, int]
+    server_failures: int
+
+
+def summarise(episodes: Sequence[Episode], confidence: float = 0.95) -> Summary:
+    """The figures of some episodes, with Wilson's interval of this confidence."""
     given, episodes = len(episodes), played(episodes)
     solved = [episode for episode in episodes if episode.success]
     turns = [turn for episode in episodes for turn in episode.turns]

@@ -1,7 +1,8 @@
 """What an evaluated episode leaves behind: plain values that go to JSON and back unchanged."""
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from stgrpo.react.policy import SERVER, THINKING
 
@@ -90,10 +91,10 @@ def episode_facts(episode: Episode) -> dict[str, object]:
     return {field.name: getattr(episode, field.name) for field in dataclasses.fields(episode) if field.name != "turns"}
 
 
-def episode_from_facts(facts: Mapping[str, object], turns: list[Mapping[str, object]]) -> Episode:
+def episode_from_facts(facts: Mapping[str, Any], turns: Sequence[Mapping[str, Any]]) -> Episode:
     """The inverse of `episode_facts` and `dataclasses.asdict` of the turns.
 
     Raises:
         TypeError: a field is missing or unknown.
     """
-    return Episode(**facts, turns=tuple(TurnRecord(**turn) for turn in turns))  # type: ignore[arg-type]
+    return Episode(**facts, turns=tuple(TurnRecord(**turn) for turn in turns))

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 
@@ -143,7 +143,7 @@ def _settings(config: ConfigDict, suite: Suite) -> Mapping[str, object]:
 
 
 @contextmanager
-def connected(config: ConfigDict, server: str) -> Iterator[HttpClient]:
+def connected(config: ConfigDict, server: str) -> Generator[HttpClient]:
     """A client of the servers that a config field names.
 
     Raises:

@@ -8,6 +8,7 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
 from stgrpo.models.random import random_key
@@ -79,7 +80,7 @@ def _merged(base: Transformer, adapters: Adapters) -> Transformer:
     return whole
 
 
-def layer_weight(layers: Layers, name: str, layer: int | jax.Array) -> jax.Array:
+def layer_weight(layers: Layers, name: str, layer: int | np.integer | jax.Array) -> jax.Array:
     """One parameter of one layer as in `merged`, without merging the others."""
 
     def take(stacked: jax.Array) -> jax.Array:

@@ -32,7 +32,7 @@ def checked_seed(seed: int) -> int:
     """
     if not 0 <= seed < SEEDS:
         raise ValueError(f"seed={seed} must be at least 0 and below {SEEDS}, or two seeds would draw the same")
-    return int(seed)
+    return seed
 
 
 def truncated_normal(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:

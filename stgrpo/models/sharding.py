@@ -7,15 +7,17 @@ The mesh has three axes: `data` (replicas of the parameters), `fsdp` (their shar
 import dataclasses
 import math
 from collections.abc import Callable
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
 from jax.experimental import mesh_utils
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
 
 from stgrpo.errors import UserError
 from stgrpo.models.shapes import TABLE_AXES, ModelShape, ParameterSpec, adapter_specs, layer_specs, top_specs
 
+Tree = TypeVar("Tree")
 MESH_AXES = ("data", "fsdp", "tensor")
 BATCH_AXES = ("data", "fsdp")
 
@@ -144,7 +146,7 @@ class EmbeddingSharding:
         """Ids as rows of this device's part, which has `size` of them; those of others lie outside."""
         return ids - jax.lax.axis_index("tensor") * size if self.vocab else ids
 
-    def sum(self, values: object) -> object:
+    def sum(self, values: Tree) -> Tree:
         """Sums over the parts of the vocabulary."""
         return jax.lax.psum(values, "tensor") if self.vocab else values
 
@@ -153,7 +155,7 @@ class EmbeddingSharding:
         return jax.lax.pmax(values, "tensor") if self.vocab else values
 
 
-def gathered(tree: object, shape: ModelShape) -> object:
+def gathered(tree: Tree, shape: ModelShape) -> Tree:
     """Parameters whole along `fsdp`, as a loop wants them that reads all of them for a few tokens each time.
 
     Still cut over `tensor`. XLA would gather them in every turn of the loop. Without a mesh, the tree as it is.
@@ -169,7 +171,7 @@ def gathered(tree: object, shape: ModelShape) -> object:
     return jax.tree.map(jax.lax.with_sharding_constraint, tree, specs)
 
 
-def tree_shardings(tree: object, shape: ModelShape, mesh: Mesh) -> object:
+def tree_shardings(tree: object, shape: ModelShape, mesh: Mesh | AbstractMesh) -> Any:
     """Shardings for any pytree that holds copies of the parameters (a model, its gradient, an optimiser's moments).
 
     A leaf is known by the last name on its path. One that lacks an axis of its parameter, since it is a mean over it,
@@ -185,7 +187,7 @@ def tree_shardings(tree: object, shape: ModelShape, mesh: Mesh) -> object:
     return jax.tree_util.tree_map_with_path(place, tree)
 
 
-def abstract_tree(tree: object, shape: ModelShape, mesh: Mesh) -> object:
+def abstract_tree(tree: Tree, shape: ModelShape, mesh: Mesh) -> Tree:
     """A tree of shapes and dtypes with the shardings of `tree_shardings`, for arrays to be read onto."""
     shardings = tree_shardings(tree, shape, mesh)
     return jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), tree, shardings)
@@ -211,7 +213,7 @@ def _axes_of(sizes: tuple[int, ...], spec: ParameterSpec) -> tuple[str, ...] | N
     return None
 
 
-def _fit(sizes: tuple[int, ...], axes: tuple[str, ...], mesh: Mesh) -> PartitionSpec:
+def _fit(sizes: tuple[int, ...], axes: tuple[str, ...], mesh: Mesh | AbstractMesh) -> PartitionSpec:
     def place(size: int, axis: str) -> str | None:
         name = RULES[axis]
         return name if name and size % mesh.shape[name] == 0 else None

@@ -28,7 +28,8 @@ from stgrpo.models.shapes import LINEAR, ModelShape, ParameterSpec, layer_specs,
 from stgrpo.models.sharding import constrain_batch, constrain_width
 
 Carry = TypeVar("Carry")
-Attend = Callable[[jax.Array, KeyValues], tuple[jax.Array, Carry]]
+Attend = Callable[..., tuple[jax.Array, Carry]]
+"""Of queries and new keys and values, and of what a layer has besides (`Transformer.hidden`)."""
 
 
 def rms_norm(x: jax.Array, scale_D: jax.Array, eps: float) -> jax.Array:
@@ -69,6 +70,11 @@ linear.defvjp(_linear_forward, _linear_backward)
 class Layers(nnx.Module):
     """The parameters of all layers on one leading axis; inside the scan, those of one layer."""
 
+    attention_norm: nnx.Param[jax.Array]
+    mlp_norm: nnx.Param[jax.Array]
+    q_norm: nnx.Param[jax.Array]
+    k_norm: nnx.Param[jax.Array]
+
     def __init__(self, shape: ModelShape, key: jax.Array):
         declare(self, layer_specs(shape), key)
 
@@ -105,6 +111,10 @@ class Layers(nnx.Module):
 
 class Transformer(nnx.Module):
     """A decoder with its head. Every method is pure; under `jax.eval_shape` it is an abstract model."""
+
+    embedding: nnx.Param[jax.Array]
+    head: nnx.Param[jax.Array]
+    final_norm: nnx.Param[jax.Array]
 
     def __init__(self, shape: ModelShape, key: jax.Array, *, remat: bool = True, core: AttentionCore = XLA):
         """With `remat` the backward pass computes each layer again instead of keeping what is inside it."""

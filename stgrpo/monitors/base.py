@@ -44,6 +44,13 @@ class MetricWriter(Protocol):
         """Comes last, however the stage ended."""
 
 
+class LineWriter(MetricWriter, Protocol):
+    """What writes metrics.jsonl, which a checkpoint waits for."""
+
+    def sync(self) -> None:
+        """Returns when what was written outlives the machine, not only the process."""
+
+
 class Nowhere:
     """A writer that writes nothing: that of a process which is not the first of its run."""
 
@@ -57,7 +64,7 @@ class Nowhere:
         """See `MetricWriter`."""
 
     def sync(self) -> None:
-        """See `JsonLines.sync`."""
+        """See `LineWriter`."""
 
     def close(self) -> None:
         """See `MetricWriter`."""

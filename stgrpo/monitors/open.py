@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 from stgrpo import processes
 from stgrpo.errors import UserError, nearest
 from stgrpo.files import from_json, read_lines
-from stgrpo.monitors.base import MetricWriter, Nowhere, RunInfo
+from stgrpo.monitors.base import LineWriter, MetricWriter, Nowhere, RunInfo
 from stgrpo.monitors.json_lines import JsonLines
 from stgrpo.monitors.tensorboard import TensorBoard
 from stgrpo.monitors.wandb import WeightsAndBiases
@@ -28,7 +28,7 @@ class Monitor:
     `monitor_errors`, how many are.
     """
 
-    def __init__(self, writers: Mapping[str, MetricWriter], run: RunInfo, lines: MetricWriter | None = None):
+    def __init__(self, writers: Mapping[str, MetricWriter], run: RunInfo, lines: LineWriter | None = None):
         """Starts all writers.
 
         Args:

@@ -14,11 +14,12 @@ from stgrpo.errors import RunError
 from stgrpo.processes import store
 
 if TYPE_CHECKING:
-    from jax.sharding import Mesh
+    from jax.sharding import Mesh, Sharding
 
 Result = TypeVar("Result")
 Item = TypeVar("Item")
 Tree = TypeVar("Tree")
+Outcome = tuple[Result, None] | tuple[None, Exception]
 _numbers: collections.defaultdict[str, Iterator[int]] = collections.defaultdict(itertools.count)
 _making = threading.local()
 _unread: collections.defaultdict[str, list[str]] = collections.defaultdict(list)
@@ -36,16 +37,15 @@ def tell(make: Callable[[], Result], *, channel: str = "main") -> Result:
     key = f"told/{channel}/{next(_numbers[channel])}"
     if processes.is_first():
         _forget_read(_unread[channel])
-        outcome = _outcome(make)
+        outcome: Outcome[Result] = _outcome(make)
         store.put(key, _pickled(outcome))
         _unread[channel].append(key)
     else:
         outcome = pickle.loads(store.take(key))
         store.put(f"read-{key}/{processes.index()}", b"")
-    result, error = outcome
-    if error is not None:
-        raise error
-    return result
+    if outcome[1] is not None:
+        raise outcome[1]
+    return outcome[0]
 
 
 def alone(work: Callable[..., Result], *arguments: object) -> Result:
@@ -98,7 +98,7 @@ def meet(mesh: "Mesh") -> None:
     jax.block_until_ready(jax.jit(count)())
 
 
-def placed(tree: Tree, sharding: object) -> Tree:
+def placed(tree: Tree, sharding: "Sharding") -> Tree:
     """Arrays that every process has whole, as global ones: each places what its devices hold."""
     import jax
 
@@ -124,7 +124,7 @@ def on_host(tree: Tree) -> Tree:
     return jax.tree.map(one, tree)
 
 
-def _outcome(make: Callable[[], Result]) -> tuple[Result | None, Exception | None]:
+def _outcome(make: Callable[[], Result]) -> Outcome[Result]:
     _making.alone = True
     try:
         return make(), None
@@ -134,7 +134,7 @@ def _outcome(make: Callable[[], Result]) -> tuple[Result | None, Exception | Non
         _making.alone = False
 
 
-def _pickled(outcome: tuple[object, Exception | None]) -> bytes:
+def _pickled(outcome: Outcome[object]) -> bytes:
     try:
         return pickle.dumps(outcome)
     except Exception as error:  # noqa: BLE001 - an error that holds what cannot be sent

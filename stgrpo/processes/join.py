@@ -11,6 +11,7 @@ import re
 import sys
 import threading
 from collections.abc import Mapping
+from typing import TypedDict
 
 from stgrpo import processes
 from stgrpo.errors import RunError, UserError
@@ -27,6 +28,16 @@ class Address:
     coordinator: str
     count: int
     index: int
+
+
+class Known(TypedDict, total=False):
+    """What `jax.distributed.initialize` need not detect."""
+
+    coordinator_address: str
+    num_processes: int
+    process_id: int
+    cluster_detection_method: str
+    local_device_ids: list[int] | None
 
 
 def parse(text: str) -> Address | None:
@@ -62,12 +73,12 @@ def join(text: str, timeout: int) -> None:
     from jax._src.distributed import global_state
 
     given = parse(text) or of_environment(os.environ)
-    arguments = _explicit(given) if given else {"local_device_ids": slurm_devices(os.environ)}
+    known: Known = _explicit(given) if given else {"local_device_ids": slurm_devices(os.environ)}
     patience = {"initialization_timeout": timeout + 60, "heartbeat_timeout_seconds": HEARTBEAT}
     alone = threading.Timer(timeout, _give_up, (text, timeout))
     alone.start()
     try:
-        jax.distributed.initialize(**arguments, **patience, shutdown_timeout_seconds=60)
+        jax.distributed.initialize(**known, **patience, shutdown_timeout_seconds=60)
     except (ValueError, RuntimeError, OSError) as error:
         kind = RunError if isinstance(error, jax.errors.JaxRuntimeError) else UserError
         raise kind(_refusal(text, error)) from error
@@ -123,10 +134,14 @@ def slurm_devices(environment: Mapping[str, str]) -> list[int] | None:
     return None
 
 
-def _explicit(given: Address) -> dict[str, object]:
+def _explicit(given: Address) -> Known:
     """What JAX needs to ask nobody else."""
-    known = {"coordinator_address": given.coordinator, "num_processes": given.count, "process_id": given.index}
-    return known | {"cluster_detection_method": "deactivate"}
+    return {
+        "coordinator_address": given.coordinator,
+        "num_processes": given.count,
+        "process_id": given.index,
+        "cluster_detection_method": "deactivate",
+    }
 
 
 def _give_up(text: str, timeout: int) -> None:

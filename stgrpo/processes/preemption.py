@@ -7,7 +7,7 @@ import contextlib
 import itertools
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
 from types import FrameType
 
 from stgrpo import processes
@@ -38,7 +38,7 @@ def listen() -> None:
 
 
 @contextlib.contextmanager
-def saved_first() -> Iterator[None]:
+def saved_first() -> Generator[None]:
     """Work that asks `leaving` after each step, and saves.
 
     Raises:

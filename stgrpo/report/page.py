@@ -5,7 +5,7 @@ import pathlib
 import re
 from collections.abc import Mapping, Sequence
 
-from stgrpo.evaluation.metrics import summarise
+from stgrpo.evaluation.metrics import summarise, wilson_interval
 from stgrpo.evaluation.records import STAGE_LABELS
 from stgrpo.files import write_atomically
 from stgrpo.protocol import Noun
@@ -127,8 +127,8 @@ def _headline(first: Comparison, noun: Noun) -> Headline:
     figures = []
     for stage, episodes in (ours or first.stages).items():  # the arrow is training: other models are in the table
         s = summarise(episodes)
-        label = STAGE_LABELS.get(stage, stage)
-        figures.append(Figure(stage, label, s["sr"], (s["sr_low"], s["sr_high"]), s["n"]))
+        label, interval = STAGE_LABELS.get(stage, stage), wilson_interval(s["successes"], s["n"])
+        figures.append(Figure(stage, label, s["successes"] / s["n"], interval, s["n"]))
     return Headline(tuple(figures), first.about, verdict(first.test, noun) if first.test else "")
 
 

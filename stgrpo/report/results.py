@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal
 
 from stgrpo.evaluation.files import Evaluation
 from stgrpo.evaluation.metrics import McNemar, mcnemar, pair_episodes, summarise, wilson_interval
@@ -22,7 +23,7 @@ FAILURE_LABELS = {
     "ended": "ended by the environment",
     SERVER: "left out: the server had no answer",
 }
-RATES = {
+RATES: dict[Literal["format_rate", "valid_rate", "exact_rate", "optimal_rate"], tuple[str, str]] = {
     "format_rate": ("Format", "Responses with a reasoning and an action"),
     "valid_rate": ("Valid", "Responses whose action could be taken"),
     "exact_rate": ("Exact", "Responses with the expert's action"),
@@ -161,10 +162,10 @@ class ResultsView:
 
 def _own_row(stage: str, episodes: Sequence[Episode]) -> Row:
     s = summarise(episodes)
-    interval = wilson_interval(int(s["successes"]), int(s["n"]))
-    rates = tuple(s.get(key) for key in RATES)
+    interval = wilson_interval(s["successes"], s["n"])
+    rates = tuple(s[key] for key in RATES)
     label = STAGE_LABELS.get(stage, stage)
-    return Row(label, f"tone-{stage}", s["n"], s["sr"], interval, s["asat"], s["asst"], rates)
+    return Row(label, f"tone-{stage}", s["n"], s["successes"] / s["n"], interval, s["asat"], s["asst"], rates)
 
 
 def _published_row(row: PublishedResult) -> Row:

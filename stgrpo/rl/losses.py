@@ -18,6 +18,7 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from stgrpo.errors import UserError, nearest
 from stgrpo.rl.mismatch import Mismatch, measured
@@ -61,7 +62,7 @@ def loss_options(texts: Sequence[str]) -> tuple[tuple[str, float], ...]:
     """
     found = []
     for text in texts:
-        name, _, value = str(text).partition("=")
+        name, _, value = text.partition("=")
         try:
             number = float(value)
         except ValueError:
@@ -75,7 +76,9 @@ def loss_options(texts: Sequence[str]) -> tuple[tuple[str, float], ...]:
 LossFunction = Callable[[LossInputs, Coefficients], tuple[jax.Array, Sums]]
 
 
-def group_advantages(reward_BG: jax.Array, *, scale_by_std: bool = True, epsilon: float = 1e-6) -> jax.Array:
+def group_advantages(
+    reward_BG: jax.Array | np.ndarray, *, scale_by_std: bool = True, epsilon: float = 1e-6
+) -> jax.Array:
     """(r - mean) / std over each group (Eq. 5); without the division as in Dr. GRPO (arXiv 2503.20783).
 
     A group whose rewards are all equal has advantage exactly 0.
@@ -108,6 +111,7 @@ def sft_loss(inputs: LossInputs, coefficients: Coefficients) -> tuple[jax.Array,
     del coefficients
     prompt_total = 0.0
     if inputs.prompt_logp is not None:
+        assert inputs.prompt_weight is not None  # they come together
         prompt_total = masked_sum(inputs.prompt_logp, inputs.prompt_weight)
     total = -masked_sum(inputs.logp, inputs.weight) - prompt_total
     return total, token_sums(inputs, response_loss=-inputs.logp, entropy=inputs.entropy)

@@ -69,6 +69,8 @@ def mismatch_sums(inputs: LossInputs, old_logp: jax.Array) -> Sums:
         old_logp: by the trainer, under the policy that the update starts from.
     """
     x, y = old_logp, inputs.sampler_logp
+    if y is None:
+        raise ValueError("without a sampler's log-probabilities there is no mismatch")
     log_ratio = jnp.clip(x - y, -_LOG_LIMIT, _LOG_LIMIT)
     moments = dict(zip(_MOMENTS, (x, y, x * x, y * y, x * y), strict=True))
     largest = jnp.max(jnp.where(inputs.mask > 0, jnp.abs(x - y), 0.0))

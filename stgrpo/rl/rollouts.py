@@ -4,7 +4,7 @@ import dataclasses
 import itertools
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from typing import TypeVar
+from typing import Protocol, TypeVar, runtime_checkable
 
 from stgrpo.data.examples import Example, stream_indices
 from stgrpo.errors import ServerError
@@ -13,7 +13,6 @@ from stgrpo.react.policy import SamplingParams
 from stgrpo.react.reward import RewardWeights
 from stgrpo.rl.group_batch import Group, score
 from stgrpo.sampling.base import Sampler, mix_seed
-from stgrpo.sampling.vllm.sampler import VllmSampler
 from stgrpo.sampling.vllm.weight_sync import Published
 from stgrpo.training.context import RunContext
 from stgrpo.training.timer import Timer
@@ -133,13 +132,31 @@ class SyncRollouts:
         """Nothing is under way."""
 
 
+@runtime_checkable
+class Publishing(Sampler, Protocol):
+    """A sampler that next weights are written for while it draws with others: that of servers."""
+
+    @property
+    def version(self) -> int | None:
+        """Of the weights that it draws with; None where that is not certain."""
+        ...
+
+    def publish(self, params: Transformer, version: int) -> Published:
+        """Writes parameters, which do not have to be kept after that."""
+        ...
+
+    def load(self, published: Published) -> None:
+        """Makes the next `generate` draw from what was written."""
+        ...
+
+
 class PipelinedRollouts:
     """Rollouts are drawn while updates run, in one other thread and in order; see `RolloutSchedule`.
 
     After an error nothing further is drawn, and the next call begins again with what failed.
     """
 
-    def __init__(self, rollouts: Rollouts, sampler: VllmSampler, schedule: RolloutSchedule, position: int):
+    def __init__(self, rollouts: Rollouts, sampler: Publishing, schedule: RolloutSchedule, position: int):
         """Draws nothing yet.
 
         Args:

@@ -62,8 +62,11 @@ def update(
 
     Raises:
         NotFinite: an update made numbers that are none.
+        ValueError: a whole model comes without its reference.
     """
     frozen = state.base if reference is None else reference
+    if frozen is None:
+        raise ValueError("a model that is trained whole needs a reference of its own")
     with timer.part("reference"):
         several = has_several_updates(config)
         batches = [with_logprobs(program, state.policy, frozen, batch, several=several) for batch in batches]

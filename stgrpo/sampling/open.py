@@ -4,7 +4,7 @@ import contextlib
 import functools
 import sys
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from pathlib import Path
 from typing import TypeVar
 
@@ -44,7 +44,7 @@ def open_sampler(
     place: Path,
     largest: Mapping[int, int],
     log: Callable[[str], None],
-) -> Iterator[Sampler]:
+) -> Generator[Sampler]:
     """The engine of the config. It may not hold the parameters before its first `update_weights`.
 
     Args:
@@ -63,16 +63,18 @@ def open_sampler(
         make = functools.partial(_embedded, config=config, stop_ids=tokenizer.stop_ids, largest=largest, log=log)
         yield SharedSampler(params, make, mesh) if mesh.is_multi_process else make(params, mesh)
         return
-    several = processes.count() > 1
     if config.rollout.backend == "vllm_local":
-        if several:
+        if processes.count() > 1:
             raise UserError("rollout.backend='vllm_local' is for one process: use 'vllm' or 'jax'")
         settings = _engine_settings(config, params.shape, tokenizer, place)
         yield LocalVllmSampler(settings, tokenizer.stop_ids, batch=config.rollout.batch)
         return
     with contextlib.ExitStack() as stack:
-        first = _open_servers(config, params.shape, tokenizer, place, stack) if processes.is_first() else None
-        yield LeaderSampler(first, served_dtype(config)) if several else first
+        servers = functools.partial(_open_servers, config, params.shape, tokenizer, place, stack)
+        if processes.count() > 1:
+            yield LeaderSampler(servers() if processes.is_first() else None, served_dtype(config))
+        else:
+            yield servers()
 
 
 def _open_servers(
@@ -145,7 +147,7 @@ def _run_name(place: Path) -> str:
 
 
 @contextlib.contextmanager
-def _own_server(config: ConfigDict, shape: ModelShape, tokenizer: Tokenizer, place: Path) -> Iterator[VllmServer]:
+def _own_server(config: ConfigDict, shape: ModelShape, tokenizer: Tokenizer, place: Path) -> Generator[VllmServer]:
     settings = _engine_settings(config, shape, tokenizer, place)
     with VllmServer(settings, place / "vllm.log") as server:
         say(f"vllm: a server is started, its log is {place / 'vllm.log'}")

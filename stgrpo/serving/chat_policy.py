@@ -200,7 +200,7 @@ def _only_choice(reply: Json) -> Json:
 
 
 def _response(choice: Json, reply: Json) -> Response:
-    message, finish, usage = choice["message"], choice["finish_reason"], reply.get("usage")
+    message, finish = choice["message"], choice["finish_reason"]
     text, refusal = message.get("content"), message.get("refusal")
     if not isinstance(finish, str):
         raise ValueError(f"finish_reason is {_shown(finish)}")
@@ -212,11 +212,12 @@ def _response(choice: Json, reply: Json) -> Response:
         raise ValueError(f"content is {type(text).__name__}, not text")
     if text is None and finish != "length":
         raise _Empty(f"its content is null, with finish_reason {finish[:40]}")
-    counts = [usage["prompt_tokens"], usage["completion_tokens"]]
-    if not all(type(n) is int and 0 <= n < _MOST_TOKENS for n in counts):
+    usage = reply["usage"]
+    asked, said = usage["prompt_tokens"], usage["completion_tokens"]
+    if not all(type(n) is int and 0 <= n < _MOST_TOKENS for n in (asked, said)):
         raise ValueError(f"usage is {_shown(usage)}")
     thinks = finish == "length" and _is_thought(text, message, usage)
-    return Response(text or "", finish, *counts, THINKING if thinks else "")
+    return Response(text or "", finish, asked, said, THINKING if thinks else "")
 
 
 def _is_thought(text: str | None, message: Json, usage: Json) -> bool:

@@ -16,7 +16,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import httpx2
 
@@ -37,7 +37,7 @@ LONGEST_BACKOFF = 60.0
 _TOLD = 10.0  # seconds of a wait that a person is told of
 
 log = logging.getLogger(__name__)
-Json = dict[str, object]
+Json = dict[str, Any]
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -153,7 +153,8 @@ class HttpClient:
         way, most = route(address), self.settings.concurrency
         limits = httpx2.Limits(max_connections=most, max_keepalive_connections=most, keepalive_expiry=IDLE_SECONDS)
         transport = httpx2.HTTPTransport(verify=way.verify, proxy=way.proxy, limits=limits, trust_env=False)
-        transport._pool._network_backend = DeadlineBackend(self._deadline)  # httpx has no argument for it
+        # httpx has no argument for it, and what stands in for a SOCKS pool that is not installed no such attribute.
+        transport._pool._network_backend = DeadlineBackend(self._deadline)  # pyrefly: ignore[missing-attribute]
         return _Door(address, way, httpx2.Client(headers=self._key.headers(), transport=transport, trust_env=False))
 
     def get(self, path: str, *, address: str = "", timeout: float | None = None, retry: bool = True) -> Json:
@@ -219,9 +220,9 @@ class HttpClient:
         self.close()
 
     def _call(self, request: "_Request", only: str, read: Callable[[Json, str], Result], *, retry: bool) -> Result:
-        attempts = 1 + (self.settings.retries if retry else 0)
+        attempt, attempts = 0, 1 + (self.settings.retries if retry else 0)
         with self._slots:
-            for attempt in range(attempts):
+            while True:
                 address, rest = self._addresses.take(only.rstrip("/"))
                 pause = 0.0
                 try:
@@ -236,7 +237,9 @@ class HttpClient:
                 if passing.seconds > self.settings.longest_wait:
                     limit = f"longer than the {self.settings.longest_wait:g} s this client waits"
                     raise passing.final(f"asks to be left alone for {passing.seconds:g} s, {limit}")
-        raise passing.final(f"{attempts} attempts" if attempts > 1 else "")
+                attempt += 1
+                if attempt == attempts:
+                    raise passing.final(f"{attempts} attempts" if attempts > 1 else "")
 
     def _backoff(self, attempt: int) -> float:
         longest = min(self.settings.backoff * 2**attempt, self.settings.longest_wait, LONGEST_BACKOFF)

@@ -97,7 +97,7 @@ def error_text(content: object) -> str:
     while isinstance(value, dict):
         inner = next((value[name] for name in ("error", "message", "detail") if value.get(name)), None)
         if inner is None:
-            return str(content) if isinstance(content, str) else _plain(whole)
+            return content if isinstance(content, str) else _plain(whole)
         value = inner
     return value if isinstance(value, str) else _plain(value)
 

@@ -10,6 +10,7 @@ import errno
 import ipaddress
 import os
 import ssl
+from typing import Literal
 from urllib.parse import urlsplit
 from urllib.request import getproxies
 
@@ -33,7 +34,7 @@ class Route:
 
     proxy: httpx2.Proxy | None
     variables: str
-    verify: ssl.SSLContext | bool
+    verify: ssl.SSLContext | Literal[False]
 
 
 def route(address: Address) -> Route:
@@ -43,7 +44,7 @@ def route(address: Address) -> Route:
         UserError: a variable of the environment that matters for it cannot be used; the variable is named.
     """
     url, variable = _proxy_url(address)
-    is_secure = address.is_secure or url.startswith("https:")
+    is_secure = address.is_secure or url.lower().startswith("https:")
     verify = _certificates() if is_secure else False
     used = [f"through the proxy of {variable}"] if url else []
     used += [f"trusting {_trusted_by()}"] if is_secure and _trusted_by() else []
@@ -81,7 +82,7 @@ def is_excepted(address: Address, no_proxy: str) -> bool:
     return False
 
 
-def _proxy(url: str, variable: str, address: Address, verify: ssl.SSLContext | bool) -> httpx2.Proxy:
+def _proxy(url: str, variable: str, address: Address, verify: ssl.SSLContext | Literal[False]) -> httpx2.Proxy:
     """The proxy that a variable names; its value, which may hold a password, is not part of an error."""
     fix = f"set it to one such as http://proxy:3128, or name {address.host} in NO_PROXY"
     scheme = url.partition("://")[0].lower()

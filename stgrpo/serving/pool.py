@@ -8,14 +8,14 @@ import contextlib
 import itertools
 import queue
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from typing import TypeVar
 
 Result = TypeVar("Result")
 _Job = Callable[[], Result]
 
 
-def parallel(jobs: Iterable[_Job | None], workers: int, *, on_error: Callable[[], None]) -> Iterator[Result]:
+def parallel(jobs: Iterable[_Job | None], workers: int, *, on_error: Callable[[], None]) -> Generator[Result]:
     """Does jobs on so many threads and yields what they return, in the order in which they end.
 
     A job is taken from `jobs` when a thread is free for it, so `jobs` can stop when enough is done.

@@ -19,7 +19,7 @@ from stgrpo.monitors.open import open_monitor
 from stgrpo.processes import preemption
 from stgrpo.rl.group_batch import Group, group_batch, rollout_metrics
 from stgrpo.rl.programs import train_program
-from stgrpo.rl.rollouts import PipelinedRollouts, Rollout, Rollouts, RolloutSchedule, SyncRollouts
+from stgrpo.rl.rollouts import PipelinedRollouts, Publishing, Rollout, Rollouts, RolloutSchedule, SyncRollouts
 from stgrpo.rl.update import check_prompts, grpo_steps, minibatches, update
 from stgrpo.sampling.base import Sampler
 from stgrpo.sampling.open import open_sampler, retry_on_server_error
@@ -154,12 +154,7 @@ class _Training:
         say(f"grpo: {total} rollouts of {c.prompts} prompts x {c.group_size} responses, {shown}")
         bar = ProgressBar("grpo", total, start)
         schedule = RolloutSchedule(start, total, c.checkpoint_every, self._config.rollout.max_staleness)
-        draws = Rollouts(self._setting, examples, sampler)
-        source = (
-            PipelinedRollouts(draws, sampler, schedule, self._record.position)
-            if schedule.staleness
-            else SyncRollouts(draws, sampler)
-        )
+        source = self._source(Rollouts(self._setting, examples, sampler), sampler, schedule)
         try:
             for step in range(start, total):
                 values = self._step(step, source, sampler, total)
@@ -171,6 +166,15 @@ class _Training:
             source.close()
             self._monitor.close()
         bar.close()
+
+    def _source(self, draws: Rollouts, sampler: Sampler, schedule: RolloutSchedule) -> SyncRollouts | PipelinedRollouts:
+        if not schedule.staleness:
+            return SyncRollouts(draws, sampler)
+        if not isinstance(sampler, Publishing):
+            raise UserError(
+                "rollout.max_staleness needs servers to draw meanwhile: set rollout.backend='vllm', or it to 0"
+            )
+        return PipelinedRollouts(draws, sampler, schedule, self._record.position)
 
     def _step(
         self, step: int, source: SyncRollouts | PipelinedRollouts, sampler: Sampler, total: int
@@ -193,7 +197,7 @@ class _Training:
             if c.validate_every and ((step + 1) % c.validate_every == 0 or last):
                 with timer.part("validation"):
                     values |= self._validate(source, sampler)
-                self._record = dataclasses.replace(self._record, validation_sr=values["validation_sr"])
+                self._record = dataclasses.replace(self._record, validation_sr=values.get("validation_sr"))
         except (UserError, ServerError):
             self._write(values, timer, rollout)
             self._save_now()
@@ -260,7 +264,8 @@ def largest_calls(config: ConfigDict) -> dict[int, int]:
 def validate(setting: RunContext, suite: Suite, sampler: Sampler) -> dict[str, float]:
     """Success rate and mean steps of whole episodes in the validation layouts."""
     summary = summarise(play_suite(setting.config, suite, sampler, setting.tokenizer))
-    return {"validation_sr": summary["sr"], "validation_asat": summary["asat"]}
+    found = {"validation_sr": summary["sr"], "validation_asat": summary["asat"]}
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def sample_facts(group: Group) -> dict[str, object]:

@@ -3,7 +3,7 @@
 import contextlib
 import logging
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 
 from ml_collections import ConfigDict
@@ -58,7 +58,7 @@ def serve(config: ConfigDict, checkpoint: str = "", *, host: str = "127.0.0.1", 
 
 
 @contextlib.contextmanager
-def _model(config: ConfigDict, checkpoint: str) -> Iterator[Path]:
+def _model(config: ConfigDict, checkpoint: str) -> Generator[Path]:
     """A Hugging Face folder with what is to be served."""
     if not checkpoint:
         if not config.model.path:

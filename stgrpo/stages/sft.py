@@ -8,6 +8,7 @@ from ml_collections import ConfigDict
 
 from stgrpo.console import ProgramLog, ProgressBar, say
 from stgrpo.data.examples import Example, batch_indices, length_grouped_indices
+from stgrpo.errors import UserError
 from stgrpo.models.random import random_key
 from stgrpo.models.shapes import ModelShape
 from stgrpo.monitors.open import Monitor, open_monitor
@@ -74,13 +75,15 @@ def _start(
         say(f"sft: resumed at step {restored[1].step}")
         return restored
     given = starting_params(config, steps.model, setting.tokenizer)
+    if given is None:
+        if restored is not None:
+            raise UserError(f"{checkpoints.folder} holds adapters: set model.path or init_from to their base")
+        return steps.init(random_key(config.seed)), new_metadata(setting, "sft", shape)
     if restored is not None:
         (state, record), (base, identity) = restored, given
         check_base(f"{checkpoints.folder}/{record.step}", record, identity)
         say(f"sft: resumed at step {record.step}")
         return dataclasses.replace(state, base=base), record
-    if given is None:
-        return steps.init(random_key(config.seed)), new_metadata(setting, "sft", shape)
     say(f"sft: starts from {config.init_from or config.model.path}")
     return steps.init_from(given[0]), new_metadata(setting, "sft", shape, base=given[1])
 

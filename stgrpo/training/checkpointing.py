@@ -10,7 +10,7 @@ import contextlib
 import dataclasses
 import itertools
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -57,6 +57,8 @@ __all__ = [
     "to_dict",
 ]
 log = logging.getLogger(__name__)
+Params = TypeVar("Params", bound=Transformer | Adapters)
+Tree = TypeVar("Tree")
 
 
 class Checkpoints:
@@ -77,7 +79,8 @@ class Checkpoints:
         check_place(folder, "--workdir")
         self.folder, self._keep, self._keep_best = Path(folder).absolute(), keep, keep_best
         self._orbax = ocp.AsyncCheckpointer(ocp.CompositeCheckpointHandler())
-        self._thread, self._pending, self._read_back = concurrent.futures.ThreadPoolExecutor(1), None, False
+        self._thread, self._read_back = concurrent.futures.ThreadPoolExecutor(1), False
+        self._pending: tuple[int, concurrent.futures.Future[None]] | None = None
         tell(self._clean)
 
     def __enter__(self) -> "Checkpoints":
@@ -161,7 +164,7 @@ class Checkpoints:
             tell(finished.result)
 
     @contextlib.contextmanager
-    def _told(self, step: int) -> Iterator[None]:
+    def _told(self, step: int) -> Generator[None]:
         """Makes one line of whatever goes wrong in writing a step, and removes what there is of it."""
         try:
             yield
@@ -267,7 +270,7 @@ def _free_name(step: Path) -> Path:
 
 
 @contextlib.contextmanager
-def _proof_needed(step: Path) -> Iterator[None]:
+def _proof_needed(step: Path) -> Generator[None]:
     """Any error in reading a step folder is damage only where its files prove it, now, and else ends the command.
 
     Of several processes one may fail to read what the first has found whole: that is its host's fault, and ends all.
@@ -278,9 +281,6 @@ def _proof_needed(step: Path) -> Iterator[None]:
         if processes.count() > 1 or not (why := damage(step, anew=True)):
             raise unreadable(step, error) from error
         raise DamagedCheckpoint(f"{step} is damaged ({why}): use another step") from error
-
-
-Params = TypeVar("Params", Transformer, Adapters)
 
 
 def load_params(folder: Path, abstract: Params) -> Params:
@@ -347,7 +347,7 @@ def _checksum(leaves: list[jax.Array]) -> jax.Array:
     return total
 
 
-def fingerprint(params: Transformer) -> str:
+def fingerprint(params: Transformer | Adapters) -> str:
     """Eight hex digits that any changed bit of a parameter changes; the same on every mesh."""
     return f"{int(_checksum(jax.tree.leaves(params))):08x}"
 
@@ -364,7 +364,7 @@ def to_dict(tree: object) -> dict:
     return nested
 
 
-def from_dict(like: object, nested: dict) -> object:
+def from_dict(like: Tree, nested: dict) -> Tree:
     """The pytree of the form of `like` with the leaves of `to_dict`."""
     paths, treedef = jax.tree_util.tree_flatten_with_path(like)
     leaves = []
@@ -386,7 +386,7 @@ def _names(path: tuple) -> list[str]:
     return names[:-1] if names[-1] == "value" else names
 
 
-def _checked(params: Transformer, expected: str) -> Transformer:
+def _checked(params: Params, expected: str) -> Params:
     found = fingerprint(params)
     if found != expected:
         raise ValueError(f"parameters have fingerprint {found}, the record says {expected}")

@@ -145,7 +145,7 @@ def _d_logits(part: Rows, head_VD: jax.Array, how: _Softmax, cut: EmbeddingShard
     norm_C1, entropy_C1, d_logp_C1, d_entropy_C1 = (x[:, None] for x in numbers)
     log_CV = _logits(hidden_CD, head_VD, how, cut) - norm_C1
     pull_CV = d_logp_C1 + d_entropy_C1 * (log_CV + entropy_C1)
-    is_target_CV = jnp.arange(len(head_VD)) == cut.own(target_C, len(head_VD))[:, None]
+    is_target_CV = jnp.arange(len(head_VD)) == cut.own(target_C[:, None], len(head_VD))
     return (jnp.where(is_target_CV, d_logp_C1, 0.0) - jnp.exp(log_CV) * pull_CV) / how.temperature
 
 

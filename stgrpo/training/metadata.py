@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from stgrpo.errors import DamagedCheckpoint, RunError, UserError
 from stgrpo.files import from_json, reason_of
@@ -37,7 +38,7 @@ class CheckpointMetadata:
     step: int
     total: int
     shape: ModelShape
-    config: Mapping[str, object]
+    config: Mapping[str, Any]
     tokenizer: Mapping[str, str]
     position: int = 0
     reference: str = ""
@@ -78,12 +79,16 @@ def unreadable(what: Path, error: BaseException) -> RunError:
 
 def _parsed(file: Path, text: bytes) -> CheckpointMetadata:
     try:
-        values = from_json(text)
+        values: dict[str, Any] = from_json(text)
         known = {field.name for field in dataclasses.fields(CheckpointMetadata)}
         if more := values.keys() - known:
             raise UserError(f"{file} was written by a newer version ({', '.join(sorted(more))}): use that")
-        lora = values.get("lora")
-        lora = Lora(**{**lora, "targets": tuple(lora["targets"])}) if lora else None
-        return CheckpointMetadata(**{**values, "shape": ModelShape.from_dict(values["shape"]), "lora": lora})
+        values["shape"] = ModelShape.from_dict(values["shape"])
+        values["lora"] = _lora(lora) if (lora := values.get("lora")) else None
+        return CheckpointMetadata(**values)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise DamagedCheckpoint(f"{file} is damaged ({reason_of(error)}): use another step") from error
+
+
+def _lora(values: Mapping[str, Any]) -> Lora:
+    return dataclasses.replace(Lora(**values), targets=tuple(values["targets"]))

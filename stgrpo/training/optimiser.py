@@ -93,8 +93,10 @@ def _kept_in(dtype: jnp.dtype, inner: optax.GradientTransformation) -> optax.Gra
     def cast(state: optax.OptState, to: jnp.dtype) -> optax.OptState:
         return jax.tree.map(lambda x: x.astype(to) if jnp.issubdtype(x.dtype, jnp.floating) else x, state)
 
-    def update(grads: optax.Updates, state: optax.OptState, params: optax.Params | None = None):
-        changes, state = inner.update(grads, cast(state, jnp.float32), params)
+    def update(
+        updates: optax.Updates, state: optax.OptState, params: optax.Params | None = None
+    ) -> tuple[optax.Updates, optax.OptState]:
+        changes, state = inner.update(updates, cast(state, jnp.float32), params)
         return changes, cast(state, dtype)
 
     return optax.GradientTransformation(lambda params: cast(inner.init(params), dtype), update)

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Callable
+from typing import Any, Generic, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +22,9 @@ from stgrpo.training.health import state_flags
 from stgrpo.training.logprobs import batch_logprobs, token_logprobs
 from stgrpo.training.loss import Loss, LossInputs, averages, combine, empty, token_sums
 from stgrpo.training.packing import Batch
+
+First = TypeVar("First")
+Result = TypeVar("Result")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,12 +46,33 @@ class TrainState:
     @property
     def policy(self) -> Transformer:
         """The model in training, its adapters in place."""
-        return self.params if self.base is None else adapted(self.base, self.params)
+        if isinstance(self.params, Transformer):
+            return self.params
+        assert self.base is not None  # adapters are trained on one
+        return adapted(self.base, self.params)
 
 
 jax.tree_util.register_dataclass(TrainState, ["params", "opt_state", "step", "base"], [])
 
 LossFn = Callable[[Transformer | Adapters, Batch], tuple[jax.Array, dict[str, jax.Array]]]
+
+
+@dataclasses.dataclass(frozen=True)
+class BatchProgram(Generic[First, Result]):
+    """A jitted function of something and a batch; of several processes each places its devices' part of the batch."""
+
+    jitted: jax.stages.Wrapped
+    mesh: Mesh
+
+    def __call__(self, first: First, batch: Batch) -> Result:
+        """Runs it."""
+        if self.mesh.is_multi_process:
+            batch = on_all_hosts(batch, batch_sharding(self.mesh))
+        return self.jitted(first, batch)
+
+    def lower(self, first: First, batch: Batch) -> jax.stages.Lowered:
+        """The program for arguments of these shapes and shardings, of whole batches."""
+        return self.jitted.lower(first, batch)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,13 +87,13 @@ class TrainProgram:
             loss terms.
         abstract: the TrainState as shapes with shardings.
         model: the model that `init_from` takes, likewise.
-        mesh: of all of them.
+        mesh: devices the parameters are sharded over.
     """
 
     init: Callable[[jax.Array], TrainState]
     init_from: Callable[[Transformer], TrainState]
-    update: Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]]
-    logprobs: Callable[[Transformer, Batch], jax.Array]
+    update: BatchProgram[TrainState, tuple[TrainState, dict[str, jax.Array]]]
+    logprobs: BatchProgram[Transformer, jax.Array]
     abstract: TrainState
     model: Transformer
     mesh: Mesh
@@ -146,7 +171,7 @@ def build_program(
     """
 
     def start(model: Transformer) -> TrainState:
-        params = model if lora is None else Adapters(shape, lora)
+        params: Any = model if lora is None else Adapters(shape, lora)  # optax's own annotations know no module
         base = None if lora is None else frozen(model, lora.base_dtype)
         return TrainState(params, optimiser.init(params), jnp.int32(0), base)
 
@@ -157,11 +182,13 @@ def build_program(
             total, sums = loss.function(inputs)
             return total, token_sums(inputs) | sums
 
-        grads, total, sums = accumulate(loss_of, state.params, batch, micro_batches)
-        changes, opt_state = optimiser.update(grads, state.opt_state, state.params)
+        params: Any = state.params  # as in `start`
+        grads, total, sums = accumulate(loss_of, params, batch, micro_batches)
+        changes, opt_state = optimiser.update(grads, state.opt_state, params)
         metrics = {"loss": total, "grad_norm": optax.tree.norm(grads)} | averages(sums)
-        params = optax.apply_updates(state.params, changes)
+        params = optax.apply_updates(params, changes)
         metrics |= state_flags(params, opt_state)
+        # pyrefly: ignore[bad-argument-type] - optax says no more than "a tree"; it is one like the parameters
         return TrainState(params, opt_state, state.step + 1, state.base), metrics
 
     def logprobs(model: Transformer, batch: Batch) -> jax.Array:
@@ -175,20 +202,12 @@ def build_program(
     model = states.params if lora is None else states.base
     jitted_update = jax.jit(update, in_shardings=(states, batches), out_shardings=(states, whole), donate_argnums=0)
     jitted_logprobs = jax.jit(logprobs, in_shardings=(None, batches), out_shardings=batches)  # with adapters or without
-    spread = functools.partial(_with_global_batch, mesh=mesh)
     return TrainProgram(
         init=jax.jit(init, out_shardings=states),
         init_from=jax.jit(start, in_shardings=(model,), out_shardings=states, donate_argnums=0),
-        update=spread(jitted_update),
-        logprobs=spread(jitted_logprobs),
+        update=BatchProgram(jitted_update, mesh),
+        logprobs=BatchProgram(jitted_logprobs, mesh),
         abstract=placed,
         model=placed.params if lora is None else placed.base,
         mesh=mesh,
     )
-
-
-def _with_global_batch(function: Callable, mesh: Mesh) -> Callable:
-    """A jitted function of something and a batch; of several processes each places its devices' part of the batch."""
-    if not mesh.is_multi_process:
-        return function
-    return lambda first, batch: function(first, on_all_hosts(batch, batch_sharding(mesh)))

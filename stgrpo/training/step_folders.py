@@ -12,11 +12,12 @@ import logging
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, overload
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+from jax.sharding import Sharding
 
 from stgrpo.errors import DamagedCheckpoint, UserError
 from stgrpo.files import check_place, from_json, reason_of, to_json
@@ -209,7 +210,13 @@ def _is_proof(error: BaseException) -> bool:
     return isinstance(error, (*MISSING, KeyError)) or bool(_PROOF.match(said) and not _SYSTEM.search(said))
 
 
-def read_leaves(item: Path, shardings: Callable[[tuple], object] | None = None) -> Iterator[tuple[tuple, object]]:
+@overload
+def read_leaves(item: Path) -> Iterator[tuple[tuple, np.ndarray]]: ...
+@overload
+def read_leaves(item: Path, shardings: Callable[[tuple], Sharding]) -> Iterator[tuple[tuple, jax.Array]]: ...
+def read_leaves(
+    item: Path, shardings: Callable[[tuple], Sharding] | None = None
+) -> Iterator[tuple[tuple, np.ndarray | jax.Array]]:
     """Reads the arrays of an item one by one, so that no more than one is in memory.
 
     Args:

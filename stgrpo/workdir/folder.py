@@ -6,7 +6,7 @@ import os
 import platform
 import subprocess
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from pathlib import Path
 
 import ml_collections
@@ -72,7 +72,7 @@ class WorkDir:
         return self.path / "checkpoints" / stage
 
     @contextlib.contextmanager
-    def owned(self, *, results_only: bool = False) -> Iterator[None]:
+    def owned(self, *, results_only: bool = False) -> Generator[None]:
         """This process alone writes here until the end; what killed ones left half-written is removed.
 
         Args:

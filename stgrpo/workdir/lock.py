@@ -17,7 +17,7 @@ import platform
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 
 from stgrpo.errors import RunError, UserError
@@ -91,7 +91,7 @@ class Owner:
 
 
 @contextlib.contextmanager
-def locked(file: Path, name: str) -> Iterator[None]:
+def locked(file: Path, name: str) -> Generator[None]:
     """This process alone has the folder of a lock file until the end; processes that it starts do not keep it.
 
     Args:

@@ -13,6 +13,7 @@ EPISODES = (
     Episode("burger", "small:2", True, 8, 15, "", 8, ()),
     Episode("cheese_burger", "small:3", False, 23, 23, "loop", None, (TURN, TURN)),
 )
+HEAD = {"name": "x", "summary": {"n": 0}, "tasks": {"burger": {"n": 0}}, "settings": {}}
 
 
 def test_an_evaluation_is_read_back_as_it_was_written(tmp_path):
@@ -53,9 +54,10 @@ def test_a_damaged_line_is_named(tmp_path, line):
 def test_missing_and_foreign_files_are_the_users_to_fix(tmp_path):
     with pytest.raises(UserError, match="does not exist"):
         files.read_evaluation(tmp_path, "x")
-    (tmp_path / "x.json").write_text("{}")
-    with pytest.raises(UserError, match="not the summary"):
-        files.read_evaluation(tmp_path, "x")
+    for text in ("{}", "[]", *(json.dumps({**HEAD, part: None}) for part in ("summary", "tasks", "settings"))):
+        (tmp_path / "x.json").write_text(text)
+        with pytest.raises(UserError, match="not the summary"):
+            files.read_evaluation(tmp_path, "x")
     with pytest.raises(UserError, match="does not exist"):
         files.read_episodes(tmp_path / "x.episodes.jsonl")
     assert files.list_evaluations(tmp_path / "nowhere") == []

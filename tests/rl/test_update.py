@@ -56,6 +56,13 @@ def run(case, config, layout=lambda batch: batch):
     return update(config, program, state, reference, parts, Timer())
 
 
+def test_a_whole_model_is_not_trained_without_a_reference(case):
+    _, program, policy, _, batch, _ = case
+    state = program.init_from(jax.tree.map(jnp.copy, policy))
+    with pytest.raises(ValueError, match="needs a reference"):
+        update(settings(), program, state, None, [batch], Timer())
+
+
 def test_the_reference_is_asked_always_and_the_policy_only_if_it_will_move(case):
     dtype, program, policy, reference, batch, _ = case
     for several in (False, True):

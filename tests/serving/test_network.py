@@ -80,6 +80,13 @@ def test_secure_addresses_are_verified():
     assert isinstance(route(parse_address("https://example.com")).verify, ssl.SSLContext)
 
 
+@pytest.mark.parametrize("scheme", ["https", "HTTPS"])
+def test_a_secure_proxy_is_verified_by_the_same_certificates(monkeypatch, scheme):
+    monkeypatch.setenv("HTTP_PROXY", f"{scheme}://proxy:3128")
+    way = route(parse_address("http://example.com"))
+    assert isinstance(way.verify, ssl.SSLContext) and way.proxy.ssl_context is way.verify
+
+
 @pytest.mark.parametrize(
     ("no_proxy", "address", "excepted"),
     [

@@ -88,7 +88,7 @@ class Values:
     def number(self, name: str, most: float, default: float | None = None) -> float:
         """A number above 0 and below `most`."""
         value = self._get(name, default)
-        if type(value) not in (int, float) or not 0 < value < most:
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < most:
             raise UserError(f"{self.source}: {name}={_shown(value)} is no number above 0 and below {most:g}: {_OWN}")
         return float(value)
 
@@ -206,7 +206,8 @@ def _shown(value: object) -> str:
 
 def _rope(values: Mapping[str, object]) -> Mapping[str, object]:
     """The rope section by its old name or its new one; the old one counts, as it does for transformers."""
-    return values.get("rope_scaling") or values.get("rope_parameters") or {}
+    rope = values.get("rope_scaling") or values.get("rope_parameters")
+    return rope if isinstance(rope, Mapping) else {}
 
 
 def _rope_type(rope: Mapping[str, object]) -> object:

@@ -42,4 +42,5 @@ def auto_reads_alike(folder: Path, tokenizer: Tokenizer) -> bool:
     from transformers import AutoTokenizer
 
     auto = AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
-    return auto.encode(_PROBE, add_special_tokens=False) == tokenizer.base.encode(_PROBE, add_special_tokens=False)
+    ids = tokenizer.base.encode(_PROBE, add_special_tokens=False)
+    return auto is not None and auto.encode(_PROBE, add_special_tokens=False) == ids

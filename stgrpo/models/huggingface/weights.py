@@ -17,7 +17,7 @@ import math
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -70,6 +70,20 @@ _LAYER = {
 }
 
 
+class Slices(Protocol):
+    """An open tensor of a file, as safetensors gives it, which reads what it is indexed with."""
+
+    def get_shape(self) -> list[int]:
+        """Of the whole."""
+        ...
+
+    def get_dtype(self) -> str:
+        """In letters of its own: "F32"."""
+        ...
+
+    def __getitem__(self, index: slice | tuple[slice, ...]) -> np.ndarray: ...
+
+
 @dataclasses.dataclass(frozen=True)
 class Tensor:
     """One tensor of a folder and the parameter of ours that it is.
@@ -101,7 +115,7 @@ class Tensor:
         """Of theirs."""
         return tuple(math.prod(self.sizes[axis] for axis in group) for group in self.groups)
 
-    def read(self, source: "PySafeSlice", index: tuple[slice, ...]) -> np.ndarray:  # noqa: F821
+    def read(self, source: Slices, index: tuple[slice, ...]) -> np.ndarray:
         """Our slice `index`, with start and stop for each axis, out of an open tensor; only what holds it is read."""
         ranges, sizes, inner = [], [], []
         for first, *rest in self.groups:
@@ -294,9 +308,9 @@ def _values(params: Transformer, layer: int | np.int32 | None, ours: str) -> jax
     return getattr(params, ours)[...] if layer is None else layer_weight(params.layers, ours, layer)
 
 
-def _open(folder: Path, stack: contextlib.ExitStack) -> dict[str, "PySafeSlice"]:  # noqa: F821
+def _open(folder: Path, stack: contextlib.ExitStack) -> dict[str, Slices]:
     """Every tensor of a folder by name, unread."""
-    found: dict = {}
+    found: dict[str, Slices] = {}
     for name in _files(folder):
         for key, source in _tensors_of(folder / name, stack).items():
             if key in found:
@@ -323,7 +337,7 @@ def _files(folder: Path) -> list[str]:
     return sorted(set(names.values()))
 
 
-def _tensors_of(file: Path, stack: contextlib.ExitStack) -> dict[str, "PySafeSlice"]:  # noqa: F821
+def _tensors_of(file: Path, stack: contextlib.ExitStack) -> dict[str, Slices]:
     from safetensors import SafetensorError, safe_open
 
     check_readable(
@@ -336,7 +350,7 @@ def _tensors_of(file: Path, stack: contextlib.ExitStack) -> dict[str, "PySafeSli
         raise UserError(f"{file} cannot be read ({error}): copy it again") from error
 
 
-def _check(folder: Path, sources: Mapping, wanted: list[Tensor], shape: ModelShape) -> None:
+def _check(folder: Path, sources: Mapping[str, Slices], wanted: list[Tensor], shape: ModelShape) -> None:
     known = {t.name: t for t in wanted}
     for name, tensor in known.items():
         if name not in sources:
@@ -354,7 +368,7 @@ def _check(folder: Path, sources: Mapping, wanted: list[Tensor], shape: ModelSha
         raise UserError(f"{folder} holds the tensor {name}, which a model of this config.json does not have")
 
 
-def _equal(a: "PySafeSlice", b: "PySafeSlice") -> bool:  # noqa: F821
+def _equal(a: Slices, b: Slices) -> bool:
     if a.get_shape() != b.get_shape():
         return False
     rows = a.get_shape()[0]
@@ -362,12 +376,13 @@ def _equal(a: "PySafeSlice", b: "PySafeSlice") -> bool:  # noqa: F821
     return all(np.array_equal(a[part], b[part]) for part in parts)
 
 
-def _load(mine: list[Tensor], sources: Mapping, leaf: jax.ShapeDtypeStruct) -> jax.Array:
+def _load(mine: list[Tensor], sources: Mapping[str, Slices], leaf: jax.ShapeDtypeStruct) -> jax.Array:
     """One parameter of ours, stacked over layers where there are any."""
     known: dict[tuple, np.ndarray] = {}  # replicas of a shard share one copy
 
-    def read(index: tuple[slice, ...]) -> np.ndarray:
-        key = tuple(s.indices(n)[:2] for s, n in zip(index, leaf.shape, strict=True))
+    def read(index: tuple[slice, ...] | None) -> np.ndarray:
+        whole = (slice(None),) * len(leaf.shape)
+        key = tuple(s.indices(n)[:2] for s, n in zip(index or whole, leaf.shape, strict=True))
         if key not in known:
             slices = tuple(slice(*bounds) for bounds in key)
             stacked = mine[0].layer is not None

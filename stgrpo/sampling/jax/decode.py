@@ -14,6 +14,7 @@ Layers are unrolled, each with buffers and weights of its own, so that a step co
 
 import dataclasses
 import functools
+from typing import Generic, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -31,6 +32,8 @@ from stgrpo.react.policy import SamplingParams
 from stgrpo.sampling.jax.categorical import draw
 from stgrpo.sampling.jax.fused_layer import JoinedLayer
 
+A = TypeVar("A", bound=jax.Array | np.ndarray)
+Module = TypeVar("Module", bound=nnx.Module)
 _MASKED = -1e30
 
 
@@ -108,7 +111,7 @@ class Slots:
 
 
 @dataclasses.dataclass(frozen=True)
-class NewPrompts:
+class NewPrompts(Generic[A]):
     """Prompts for slots that are free, as many for each device that slots are split over.
 
     Attributes:
@@ -118,10 +121,10 @@ class NewPrompts:
         slot_B: the slot each gets, counted among those of its device; one that there is not leaves the prompt out.
     """
 
-    prompt_BP: jax.Array
-    length_B: jax.Array
-    seed_B: jax.Array
-    slot_B: jax.Array
+    prompt_BP: A
+    length_B: A
+    seed_B: A
+    slot_B: A
 
 
 @dataclasses.dataclass(frozen=True)
@@ -161,7 +164,7 @@ def take_layer(layers: Layers, at: jax.Array, shape: ModelShape, dtype: jnp.dtyp
     return JoinedLayer(gathered(_lower(merged_layer(layers, at), dtype), shape))
 
 
-def _lower(tree: nnx.Module, dtype: jnp.dtype) -> nnx.Module:
+def _lower(tree: Module, dtype: jnp.dtype) -> Module:
     return jax.tree.map(lambda x: x.astype(dtype) if x.ndim > 1 else x, tree)
 
 
@@ -174,10 +177,12 @@ def empty_slots(model: ModelShape, size: int, shape: DecodeShape) -> Slots:
         return constrain_batch(jnp.zeros((S, *sizes), dtype))
 
     def cache() -> LayerCache:
-        prefix = [_placed(jnp.zeros((S, c.kv_heads, shape.prompt, c.head_dim), shape.dtype), 0, 1) for _ in range(2)]
+        prefix_k, prefix_v = (
+            _placed(jnp.zeros((S, c.kv_heads, shape.prompt, c.head_dim), shape.dtype), 0, 1) for _ in range(2)
+        )
         own_k = _placed(jnp.zeros((S, G, c.kv_heads, c.head_dim, R), shape.dtype), 0, 2)
         own_v = _placed(jnp.zeros((S, G, c.kv_heads, R, c.head_dim), shape.dtype), 0, 2)
-        return LayerCache(*prefix, own_k, own_v)
+        return LayerCache(prefix_k, prefix_v, own_k, own_v)
 
     return Slots(
         clock=jnp.int32(0),
@@ -247,7 +252,7 @@ def _filled(slots: Slots, new: Prefilled, shape: DecodeShape) -> Slots:
         write = jax.vmap(lambda old_S, new_B, slot_B: old_S.at[slot_B].set(new_B.astype(old_S.dtype), mode="drop"))
         return write(old_DS, new_DB, slot_DB).reshape(old_S.shape)
 
-    def fill(old_S: jax.Array, value: jax.Array | bool) -> jax.Array:
+    def fill(old_S: jax.Array, value: jax.Array | bool | int) -> jax.Array:
         return put(old_S, jnp.full((len(new.slot_B), *old_S.shape[1:]), value))
 
     P = shape.prompt

@@ -132,7 +132,7 @@ class JaxSampler:
         rows = filling.prompts_B.tolist()
         prompt_BP, length_B = pad_rows([call.prompts[i] if i >= 0 else () for i in rows], length=filling.length)
         seed_B = np.array([call.seeds[i] if i >= 0 else 0 for i in rows], np.uint32)
-        new = NewPrompts(prompt_BP, np.maximum(length_B, 1), seed_B, filling.slot_B)
+        new = NewPrompts[np.ndarray](prompt_BP, np.maximum(length_B, 1), seed_B, filling.slot_B)
         self._log(f"prefill of {len(rows)} prompts of {filling.length} tokens")
         placed = jax.device_put(new, batch_sharding(self.mesh)) if self.mesh else new
         return prefill_prompts(self._model, placed, call.sizes.room, self._dtype)
@@ -169,6 +169,6 @@ def _collect(slots: Slots, schedule: SlotSchedule) -> dict[int, Group]:
     }
 
 
-def _rows(x_GR: np.ndarray, start: int, length_G: np.ndarray) -> list[list]:
+def _rows(x_GR: np.ndarray, start: np.integer, length_G: np.ndarray) -> list[list]:
     """Each response from its first token on; column 0 is where the clock was a multiple of R."""
     return [row[:n].tolist() for row, n in zip(np.roll(x_GR, -int(start), axis=1), length_G, strict=True)]

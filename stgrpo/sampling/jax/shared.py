@@ -7,7 +7,7 @@ exchanged. A response depends on its prompt and seed alone, so who draws it does
 
 import contextlib
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from typing import TypeVar
 
 import jax
@@ -68,7 +68,7 @@ class SharedSampler:
         return [parts[i % len(parts)][i // len(parts)] for i in range(len(items))]
 
     @contextlib.contextmanager
-    def _holding_weights(self) -> Iterator[None]:
+    def _holding_weights(self) -> Generator[None]:
         self._inner.update_weights(own_copy(self._model, self._mesh, self._own), self._version)
         try:
             with jax.set_mesh(self._own):

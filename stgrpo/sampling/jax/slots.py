@@ -117,7 +117,7 @@ class SlotSchedule:
     def fillings(self) -> Iterator[Filling]:
         """Gives waiting prompts to free slots until one of them is used up."""
         shards = self._sizes.shards
-        free = [collections.deque(np.flatnonzero(part < 0)) for part in self.prompt_S.reshape(shards, -1)]
+        free = [collections.deque(np.flatnonzero(part < 0).tolist()) for part in self.prompt_S.reshape(shards, -1)]
         while self._waiting and any(free):
             yield self._filling(free)
 

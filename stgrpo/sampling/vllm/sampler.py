@@ -10,7 +10,7 @@ requests a server computes together with it changes its logits in the last bits.
 import contextlib
 import dataclasses
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
 
 from stgrpo.console import one_line
@@ -109,8 +109,12 @@ class VllmSampler:
             rows = self._client.map(self._draw, bodies, most=places)
             self._sync.confirm(self._version)
         copies = 1 if params.temperature else group_size  # greedy samples are all the same, and vLLM draws one
-        tokens, logprobs, finish = ([row[i] * copies for row in rows] for i in range(3))
-        return Samples(tokens, logprobs, finish, self._version)
+        return Samples(
+            [tokens * copies for tokens, _, _ in rows],
+            [logprobs * copies for _, logprobs, _ in rows],
+            [finish * copies for _, _, finish in rows],
+            self._version,
+        )
 
     def update_weights(self, params: Transformer, version: int) -> None:
         """Writes the parameters and loads them into every server, unless this version is there already."""
@@ -155,7 +159,7 @@ class VllmSampler:
         self._client.close()
 
     @contextlib.contextmanager
-    def _explained(self) -> Iterator[None]:
+    def _explained(self) -> Generator[None]:
         """Adds to an error what the server itself has printed, since its answers hide the reason."""
         try:
             yield
@@ -195,7 +199,7 @@ class VllmSampler:
         return read_reply(self._client.post("/v1/completions", body), body, self._settings.shape.real_vocab)
 
 
-def only_tokens(shape: ModelShape) -> dict[str, object]:
+def only_tokens(shape: ModelShape) -> Json:
     """What a request says so that rows of the vocabulary without a token are not drawn; nothing where all have one.
 
     The shorter of two lists: of what is taken out, by the lowest bias there is (a probability of 10^-44), or of what is
@@ -228,8 +232,7 @@ def read_reply(reply: Mapping, body: Json, vocab: int | None = None) -> Row:
     except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
         what = one_line(f"{type(error).__name__}: {error}", 200)
         raise ServerError(f"vLLM's reply cannot be read ({what})") from error
-    tokens, logprobs, finish = ([row[i] for row in rows] for i in range(3))
-    return tokens, logprobs, finish
+    return [ids for ids, _, _ in rows], [values for _, values, _ in rows], [finish for _, _, finish in rows]
 
 
 def _read_choice(choice: Mapping, body: Json, vocab: int | None) -> tuple[list[int], list[float], str]:

@@ -134,7 +134,7 @@ class VllmServer:
         command = [self.settings.python, str(PACKAGE / "sampling" / "vllm" / "main.py")]
         output = self._log.open("ab") if self._log else None
         self._said = output.tell() if output else 0
-        self._process = subprocess.Popen(
+        process = self._process = subprocess.Popen(
             [*command, *server_flags(self.settings, gpu=has_gpu())],
             env=server_environment(Path(self._packages.name), self.settings.host),
             stdin=subprocess.PIPE,  # closed by the end of this process, which ends the server
@@ -144,14 +144,14 @@ class VllmServer:
         )
         if output:
             output.close()
-        self._wait(limit)
+        self._wait(process, limit)
 
-    def _wait(self, limit: float) -> None:
+    def _wait(self, process: subprocess.Popen, limit: float) -> None:
         deadline = time.monotonic() + limit
         with HttpClient([self.address], ClientSettings(timeout=10.0, retries=0, concurrency=1)) as client:
             while time.monotonic() < deadline:
-                if self._process.poll() is not None:
-                    raise ServerError(f"vLLM ended with {self._process.returncode} while starting: {self.last_words()}")
+                if process.poll() is not None:
+                    raise ServerError(f"vLLM ended with {process.returncode} while starting: {self.last_words()}")
                 try:
                     client.get("/health")
                     return
@@ -167,6 +167,7 @@ class VllmServer:
 
     def wait(self) -> int:
         """Waits for the server's end and returns its exit status."""
+        assert self._process is not None  # `start` comes before
         return self._process.wait()
 
     def stop(self) -> None:
@@ -183,7 +184,8 @@ class VllmServer:
         except ProcessLookupError:
             pass
         self._process.wait()
-        self._process.stdin.close()
+        if self._process.stdin:
+            self._process.stdin.close()
         self._process = None
 
     def __enter__(self) -> "VllmServer":

@@ -18,7 +18,7 @@ import hashlib
 import math
 import shutil
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import jax.numpy as jnp
@@ -138,7 +138,7 @@ def _write(path: Path, header: bytes, named: Iterable[tuple[str, np.ndarray]]) -
         for name, piece in named:
             data, written = piece.reshape(-1).view(np.uint8), 0
             while written < data.size:  # an unbuffered write may end early
-                written += file.write(data[written:])
+                written += file.write(data[written:].data)
             sums[name] += word_sum(data)
     return {name: total % 2**64 for name, total in sums.items()}
 
@@ -205,7 +205,7 @@ class WeightSync:
         for address in self._client.addresses:
             self._rpc(address, "stgrpo_release", self._run)
 
-    def _everywhere(self, function: "functools.partial[None]") -> None:
+    def _everywhere(self, function: Callable[[str], object]) -> None:
         self._client.map(function, self._client.addresses)
 
     def _check(self, address: str, *, shape: ModelShape, dtype: str, length: int) -> None:
@@ -286,7 +286,7 @@ class WeightSync:
 
 
 @contextlib.contextmanager
-def _readable(address: str, method: str) -> Iterator[None]:
+def _readable(address: str, method: str) -> Generator[None]:
     """Makes an error of whatever is not as a worker of ours says it."""
     try:
         yield
@@ -329,8 +329,8 @@ def differing(sent: Mapping[str, int], held: Sequence[Mapping[str, str]]) -> lis
     wanted.setdefault("lm_head.weight", sent["model.embed_tokens.weight"])
     wrong = []
     for name, total in wanted.items():
-        parts = [int(worker[name], 16) if name in worker else None for worker in held]
-        if None in parts:
+        parts = [int(worker[name], 16) for worker in held if name in worker]
+        if len(parts) < len(held):
             wrong.append(name)
             continue
         copies = [n for n in range(1, len(parts) + 1) if len(parts) % n == 0]

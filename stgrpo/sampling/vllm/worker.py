@@ -6,14 +6,18 @@ Arguments are strings, results JSON. An error is a result too ("error"), since v
 """
 
 import time
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import torch
+    from safetensors import safe_open
 
 FUSED = {"qkv_proj": ("q_proj", "k_proj", "v_proj"), "gate_up_proj": ("gate_proj", "up_proj")}
 HEAD = "lm_head.weight"
+
+Module = Any
+"""A `torch.nn.Module` of vLLM, whose own classes are not known here."""
 
 
 class Refused(Exception):
@@ -23,6 +27,9 @@ class Refused(Exception):
 class WeightReceiver:
     """Mixed into vLLM's worker: every attribute has a name that the worker does not."""
 
+    vllm_config: Any  # of the worker that it is mixed into, as are its methods below
+    get_model: Callable[[], Any]
+    reload_weights: Callable[..., None]
     stgrpo_run = ""  # who holds the server
     stgrpo_version = -1  # of the weights it holds; -1: those it started with, or a load that did not end
     stgrpo_contact = 0.0  # when the holder last asked for something
@@ -96,7 +103,7 @@ class WeightReceiver:
         repack_tied_head(self.get_model())
 
 
-def check_file(file: "safe_open", model: "torch.nn.Module", dtype: str) -> None:  # noqa: F821
+def check_file(file: "safe_open", model: Module, dtype: str) -> None:
     """See `check_tensors`."""
     slices = {name: file.get_slice(name) for name in file.keys()}
     codes = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}
@@ -104,7 +111,7 @@ def check_file(file: "safe_open", model: "torch.nn.Module", dtype: str) -> None:
     check_tensors(found, model, dtype)
 
 
-def check_tensors(found: Mapping[str, tuple[list[int], str]], model: "torch.nn.Module", dtype: str) -> None:
+def check_tensors(found: Mapping[str, tuple[list[int], str]], model: Module, dtype: str) -> None:
     """Compares the names, shapes and dtypes of what is to be loaded with the served model.
 
     Raises:
@@ -124,7 +131,7 @@ def check_tensors(found: Mapping[str, tuple[list[int], str]], model: "torch.nn.M
             raise Refused(f"{name} is {kind} in the file, the model is served in {dtype}")
 
 
-def leaves(model: "torch.nn.Module") -> Iterator[tuple[str, "torch.nn.Module"]]:
+def leaves(model: Module) -> Iterator[tuple[str, Module]]:
     """The modules that hold parameters of the checkpoint, a tied head left out."""
     tied = model.config.tie_word_embeddings
     for name, module in model.named_modules():
@@ -132,7 +139,7 @@ def leaves(model: "torch.nn.Module") -> Iterator[tuple[str, "torch.nn.Module"]]:
             yield name, module
 
 
-def whole_shapes(name: str, module: "torch.nn.Module") -> Iterator[tuple[str, list[int]]]:
+def whole_shapes(name: str, module: Module) -> Iterator[tuple[str, list[int]]]:
     """Names and shapes that a checkpoint has for one module, over all workers, from the sizes it was made with."""
     kinds = [kind for kind, _ in module.named_parameters(recurse=False)]
     parent, _, last = name.rpartition(".")
@@ -149,7 +156,7 @@ def whole_shapes(name: str, module: "torch.nn.Module") -> Iterator[tuple[str, li
         yield from ((f"{prefix}.{kind}", shape if kind == "weight" else shape[:1]) for kind in kinds)
 
 
-def whole_rows(module: "torch.nn.Module", kind: str) -> list[int]:
+def whole_rows(module: Module, kind: str) -> list[int]:
     """Rows of each part of a fused map, over all workers."""
     if kind == "qkv_proj":
         keys = module.total_num_kv_heads * module.head_size
@@ -157,14 +164,14 @@ def whole_rows(module: "torch.nn.Module", kind: str) -> list[int]:
     return list(module.output_sizes)
 
 
-def repack_tied_head(model: "torch.nn.Module") -> None:
+def repack_tied_head(model: Module) -> None:
     """Packs a tied head again: on CPUs vLLM keeps a packed copy, and reloading leaves that as it was."""
     head = getattr(model, "lm_head", None)
-    if hasattr(head, "cpu_linear"):
+    if head is not None and hasattr(head, "cpu_linear"):
         head.quant_method.process_weights_after_loading(head)
 
 
-def checksums(model: "torch.nn.Module") -> dict[str, str]:
+def checksums(model: Module) -> dict[str, str]:
     """A checksum of every tensor of the checkpoint as this worker holds it, with the head that makes the logits.
 
     Fused tensors are taken apart. The sum of 64-bit words is the same however a tensor is split, so those of
@@ -174,7 +181,7 @@ def checksums(model: "torch.nn.Module") -> dict[str, str]:
     return {name: f"{word_sum(tensor):016x}" for module in modules.items() for name, tensor in held(*module)}
 
 
-def held(name: str, module: "torch.nn.Module") -> Iterator[tuple[str, "torch.Tensor"]]:
+def held(name: str, module: Module) -> Iterator[tuple[str, "torch.Tensor"]]:
     """The checkpoint's tensors in one module, by the checkpoint's names."""
     for kind, parameter in module.named_parameters(recurse=False):
         tensor = parameter.data
@@ -190,7 +197,7 @@ def held(name: str, module: "torch.nn.Module") -> Iterator[tuple[str, "torch.Ten
             yield f"{name}.{kind}", tensor
 
 
-def part_sizes(module: "torch.nn.Module", kind: str) -> list[int]:
+def part_sizes(module: Module, kind: str) -> list[int]:
     """Rows of each part of a fused map on this worker."""
     if kind == "qkv_proj":
         queries, keys = module.num_heads * module.head_size, module.num_kv_heads * module.head_size
@@ -198,7 +205,7 @@ def part_sizes(module: "torch.nn.Module", kind: str) -> list[int]:
     return [size // module.tp_size for size in module.output_sizes]
 
 
-def unpacked(module: "torch.nn.Module", weight: "torch.Tensor") -> "torch.Tensor":
+def unpacked(module: Module, weight: "torch.Tensor") -> "torch.Tensor":
     """What a CPU's packed copy holds, by asking it for the image of every unit vector; exact, each has one product."""
     import torch
 
