@@ -32,7 +32,8 @@ test: $(VENV)/installed-test
 slow: $(VENV)/installed-test $(VLLM)/installed $(COMPILERS)/installed
 	$(BIN)/pip install --quiet --editable ".[test-kubernetes]"
 	$(BIN)/python -m pytest tests/launch/test_manifests.py
-	STGRPO_VLLM_PYTHON=$(CURDIR)/$(VLLM)/bin/python $(PYTEST) -m "slow and not compilers"
+	STGRPO_VLLM_PYTHON=$(CURDIR)/$(VLLM)/bin/python $(PYTEST) -m "slow and not compilers" --ignore=tests/processes
+	$(BIN)/python -m pytest -m slow tests/processes  # runs of several processes, held to seconds: alone
 	PYTHONPATH=$(COMPILERS) $(PYTEST) -m compilers
 
 $(VENV)/bin/python:

@@ -38,12 +38,13 @@ def end_watch() -> None:
     _ended.set()
 
 
-def abort(code: int, text: str) -> None:
+def abort(code: int, text: str, *, lost: int = 0) -> None:
     """Ends this process with an exit status, and all others with the same. Does not return.
 
     Args:
         code: exit status.
         text: one line on what went wrong, for process 0 to show.
+        lost: of the others, so many are gone and need not be waited for.
     """
     _leaving.acquire()  # for good: one thread ends the process
     sys.stdout.flush()
@@ -51,7 +52,7 @@ def abort(code: int, text: str) -> None:
     note = {"code": code, "text": text, "host": socket.gethostname()}
     try:
         store.put(f"failed/{processes.index()}", to_json(note).encode())
-        _stay()
+        _stay(lost)
     except Exception as error:  # noqa: BLE001 - the coordinator is gone: so are the others, soon
         print(f"stgrpo: the other processes could not be told ({error})", file=sys.stderr, flush=True)
     os._exit(code)
@@ -85,11 +86,11 @@ def _silent(before: Mapping[str, bytes], now: Mapping[str, bytes]) -> bool:
     return any(now.get(name) == sign for name, sign in before.items())
 
 
-def _stay() -> None:
+def _stay(lost: int = 0) -> None:
     """Process 0 keeps the store: it stays until the others have read what it says, or for some seconds."""
     deadline = time.monotonic() + _LAST_WORDS
     while processes.is_first() and time.monotonic() < deadline:
-        if len(store.listed("left")) >= processes.count() - 1:
+        if len(store.listed("left")) >= processes.count() - 1 - lost:
             return
         time.sleep(_LOOK / 2)
 
@@ -100,7 +101,7 @@ def _watch() -> None:
         try:
             beats.give()
             failed = store.listed("failed")
-            lost = beats.lost() if processes.is_first() else None
+            lost = beats.lost() if processes.is_first() else []
         except Exception as error:  # noqa: BLE001 - jaxlib's errors have no public type
             if not _ended.is_set():
                 _end(1, f"process 0 cannot be reached any more ({_first_line(error)})")
@@ -109,8 +110,8 @@ def _watch() -> None:
             index, note = min((int(i), from_json(data)) for i, data in failed.items())
             _end(note["code"], f"process {index} on {note['host']}: {note['text']}")
         elif lost:
-            complain(lost)
-            abort(1, lost)
+            complain(lost[0])
+            abort(1, lost[0], lost=len(lost))
 
 
 def _end(code: int, text: str) -> None:
@@ -145,16 +146,16 @@ class _Beats:
         sign = {"number": self._number, "host": socket.gethostname()}
         store.put(f"alive/{processes.index()}", to_json(sign).encode())
 
-    def lost(self) -> str | None:
-        """Says which process has given no sign for too long."""
-        now = time.monotonic()
+    def lost(self) -> list[str]:
+        """Says of each process that has given no sign for too long that it has."""
+        now, gone = time.monotonic(), []
         for name, sign in store.listed("alive").items():
             if name not in self._seen or self._seen[name][0] != sign:
                 self._seen[name] = sign, now
             elif now - self._seen[name][1] > LOST:
                 host = from_json(sign)["host"]
-                return f"process {name} on {host} gave no sign of life for {LOST:.0f} s: its own log may say why"
-        return None
+                gone.append(f"process {name} on {host} gave no sign of life for {LOST:.0f} s: its own log may say why")
+        return gone
 
 
 def _first_line(error: Exception) -> str:
