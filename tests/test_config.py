@@ -153,6 +153,16 @@ def test_settings_of_servers_that_do_not_go_together_are_refused(values, says):
     assert says in error
 
 
+@pytest.mark.parametrize("backend", ["vllm", "vllm_local"])
+def test_heads_of_a_size_that_vllm_would_read_otherwise_are_refused(backend):
+    config = base()
+    config.model.name, config.model.head_dim = "custom", 2 * config.model.width // config.model.heads
+    assert validate(config) == []
+    config.rollout.backend = backend
+    (error,) = validate(config)
+    assert "vLLM takes model.width / model.heads" in error and "rollout.backend='jax'" in error
+
+
 def test_where_servers_are_does_not_make_another_run(tmp_path):
     config = base()
     config.rollout.backend = "vllm"

@@ -206,6 +206,12 @@ def _rollout(c: ConfigDict) -> Iterator[str]:
     for name, default in unused.items():
         if r[name] != default:
             yield f"rollout.{name}={r[name]!r} is for servers: use rollout.backend='vllm' or leave it out"
+    m = c.model
+    if r.backend != "jax" and m.name == "custom" and not (m.path or c.init_from) and m.width != m.heads * m.head_dim:
+        yield (
+            f"model.head_dim={m.head_dim}: vLLM takes model.width / model.heads = {m.width / m.heads:g} of such a "
+            "model for it: use that, or rollout.backend='jax'"
+        )
     if corrected and r.old_logprobs == "sampler":
         yield (
             f"rollout.correction={r.correction!r} and rollout.old_logprobs='sampler' correct for the same thing twice: "
