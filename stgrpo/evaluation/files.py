@@ -118,6 +118,8 @@ def read_evaluation(directory: pathlib.Path, name: str) -> Evaluation:
         tables = head["summary"], head["tasks"], head["settings"], *head["tasks"].values()
         if not all(isinstance(table, dict) for table in tables):
             raise TypeError("not all of it are objects")
+        if not isinstance(head["name"], str):
+            raise TypeError("its name is no text")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path} is not the summary of an evaluation ({error}): evaluate again") from error
     episodes = tuple(read_episodes(directory / f"{name}{EPISODES_SUFFIX}"))
