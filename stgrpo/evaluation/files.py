@@ -153,8 +153,9 @@ def reusable(
 
 
 def _whole(directory: pathlib.Path, name: str) -> Evaluation:
-    """An evaluation whose summary is that of its episodes."""
+    """An evaluation whose summary is that of its episodes, in what every version counts alike."""
     result = read_evaluation(directory, name)
-    if result.summary.get("n") != len(result.episodes):
-        raise UserError(f"{directory / name}{EPISODES_SUFFIX} has not all episodes of the summary: evaluate again")
+    found = metrics.summarise(result.episodes)
+    if any(result.summary.get(count) != found[count] for count in ("n", "successes", "responses")):
+        raise UserError(f"{directory / name}{EPISODES_SUFFIX} has not the episodes of the summary: evaluate again")
     return result

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import operator
 
@@ -100,3 +101,18 @@ def test_a_summary_of_another_form_is_none(tmp_path, part, value):
     (tmp_path / "x.json").write_text(json.dumps({**head, part: value}))
     with pytest.raises(UserError, match="not the summary"):
         files.read_evaluation(tmp_path, "x")
+
+
+def test_an_evaluation_in_which_a_server_failed_is_used_again(tmp_path, caplog):
+    failed = dataclasses.replace(EPISODES[0], failure="server")
+    files.write_evaluation(tmp_path, "x", (failed, *EPISODES[1:]), settings={})
+    (again,) = files.reusable(tmp_path, {"x": {}}, fits=operator.eq)
+    assert (again.summary["n"], again.summary["server_failures"]) == (2, 1) and not caplog.text
+
+
+def test_episodes_of_another_evaluation_are_not_used_again(tmp_path, caplog):
+    files.write_evaluation(tmp_path, "x", EPISODES, settings={})
+    files.write_evaluation(tmp_path, "y", (EPISODES[1],) * 3, settings={})
+    (tmp_path / "y.episodes.jsonl").replace(tmp_path / "x.episodes.jsonl")
+    assert files.reusable(tmp_path, {"x": {}}, fits=operator.eq) == []
+    assert "has not the episodes of the summary: it is played again" in caplog.text
