@@ -1,8 +1,9 @@
 """Random numbers that are the same whatever the environment says of JAX's generator and of its default dtypes.
 
-`JAX_DEFAULT_PRNG_IMPL` may name a generator whose numbers depend on what else a `vmap` draws, `JAX_RANDOM_SEED_OFFSET` is
-added to every seed that JAX makes a key of, `JAX_THREEFRY_PARTITIONABLE` changes the numbers of a key, and with
-`JAX_ENABLE_X64` they would be float64 where no dtype is given. So keys and numbers are made here and nowhere else.
+`JAX_DEFAULT_PRNG_IMPL` may name a generator whose numbers depend on what else a `vmap` draws,
+`JAX_RANDOM_SEED_OFFSET` is added to every seed that JAX makes a key of, `JAX_THREEFRY_PARTITIONABLE` changes the
+numbers of a key, and with `JAX_ENABLE_X64` they would be float64 where no dtype is given. So keys and numbers are made
+here and nowhere else.
 """
 
 import jax
