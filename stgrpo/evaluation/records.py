@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_type_hints
 
 from stgrpo.react.policy import SERVER, THINKING
 
@@ -103,8 +103,8 @@ def episode_from_facts(facts: Mapping[str, Any], turns: Sequence[Mapping[str, An
 
 
 def _typed(record: Record) -> Record:
-    for field in dataclasses.fields(record):
-        value = getattr(record, field.name)
-        if field.name != "turns" and not isinstance(value, field.type):
-            raise TypeError(f"{field.name} is {type(value).__name__}")
+    for name, kind in get_type_hints(type(record)).items():
+        value = getattr(record, name)
+        if name != "turns" and not isinstance(value, kind):
+            raise TypeError(f"{name} is {type(value).__name__}")
     return record

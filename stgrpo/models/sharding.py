@@ -6,6 +6,7 @@ The mesh has three axes: `data` (replicas of the parameters), `fsdp` (their shar
 
 import dataclasses
 import math
+import os
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -45,7 +46,7 @@ def all_devices() -> list[jax.Device]:
     try:
         return jax.devices()
     except (RuntimeError, AssertionError) as error:  # AssertionError: for cuda without a GPU, JAX says no more
-        wanted = jax.config.jax_platforms
+        wanted = os.environ.get("JAX_PLATFORMS")
         if not wanted:
             raise
         why = str(error).partition(" (set JAX_PLATFORMS")[0] or "there is no such device"
