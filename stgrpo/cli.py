@@ -87,9 +87,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = list(sys.argv[1:] if argv is None else argv)
     topic = arguments[1:2] if arguments[:1] == ["help"] else []
     asks = not arguments or arguments[0] in ("-h", "--help", "help") or "--help" in arguments
-    if asks and (not topic or (topic[0] in COMMANDS and topic[0] not in TRAINING)):
-        print(USAGE)
-        sys.exit(0)
+    shows_usage = asks and (not topic or (topic[0] in COMMANDS and topic[0] not in TRAINING))
+    _open_streams()
     _ignore_relative_folders()
     if isinstance(sys.stdout, io.TextIOWrapper):  # what a terminal cannot show ends nothing
         sys.stdout.reconfigure(errors="backslashreplace")
@@ -99,7 +98,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     for name in ("absl", "asyncio"):  # Orbax logs with tracebacks what it then raises
         logging.getLogger(name).setLevel(logging.CRITICAL)
     try:
-        _help(topic[0]) if topic else _run_together(arguments)
+        if shows_usage:
+            print(USAGE)
+        else:
+            _help(topic[0]) if topic else _run_together(arguments)
         sys.stdout.flush()
     except BrokenPipeError:  # whoever read what was printed has seen enough, as `| head` has
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -135,7 +137,10 @@ def _exit(status: int, text: str) -> NoReturn:
     Also where Orbax has threads that wait minutes for what an error of the disk has kept from them.
     """
     complain(text)
-    sys.stdout.flush()
+    try:
+        sys.stdout.flush()
+    except OSError:  # nothing takes what was printed, which may be why this ends
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     if processes.count() > 1:
         abort(status, text)
     if status == 1 and any(type(thread).__module__.startswith("orbax.") for thread in threading.enumerate()):
@@ -313,6 +318,20 @@ def _cache() -> Path | None:
     except (OSError, RuntimeError) as error:  # RuntimeError: the user has no home
         log.warning("compiled programs are not kept (%s): set XDG_CACHE_HOME to a folder for them", one_line(error))
         return None
+
+
+def _open_streams() -> None:
+    """Opens standard streams that whoever began this has closed, as `>&-` does.
+
+    Else the next file that is opened gets the number of one, and what libraries in C++ say goes into it.
+    """
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free
+    sys.stdout = sys.stdout or open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115 - to the end
+    sys.stderr = sys.stderr or sys.stdout  # so that no error is lost
 
 
 def _ignore_relative_folders() -> None:

@@ -106,7 +106,9 @@ def together(arguments: Sequence[str]) -> tuple[str, int] | None:
     if "distributed" not in given or arguments[0] not in FLAGS_OF["distributed"]:
         return None
     seconds = given.get("distributed_timeout", "")
-    return given["distributed"], int(seconds) if seconds.isdigit() else TOGETHER_S  # `parse` says what is wrong with it
+    return given["distributed"], int(seconds) if re.fullmatch(
+        "[0-9]{1,9}", seconds
+    ) else TOGETHER_S  # `parse` says what is wrong with it
 
 
 def _check_paths(command: Command) -> None:
@@ -145,6 +147,7 @@ def _given(arguments: Sequence[str]) -> dict[str, str]:
 
 def _define_config(values: "FlagValues", rest: Sequence[str]) -> None:
     """Defines --config on the flags: from the file given, or from the checkpoint where only that is given."""
+    from absl import flags
     from ml_collections import config_flags
     from ml_collections.config_dict import RequiredValueError
 
@@ -159,6 +162,8 @@ def _define_config(values: "FlagValues", rest: Sequence[str]) -> None:
     arguments = [a for a in rest if not a.startswith("--config=")]
     try:
         config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=["stgrpo", *arguments])
+    except flags.Error as error:  # of a --flagfile, which absl opens here
+        raise UserError(f"{one_line(error)} (stgrpo --help)") from error
     except (AttributeError, KeyError, RequiredValueError, TypeError) as error:  # a config of another form than base()
         raise UserError(f"the config lacks a field that is set here ({one_line(error)}): begin with base()") from error
 
@@ -169,7 +174,11 @@ def _load(spec: str) -> "ConfigDict":
 
     from ml_collections import ConfigDict
 
-    path, argument = _split(spec)
+    try:
+        path, argument = _split(spec)
+    except OSError as error:
+        given = spec if len(spec) <= 80 else f"{spec[:77]}..."
+        raise UserError(f"--config={given} cannot be read ({error.strerror}): give a file that can") from error
     if not path.is_file():
         raise UserError(f"--config={path} does not exist: give a file such as configs/tiny.py")
     module_spec = importlib.util.spec_from_file_location(f"_config_{path.stem}", path)
@@ -183,7 +192,7 @@ def _load(spec: str) -> "ConfigDict":
         config = module.get_config(argument) if argument else module.get_config()
     except UserError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise UserError(f"--config={spec} cannot be loaded ({type(error).__name__}: {one_line(error)})") from error
     finally:
         del sys.path[: len(neighbours)]

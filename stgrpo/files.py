@@ -150,6 +150,8 @@ def read_lines(path: Path) -> Iterator[dict[str, Any]]:
             raise UserError(f"{path}:{number} is not JSON ({error}): delete that line") from error
         if not isinstance(found, dict):
             raise UserError(f"{path}:{number} is no JSON object: delete that line")
+        if not (isinstance(found.get("stage"), str) and type(found.get("step", 0)) is int):
+            raise UserError(f"{path}:{number} has no stage, or no whole number as its step: delete that line")
         yield found
 
 

@@ -38,6 +38,10 @@ SMOKE = f"--config={REPOSITORY / 'configs' / 'tiny.py'}:smoke"
         (["evaluate", SMOKE, "--workdir=w"], "run `stgrpo sft`"),
         (["evaluate", "--checkpoint=nowhere"], "nowhere is not a checkpoint"),
         (["collect", SMOKE, "--workdir=w", "--config.mesh.data=3"], "mesh data=3"),
+        (["collect", SMOKE, "--workdir=w", "--flagfile=nowhere"], "Unable to open flagfile"),
+        (["collect", f"--config={'x' * 300}.py", "--workdir=w"], "cannot be read (File name too long)"),
+        (["collect", f"--config={'x/' * 3000}x.py:smoke", "--workdir=w"], "cannot be read (File name too long)"),
+        (["collect", "--distributed=auto", "--distributed_timeout=²", "--config=x.py", "--workdir=w"], "--distributed"),
     ],
 )
 def test_a_mistake_is_one_line_and_exit_2(arguments, says, tmp_path, monkeypatch, capsys):
@@ -46,6 +50,46 @@ def test_a_mistake_is_one_line_and_exit_2(arguments, says, tmp_path, monkeypatch
     error = capsys.readouterr().err
     assert says in error and error.count("\n") == 1 and error.startswith("stgrpo: ")
     assert not list(tmp_path.glob("w/data/*"))
+
+
+@pytest.mark.parametrize("code", ["raise SystemExit", "import sys; sys.exit(0)", "import sys; sys.exit(3)"])
+def test_a_config_that_ends_the_program_ends_nothing_in_silence(code, tmp_path, capsys):
+    (tmp_path / "mine.py").write_text(f"def get_config(argument=''):\n    {code}\n")
+    assert call("collect", f"--config={tmp_path / 'mine.py'}", f"--workdir={tmp_path / 'w'}") == 2
+    error = capsys.readouterr().err
+    assert "mine.py cannot be loaded (SystemExit" in error and error.count("\n") == 1
+
+
+@pytest.mark.parametrize("variable", ["JAX_PLATFORMS=bogus", "JAX_PLATFORMS=cuda,rocm"])
+def test_a_platform_that_is_not_there_is_one_line(variable):
+    code = f"{variable} {sys.executable} -m stgrpo plan {SMOKE}"
+    done = subprocess.run(["bash", "-c", code], capture_output=True, text=True, cwd=REPOSITORY)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1 and variable.partition("=")[2] in done.stderr
+
+
+@pytest.mark.parametrize("command", ["help", "help grpo.kl_coef"])
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_output_that_nothing_takes_is_one_line(command, unbuffered):
+    code = f"PYTHONUNBUFFERED={unbuffered} {sys.executable} -m stgrpo {command} >/dev/full"
+    done = subprocess.run(["bash", "-c", code], capture_output=True, text=True, cwd=REPOSITORY)
+    assert done.returncode == 1
+    assert done.stderr == "stgrpo: No space left on device: make room, and the same command goes on\n"
+
+
+@pytest.mark.parametrize(
+    ("closed", "said"), [(">&-", "stderr"), ("2>&-", "stdout"), (">&- 2>&-", ""), ("<&-", "stderr")]
+)
+def test_streams_that_are_closed_end_nothing_and_are_no_file_of_ours(closed, said):
+    whole = f"{sys.executable} -m stgrpo help grpo.kl_coef {closed}"
+    assert subprocess.run(["bash", "-c", whole], capture_output=True, cwd=REPOSITORY).returncode == 0
+    mistake = f"{sys.executable} -m stgrpo colect {closed}"
+    done = subprocess.run(["bash", "-c", mistake], capture_output=True, text=True, cwd=REPOSITORY)
+    assert done.returncode == 2 and (not said or "did you mean 'collect'?" in getattr(done, said))
+    opened = "from stgrpo.cli import _open_streams; _open_streams(); import os; print(os.open('/', 0) > 2)"
+    done = subprocess.run(
+        ["bash", "-c", f'{sys.executable} -c "{opened}" <&- 2>&-'], capture_output=True, text=True, cwd=REPOSITORY
+    )
+    assert done.stdout == "True\n"
 
 
 def test_help_teaches(capsys):

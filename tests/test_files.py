@@ -116,3 +116,16 @@ def test_nothing_else_in_the_package_reads_or_writes_json():
         if re.search(r"\bjson\.(dumps?|loads?)\(", path.read_text(encoding="utf-8"))
     ]
     assert sorted(users) == ["files.py", "report/load.py"]  # the report reads what earlier versions wrote
+
+
+WRONG_STEPS = ("null", '"7"', "1.5", "true")
+
+
+@pytest.mark.parametrize("line", ["{}", '{"stage": 3}', *(f'{{"stage": "sft", "step": {x}}}' for x in WRONG_STEPS)])
+def test_a_line_without_a_stage_or_with_no_step_is_named(tmp_path, line):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"stage": "sft", "step": 1}\n' + line + "\n")
+    before = path.read_bytes()
+    with pytest.raises(UserError, match=r"metrics.jsonl:2 has no stage, or no whole number as its step: delete"):
+        LineLog(path, "sft", 1)
+    assert path.read_bytes() == before

@@ -118,6 +118,8 @@ def read_evaluation(directory: pathlib.Path, name: str) -> Evaluation:
         tables = head["summary"], head["tasks"], head["settings"], *head["tasks"].values()
         if not all(isinstance(table, dict) for table in tables):
             raise TypeError("not all of it are objects")
+        if not isinstance(head["name"], str):
+            raise TypeError("its name is no text")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path} is not the summary of an evaluation ({error}): evaluate again") from error
     episodes = tuple(read_episodes(directory / f"{name}{EPISODES_SUFFIX}"))
@@ -151,8 +153,9 @@ def reusable(
 
 
 def _whole(directory: pathlib.Path, name: str) -> Evaluation:
-    """An evaluation whose summary is that of its episodes."""
+    """An evaluation whose summary is that of its episodes, in what every version counts alike."""
     result = read_evaluation(directory, name)
-    if result.summary.get("n") != len(result.episodes):
-        raise UserError(f"{directory / name}{EPISODES_SUFFIX} has not all episodes of the summary: evaluate again")
+    found = metrics.summarise(result.episodes)
+    if any(result.summary.get(count) != found[count] for count in ("n", "successes", "responses")):
+        raise UserError(f"{directory / name}{EPISODES_SUFFIX} has not the episodes of the summary: evaluate again")
     return result

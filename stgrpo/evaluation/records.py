@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar, get_type_hints
 
 from stgrpo.react.policy import SERVER, THINKING
 
@@ -12,6 +12,7 @@ FAILURES = ("timeout", "loop", "invalid", "format", THINKING, "finish", "prompt_
 STAGE_LABELS = {"base": "Before training", "sft": "SFT", "grpo": "SFT + GRPO"}
 # Failures of a response (stgrpo.react) that mean the text did not have the ReAct form.
 MALFORMED = ("reasoning", "action", THINKING)
+Record = TypeVar("Record", "TurnRecord", "Episode")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,6 +96,15 @@ def episode_from_facts(facts: Mapping[str, Any], turns: Sequence[Mapping[str, An
     """The inverse of `episode_facts` and `dataclasses.asdict` of the turns.
 
     Raises:
-        TypeError: a field is missing or unknown.
+        TypeError: a field is missing, unknown, or of another type.
     """
-    return Episode(**facts, turns=tuple(TurnRecord(**turn) for turn in turns))
+    episode = Episode(**facts, turns=tuple(_typed(TurnRecord(**turn)) for turn in turns))
+    return _typed(episode)
+
+
+def _typed(record: Record) -> Record:
+    for name, kind in get_type_hints(type(record)).items():
+        value = getattr(record, name)
+        if name != "turns" and not isinstance(value, kind):
+            raise TypeError(f"{name} is {type(value).__name__}")
+    return record

@@ -1,8 +1,9 @@
 """Random numbers that are the same whatever the environment says of JAX's generator and of its default dtypes.
 
 `JAX_DEFAULT_PRNG_IMPL` may name a generator whose numbers depend on what else a `vmap` draws,
-`JAX_THREEFRY_PARTITIONABLE` changes the numbers of a key, and with `JAX_ENABLE_X64` they would be float64 where no
-dtype is given. So keys and numbers are made here and nowhere else.
+`JAX_RANDOM_SEED_OFFSET` is added to every seed that JAX makes a key of, `JAX_THREEFRY_PARTITIONABLE` changes the
+numbers of a key, and with `JAX_ENABLE_X64` they would be float64 where no dtype is given. So keys and numbers are made
+here and nowhere else.
 """
 
 import jax
@@ -21,7 +22,8 @@ def random_key(seed: int | jax.Array) -> jax.Array:
     Raises:
         ValueError: a seed that is not from 0 to 2**32 - 1, of which two would have one key.
     """
-    return jax.random.key(seed if isinstance(seed, jax.Array) else np.uint32(checked_seed(seed)), impl=IMPLEMENTATION)
+    word = seed.astype(jnp.uint32) if isinstance(seed, jax.Array) else np.uint32(checked_seed(seed))
+    return jax.random.wrap_key_data(jnp.stack([jnp.zeros_like(word), word]), impl=IMPLEMENTATION)
 
 
 def checked_seed(seed: int) -> int:

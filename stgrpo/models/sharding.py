@@ -6,6 +6,7 @@ The mesh has three axes: `data` (replicas of the parameters), `fsdp` (their shar
 
 import dataclasses
 import math
+import os
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -36,6 +37,23 @@ RULES: dict[str, str | None] = {
 }
 
 
+def all_devices() -> list[jax.Device]:
+    """The devices of all processes.
+
+    Raises:
+        UserError: JAX_PLATFORMS names a platform that this machine does not have.
+    """
+    try:
+        return jax.devices()
+    except (RuntimeError, AssertionError) as error:  # AssertionError: for cuda without a GPU, JAX says no more
+        wanted = os.environ.get("JAX_PLATFORMS")
+        if not wanted:
+            raise
+        why = str(error).partition(" (set JAX_PLATFORMS")[0] or "there is no such device"
+        fix = "set it to what this machine has, or unset it"
+        raise UserError(f"JAX_PLATFORMS={wanted} cannot be used ({' '.join(why.split())}): {fix}") from error
+
+
 def make_mesh(data: int = -1, fsdp: int = 1, tensor: int = 1, devices: list[jax.Device] | None = None) -> Mesh:
     """A mesh over all devices; one of the sizes may be -1, "what is left".
 
@@ -45,7 +63,7 @@ def make_mesh(data: int = -1, fsdp: int = 1, tensor: int = 1, devices: list[jax.
     Raises:
         UserError: the sizes do not multiply to the number of devices, or the network has no such form.
     """
-    devices = devices if devices is not None else jax.devices()
+    devices = devices if devices is not None else all_devices()
     sizes = [data, fsdp, tensor]
     known = math.prod(s for s in sizes if s != -1)
     text = f"mesh data={data}, fsdp={fsdp}, tensor={tensor}"

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import jax
 
 from stgrpo.errors import UserError
+from stgrpo.models.sharding import all_devices
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,7 +105,7 @@ def target(topology: str) -> Target:
         UserError: the name is unknown or the compiler for it is not installed.
     """
     if not topology:
-        return Target("this machine", jax.devices())
+        return Target("this machine", all_devices())
     gpus = re.fullmatch(r"([a-z]+\d+):(?:([1-9]\d*)x)?([1-9]\d*)", topology)
     if gpus and gpus[1] in GPUS:
         gpu = GPUS[gpus[1]]

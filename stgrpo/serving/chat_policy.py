@@ -16,7 +16,7 @@ from stgrpo.react.policy import SERVER, THINKING, Question, Response, SamplingPa
 from stgrpo.react.prompt import Message
 from stgrpo.react.response import parse_response
 from stgrpo.serving.client import HttpClient, Json
-from stgrpo.serving.failures import Passing, error_status, error_text, failure, is_declined
+from stgrpo.serving.failures import Passing, error_status, error_text, failure, is_bare_error, is_declined
 
 PROBE = "constrained"
 _BROKEN = (
@@ -174,7 +174,7 @@ class ChatPolicy:
 
     def _refuse_error(self, part: Json, where: str) -> None:
         """Raises what an error in a reply, or in a choice of one, says."""
-        error = part.get("error") or (part if part.get("object") == "error" else None)
+        error = part.get("error") or (part if part.get("object") == "error" or is_bare_error(part) else None)
         finish = part.get("finish_reason")
         if not error and not (isinstance(finish, str) and finish.lower() in _BROKEN):
             return

@@ -27,6 +27,10 @@ _STATUS = {
 _DECLINED = ("content_filter", "content_policy_violation", "moderation_blocked", "responsibleaipolicyviolation")
 
 
+_WORDS = ("message", "detail", "error_msg", "error_message", "errorMessage", "msg", "errors", "base_resp", "status_msg")
+"""What different providers call the words of an error."""
+
+
 class Passing(Exception):
     """A failure that may pass.
 
@@ -87,6 +91,14 @@ def is_declined(content: object) -> bool:
     return is_flagged or any(isinstance(code, str) and code.lower() in _DECLINED for code in codes)
 
 
+def is_bare_error(value: Mapping[str, object]) -> bool:
+    """Whether an object says of itself what went wrong, as some providers do with status 200, and has no answer."""
+    if value.keys() & {"choices", "content", "finish_reason"}:
+        return False
+    kinds = {"base_resp": dict}
+    return any(isinstance(value.get(name), kinds.get(name, str | list)) and value[name] for name in _WORDS)
+
+
 def error_text(content: object) -> str:
     """What a server says about an error: {"error": {"message": ...}}, the same without "error", "detail", or text."""
     try:
@@ -95,7 +107,7 @@ def error_text(content: object) -> str:
         return str(content)
     whole = value
     while isinstance(value, dict):
-        inner = next((value[name] for name in ("error", "message", "detail") if value.get(name)), None)
+        inner = next((value[name] for name in ("error", *_WORDS) if value.get(name)), None)
         if inner is None:
             return content if isinstance(content, str) else _plain(whole)
         value = inner

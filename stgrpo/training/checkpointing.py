@@ -343,7 +343,8 @@ def load_newest(folder: Path, abstract: Transformer) -> Transformer:
 def _checksum(leaves: list[jax.Array]) -> jax.Array:
     total = jnp.uint32(0)
     for i, leaf in enumerate(leaves):
-        total += jnp.uint32(2 * i + 1) * jnp.sum(jax.lax.bitcast_convert_type(leaf.astype(jnp.float32), jnp.uint32))
+        words = jax.lax.bitcast_convert_type(leaf.astype(jnp.float32), jnp.uint32)
+        total += jnp.uint32(2 * i + 1) * jnp.sum(words, dtype=jnp.uint32)  # or JAX_ENABLE_X64 counts on
     return total
 
 

@@ -83,7 +83,9 @@ class WorkDir:
         """
         self._make(foreign=results_only)
         with locked(self.path / "lock", f"--workdir={self.path}"):
-            for folder in (self.path, *(found for places in PLACES for found in self.path.glob(places))):
+            ours = (self.path / "config.json").is_file() or not results_only
+            places = (self.path, *(found for place in PLACES for found in self.path.glob(place)))
+            for folder in places if ours else (self.evaluation,):
                 _clean(folder)
             yield
 
@@ -149,13 +151,15 @@ def environment() -> dict[str, object]:
 
     import jax
 
+    from stgrpo.models.sharding import all_devices
+
     versions = {}
     for name in PACKAGES:
         try:
             versions[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             versions[name] = "not installed"
-    devices = jax.devices()
+    devices = all_devices()
     return {
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "python": platform.python_version(),

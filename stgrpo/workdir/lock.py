@@ -14,6 +14,7 @@ import fcntl
 import logging
 import os
 import platform
+import stat
 import sys
 import threading
 import time
@@ -123,9 +124,20 @@ def locked(file: Path, name: str) -> Generator[None]:
 
 def _open(file: Path, name: str) -> int:
     try:
-        return os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        handle = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
     except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise UserError(f"{file} is a link: remove it, or give another folder") from error
         raise UserError(f"{name} cannot be written ({reason_of(error)}): give a folder that can") from error
+    if not _is_ours(handle):
+        os.close(handle)
+        raise UserError(f"{file} is somebody else's file, and no lock: move it away, or give another folder")
+    return handle
+
+
+def _is_ours(handle: int) -> bool:
+    """Whether a file that is about to be written over is a lock: it is empty, or begins as one does."""
+    return stat.S_ISREG(os.fstat(handle).st_mode) and os.pread(handle, 1, 0) in (b"", b"{", b"\0")
 
 
 def _take(handle: int, file: Path, name: str) -> None:

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import operator
 
@@ -75,3 +76,43 @@ def test_a_damaged_result_is_played_again_and_is_said_to_be(tmp_path, caplog, da
     (tmp_path / "x.episodes.jsonl").write_bytes(damage.encode(errors="surrogateescape"))
     assert files.reusable(tmp_path, wanted, fits=operator.eq) == []
     assert "played again" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("line", "name", "value"),
+    [(0, "layout", None), (0, "steps", "3"), (0, "success", 1), (0, "optimal_steps", []), (1, "n_tokens", ""),
+     (1, "response", 5), (1, "distance", 1.5), (1, "attempt", None)],
+)  # fmt: skip
+def test_a_value_of_another_type_is_named_where_it_is_read(tmp_path, line, name, value):
+    files.write_evaluation(tmp_path, "x", EPISODES[:2], settings={})
+    path = tmp_path / "x.episodes.jsonl"
+    rows = [json.loads(text) for text in path.read_text().splitlines()]
+    rows[line][name] = value
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(UserError, match=f"{name} is {type(value).__name__}"):
+        files.read_episodes(path)
+
+
+@pytest.mark.parametrize("part", ["name", "summary", "tasks", "settings"])
+@pytest.mark.parametrize("value", [None, [], 3])
+def test_a_summary_of_another_form_is_none(tmp_path, part, value):
+    files.write_evaluation(tmp_path, "x", EPISODES[:2], settings={})
+    head = json.loads((tmp_path / "x.json").read_text())
+    (tmp_path / "x.json").write_text(json.dumps({**head, part: value}))
+    with pytest.raises(UserError, match="not the summary"):
+        files.read_evaluation(tmp_path, "x")
+
+
+def test_an_evaluation_in_which_a_server_failed_is_used_again(tmp_path, caplog):
+    failed = dataclasses.replace(EPISODES[0], failure="server")
+    files.write_evaluation(tmp_path, "x", (failed, *EPISODES[1:]), settings={})
+    (again,) = files.reusable(tmp_path, {"x": {}}, fits=operator.eq)
+    assert (again.summary["n"], again.summary["server_failures"]) == (2, 1) and not caplog.text
+
+
+def test_episodes_of_another_evaluation_are_not_used_again(tmp_path, caplog):
+    files.write_evaluation(tmp_path, "x", EPISODES, settings={})
+    files.write_evaluation(tmp_path, "y", (EPISODES[1],) * 3, settings={})
+    (tmp_path / "y.episodes.jsonl").replace(tmp_path / "x.episodes.jsonl")
+    assert files.reusable(tmp_path, {"x": {}}, fits=operator.eq) == []
+    assert "has not the episodes of the summary: it is played again" in caplog.text

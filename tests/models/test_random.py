@@ -45,6 +45,7 @@ def test_every_seed_has_a_key_of_its_own():
 
 OTHERS = {
     "JAX_DEFAULT_PRNG_IMPL": "rbg",
+    "JAX_RANDOM_SEED_OFFSET": "7",
     "JAX_THREEFRY_PARTITIONABLE": "0",
     "JAX_ENABLE_X64": "1",
     "JAX_NUMPY_DTYPE_PROMOTION": "strict",

@@ -225,3 +225,24 @@ def test_a_constrained_answer_that_was_cut_is_no_breach(chat):
 
     (answer,) = policy(chat(reply), constraint=Constraint(100)).answer([question()])
     assert answer.finish == "length"
+
+
+@pytest.mark.parametrize(
+    ("reply", "words"),
+    [
+        ({"code": 50011, "message": "rate limit reached", "data": None}, "rate limit reached"),
+        ({"error_code": 18, "error_msg": "qps limit reached"}, "qps limit reached"),
+        ({"base_resp": {"status_code": 1002, "status_msg": "rate limit"}}, "rate limit"),
+        ({"detail": "model is loading"}, "model is loading"),
+        ({"status": "error", "message": "backend died"}, "backend died"),
+        ({"success": False, "errors": [{"message": "quota used up"}]}, "quota used up"),
+    ],
+)
+def test_an_error_without_that_name_is_asked_again_and_shown_in_the_servers_words(chat, reply, words):
+    server = chat(lambda body: (200, {}, reply))
+    (answer,) = policy(server).answer([question()])
+    assert answer.failure == "server" and "the server answers with an error: " in answer.text
+    assert words in answer.text and len(asked(server)) == 2
+    refused = chat(lambda body: (200, {}, {"code": 401, "message": "no such key"}))
+    with pytest.raises(RequestRefused, match="no such key"):
+        policy(refused).answer([question()])

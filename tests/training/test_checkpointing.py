@@ -13,7 +13,7 @@ from small_checkpoints import RECORD, SHAPE, same, steps_on
 
 from stgrpo.errors import DamagedCheckpoint, UserError
 from stgrpo.models.sharding import make_mesh
-from stgrpo.training import checkpointing
+from stgrpo.training import checkpointing, step_folders
 from stgrpo.training.checkpointing import Checkpoints, load_metadata, load_newest, load_params, place
 
 
@@ -87,6 +87,13 @@ def test_a_damaged_record_is_named(saved, tmp_path):
 def test_a_folder_without_checkpoints_says_what_to_run(tmp_path):
     with pytest.raises(UserError, match="run `stgrpo sft`"):
         checkpointing.step_folders(tmp_path / "sft")
+
+
+def test_the_fingerprint_does_not_depend_on_the_default_integer():
+    params = [jnp.linspace(-1, 1, 4096, dtype=jnp.float32), jnp.ones(300, jnp.float32)]
+    plain = checkpointing.fingerprint(params)
+    with jax.enable_x64(True):
+        assert checkpointing.fingerprint(params) == plain == step_folders.sum_of(map(np.asarray, params))
 
 
 def test_the_fingerprint_sees_one_changed_bit():

@@ -147,3 +147,15 @@ def test_a_report_is_made_while_another_job_is_at_work(tmp_path):
         workdir.claim(base())
         cli.run(["report", f"--config={plain}", f"--workdir={tmp_path / 'w'}"])
     assert (tmp_path / "w" / "report.html").is_file() and not (tmp_path / "w" / "environment.json").exists()
+
+
+def test_nothing_of_a_strangers_folder_goes_that_only_takes_results(tmp_path):
+    mine = ("film.mkv.1.part", "film.0123abcd.part", "config.json.part", "data/x/film.2.part")
+    for name in mine:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("half a film")
+    (tmp_path / "evaluation").mkdir()
+    (tmp_path / "evaluation" / "x.json.0123abcd.part").write_text("{")
+    with WorkDir(tmp_path).owned(results_only=True):
+        assert not list((tmp_path / "evaluation").iterdir())
+    assert all((tmp_path / name).read_text() == "half a film" for name in mine)

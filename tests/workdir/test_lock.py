@@ -106,7 +106,7 @@ def test_neither_a_fork_nor_what_it_starts_keeps_the_lock(tmp_path):
         started.wait()
 
 
-@pytest.mark.parametrize("text", ["", "{", "null", "[]", '{"pid": 1}', "\0\0\0"])
+@pytest.mark.parametrize("text", ["", "{", "{}", '{"pid": 1}', "\0\0\0"])
 def test_a_lock_file_that_names_nobody_is_free(tmp_path, text):
     (tmp_path / "lock").write_text(text)
     with locked(tmp_path / "lock", "w"):
@@ -162,3 +162,26 @@ def test_the_owner_gives_signs_of_life(tmp_path, monkeypatch):
         while (tmp_path / "lock").stat().st_mtime_ns == first:
             assert time.monotonic() < deadline
             time.sleep(0.01)
+
+
+@pytest.mark.parametrize("content", ["my own notes", " {", "[1]"])
+def test_a_strangers_file_of_that_name_stays_as_it_is(tmp_path, content):
+    file = tmp_path / "lock"
+    file.write_text(content)
+    with pytest.raises(UserError, match="is somebody else's file, and no lock"), locked(file, "w"):
+        pass
+    assert file.read_text() == content
+
+
+def test_a_link_of_that_name_is_not_followed(tmp_path):
+    (tmp_path / "thesis.tex").write_text("{years of work}")
+    (tmp_path / "lock").symlink_to(tmp_path / "thesis.tex")
+    with pytest.raises(UserError, match="is a link"), locked(tmp_path / "lock", "w"):
+        pass
+    assert (tmp_path / "thesis.tex").read_text() == "{years of work}"
+
+
+def test_a_pipe_of_that_name_is_refused(tmp_path):
+    os.mkfifo(tmp_path / "lock")
+    with pytest.raises(UserError, match="no lock"), locked(tmp_path / "lock", "w"):
+        pass
