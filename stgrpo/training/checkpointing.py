@@ -20,7 +20,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from stgrpo import processes
-from stgrpo.errors import DamagedCheckpoint, RunError
+from stgrpo.errors import DamagedCheckpoint, RunError, UserError
 from stgrpo.files import check_place, is_leftover, reason_of, remove, sync, sync_folder, way_on
 from stgrpo.models.finite import are_finite
 from stgrpo.models.lora import Adapters
@@ -72,12 +72,15 @@ class Checkpoints:
         keep_best: how many of those with the best validation success rate stay beside them.
 
     Raises:
-        UserError: checkpoints could not be read from a folder of this name.
+        UserError: checkpoints could not be read from a folder of this name, or a file is in its place.
     """
 
     def __init__(self, folder: Path, *, keep: int = 2, keep_best: int = 0):
         check_place(folder, "--workdir")
         self.folder, self._keep, self._keep_best = Path(folder).absolute(), keep, keep_best
+        for path in (self.folder, *self.folder.parents):
+            if path.exists() and not path.is_dir():
+                raise UserError(f"{path} is a file where a folder belongs: move it away")
         self._orbax = ocp.AsyncCheckpointer(ocp.CompositeCheckpointHandler())
         self._thread, self._read_back = concurrent.futures.ThreadPoolExecutor(1), False
         self._pending: tuple[int, concurrent.futures.Future[None]] | None = None

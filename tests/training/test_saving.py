@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from small_checkpoints import RECORD, same, steps_on
 
-from stgrpo.errors import RunError
+from stgrpo.errors import RunError, UserError
 from stgrpo.training import checkpointing
 from stgrpo.training.checkpointing import Checkpoints, newest_metadata
 from stgrpo.training.step_folders import write_sums
@@ -28,6 +28,15 @@ def held(monkeypatch):
     monkeypatch.setattr(checkpointing, "write_sums", waiting)
     yield go_on
     go_on.set()
+
+
+@pytest.mark.parametrize("place", ["sft", "."])
+def test_a_file_in_the_place_of_the_folder_is_seen_before_any_work(tmp_path, place):
+    file = (tmp_path / "checkpoints" / place).resolve()
+    file.parent.mkdir(exist_ok=True)
+    file.write_text("")
+    with pytest.raises(UserError, match=f"{file} is a file where a folder belongs"):
+        Checkpoints(tmp_path / "checkpoints" / "sft")
 
 
 def record(step, rate=None):

@@ -201,7 +201,7 @@ def save_folder(
         UserError: the folder holds something.
         RunError: the disk does not take it.
     """
-    folder = Path(folder).absolute()
+    folder = Path(folder).resolve()  # a link to a folder stays one
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"{folder} is not an empty folder: give a new one")
     for path in folder.parent.glob(f"{glob.escape(folder.name)}.*.part"):  # of an export that was killed

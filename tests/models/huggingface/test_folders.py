@@ -314,6 +314,15 @@ def test_what_a_killed_export_left_is_replaced_folders_too(make_model, saved, to
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "out.mine.part"]
 
 
+@pytest.mark.parametrize("there", [True, False])
+def test_a_link_is_followed(make_model, saved, tmp_path, there):
+    if there:
+        (tmp_path / "out").mkdir()
+    (tmp_path / "link").symlink_to("out")
+    save_folder(make_model(read_shape(saved / "whole")), Tokenizer.load(saved / "whole"), tmp_path / "link")
+    assert (tmp_path / "link").is_symlink() and read_shape(tmp_path / "out") == read_shape(saved / "whole")
+
+
 @pytest.mark.parametrize("room", [0, 1000, 20_000])  # bytes: for nothing, for some files, for all but the weights
 def test_a_disk_that_takes_no_more_leaves_no_export_and_one_line(make_model, saved, tmp_path, room):
     params, tokenizer = make_model(read_shape(saved / "whole")), Tokenizer.load(saved / "whole")
