@@ -11,7 +11,7 @@ from stgrpo.data.examples import Example, batch_indices, length_grouped_indices
 from stgrpo.errors import UserError
 from stgrpo.models.random import random_key
 from stgrpo.models.shapes import ModelShape
-from stgrpo.monitors.open import Monitor, open_monitor
+from stgrpo.monitors.open import open_monitor
 from stgrpo.processes import preemption
 from stgrpo.rl.programs import train_program
 from stgrpo.training.batch_packer import BatchPacker, padding
@@ -43,7 +43,7 @@ def run_sft(config: ConfigDict, workdir: WorkDir) -> None:
 
 
 def _run(setting: RunContext, checkpoints: Checkpoints) -> None:
-    config, workdir = setting.config, setting.workdir
+    config = setting.config
     examples = load_examples(setting, "train")
     total, identity = sft_steps(config, len(examples)), examples_identity(examples)
     if checkpoints.newest():
@@ -58,13 +58,12 @@ def _run(setting: RunContext, checkpoints: Checkpoints) -> None:
     steps = train_program(config, "sft", shape, setting.mesh, updates=total)
     with jax.set_mesh(setting.mesh):
         state, record = _start(setting, steps, shape, checkpoints)
-        record = dataclasses.replace(record, data=identity)
+        record = dataclasses.replace(record, total=total, data=identity)
         say(
             f"sft: {len(examples)} examples, {total} updates of {config.sft.batch}, "
             f"{shape.parameter_count():,} parameters, attention by {steps.model.core.name}"
         )
-        with preemption.saved_first(), open_monitor(config, workdir, "sft", record.step) as monitor:
-            _train(setting, steps, checkpoints, examples, (state, record), monitor, total)
+        _train(setting, steps, checkpoints, examples, (state, record))
 
 
 def _start(
@@ -94,38 +93,42 @@ def _train(
     checkpoints: Checkpoints,
     examples: list[Example],
     start: tuple[TrainState, CheckpointMetadata],
-    monitor: Monitor,
-    total: int,
 ) -> None:
+    """The loop over updates, from where the record says to the last of its total."""
     config, (state, record) = setting.config, start
+    total = record.total
     rate, bar = rate_of_step(config.sft, total), ProgressBar("sft", total, record.step)
     programs = ProgramLog("sft", setting.workdir.programs)
     lay_out = BatchPacker("sft", config, setting.mesh, programs)
     lengths = np.array([len(e.prompt_ids) for e in examples])
-    for step in range(record.step, total):
-        timer = Timer()
-        with timer.part("update"):
-            if config.sft.group_by_length:
-                rows = length_grouped_indices(lengths, config.sft.batch, step, config.seed)
-            else:
-                rows = batch_indices(len(examples), config.sft.batch, step, config.seed)
-            chosen = [examples[i] for i in rows]
-            batch = lay_out(sft_batch(chosen, config.sft.prompt_weight))
-            state, values = steps.update(state, batch)
-            try:
-                values = finite_metrics(values) | padding([batch]) | {"programs": programs.count}
-            except NotFinite as error:
-                facts = {"config": config, "examples": chosen, "checkpoints": checkpoints}
-                raise diverged(error, step + 1, **facts) from error
-        monitor.write(step + 1, values | {"learning_rate": rate(step)} | timer.seconds)
-        bar.step(step + 1, {"loss": values["response_loss"]})
-        record = dataclasses.replace(record, step=step + 1, total=total, position=(step + 1) * config.sft.batch)
-        leaving = preemption.leaving()
-        if (step + 1) % config.sft.checkpoint_every == 0 or step + 1 == total or leaving:
-            monitor.sync()
-            checkpoints.start_save(state, record)
-        if leaving:
-            checkpoints.wait()
-            say(f"sft: saved at step {step + 1} of {total}")
-            break
+    with preemption.saved_first(), open_monitor(config, setting.workdir, "sft", record.step) as monitor:
+        for step in range(record.step, total):
+            timer = Timer()
+            with timer.part("update"):
+                chosen = [examples[i] for i in _rows(config, lengths, step)]
+                batch = lay_out(sft_batch(chosen, config.sft.prompt_weight))
+                state, values = steps.update(state, batch)
+                try:
+                    values = finite_metrics(values) | padding([batch]) | {"programs": programs.count}
+                except NotFinite as error:
+                    facts = {"config": config, "examples": chosen, "checkpoints": checkpoints}
+                    raise diverged(error, step + 1, **facts) from error
+            monitor.write(step + 1, values | {"learning_rate": rate(step)} | timer.seconds)
+            bar.step(step + 1, {"loss": values["response_loss"]})
+            record = dataclasses.replace(record, step=step + 1, position=(step + 1) * config.sft.batch)
+            leaving = preemption.leaving()
+            if (step + 1) % config.sft.checkpoint_every == 0 or step + 1 == total or leaving:
+                monitor.sync()
+                checkpoints.start_save(state, record)
+            if leaving:
+                checkpoints.wait()
+                say(f"sft: saved at step {step + 1} of {total}")
+                break
     bar.close()
+
+
+def _rows(config: ConfigDict, lengths: np.ndarray, step: int) -> np.ndarray:
+    """The examples of an update, by number."""
+    if config.sft.group_by_length:
+        return length_grouped_indices(lengths, config.sft.batch, step, config.seed)
+    return batch_indices(len(lengths), config.sft.batch, step, config.seed)
