@@ -15,6 +15,7 @@ from stgrpo.errors import ServerError, UserError
 from stgrpo.evaluation.metrics import summarise
 from stgrpo.evaluation.suites import Suite, play_suite, suite_size
 from stgrpo.models.transformer import Transformer
+from stgrpo.monitors.machine import open_meter
 from stgrpo.monitors.open import open_monitor
 from stgrpo.processes import preemption
 from stgrpo.rl.group_batch import Group, group_batch, rollout_metrics
@@ -141,6 +142,7 @@ class _Training:
         self.programs = ProgramLog("grpo", setting.workdir.programs)
         self._lay_out = BatchPacker("grpo", setting.config, setting.mesh, self.programs)
         self._suite = validation_suite(setting.config)
+        self._meter = open_meter(setting, "grpo", self._record.shape)
 
     @property
     def policy(self) -> Transformer:
@@ -185,10 +187,13 @@ class _Training:
         with timer.part("wait"):
             rollout = retry_on_server_error(ask, sampler, server_wait_s=wait_s, save=self._save_now)
         self._check_age(rollout, step)
-        batch = self._batch(rollout)
-        parts = [self._lay_out(part) for part in minibatches(self._config, batch)]
+        with timer.part("batch"):
+            batch = self._batch(rollout)
+            groups = list(minibatches(self._config, batch))
+            parts = [self._lay_out(part) for part in groups]
         values = self._update(step, rollout, parts, timer)
         values |= rollout_metrics(rollout.drawn, batch) | rollout.seconds
+        values |= self._machine(rollout, groups, timer)
         values["staleness"] = step - min(g.version for g in rollout.groups)
         done = {"step": step + 1, "position": rollout.position, "total": total, "validation_sr": None}
         self._record = dataclasses.replace(self._record, **done)
@@ -216,6 +221,14 @@ class _Training:
             facts = {"examples": [g.example for g in groups], "checkpoints": self._checkpoints}
             raise diverged(error, step + 1, config=self._config, **facts) from error
         return values
+
+    def _machine(self, rollout: Rollout, groups: list[GroupBatch], timer: Timer) -> dict[str, float]:
+        """What the devices did; of servers nobody knows which those are."""
+        found = self._meter.updates(groups, timer.seconds["seconds_update"], self._config.grpo.passes)
+        if self._config.rollout.backend == "jax":
+            drawn = sum(len(tokens) for group in rollout.drawn for tokens in group.tokens)
+            found |= self._meter.sampling(drawn, rollout.seconds["seconds_sample"])
+        return found | self._meter.memory()
 
     def _batch(self, rollout: Rollout) -> GroupBatch:
         return group_batch(

@@ -11,6 +11,7 @@ from stgrpo.data.examples import Example, batch_indices, length_grouped_indices
 from stgrpo.errors import UserError
 from stgrpo.models.random import random_key
 from stgrpo.models.shapes import ModelShape
+from stgrpo.monitors.machine import open_meter
 from stgrpo.monitors.open import open_monitor
 from stgrpo.processes import preemption
 from stgrpo.rl.programs import train_program
@@ -101,19 +102,23 @@ def _train(
     programs = ProgramLog("sft", setting.workdir.programs)
     lay_out = BatchPacker("sft", config, setting.mesh, programs)
     lengths = np.array([len(e.prompt_ids) for e in examples])
+    meter = open_meter(setting, "sft", record.shape)
     with preemption.saved_first(), open_monitor(config, setting.workdir, "sft", record.step) as monitor:
         for step in range(record.step, total):
             timer = Timer()
-            with timer.part("update"):
+            with timer.part("batch"):
                 chosen = [examples[i] for i in _rows(config, lengths, step)]
-                batch = lay_out(sft_batch(chosen, config.sft.prompt_weight))
+                groups = sft_batch(chosen, config.sft.prompt_weight)
+                batch = lay_out(groups)
+            with timer.part("update"):
                 state, values = steps.update(state, batch)
                 try:
                     values = finite_metrics(values) | padding([batch]) | {"programs": programs.count}
                 except NotFinite as error:
                     facts = {"config": config, "examples": chosen, "checkpoints": checkpoints}
                     raise diverged(error, step + 1, **facts) from error
-            monitor.write(step + 1, values | {"learning_rate": rate(step)} | timer.seconds)
+            machine = meter.updates([groups], timer.seconds["seconds_update"]) | meter.memory()
+            monitor.write(step + 1, values | {"learning_rate": rate(step)} | timer.seconds | machine)
             bar.step(step + 1, {"loss": values["response_loss"]})
             record = dataclasses.replace(record, step=step + 1, position=(step + 1) * config.sft.batch)
             leaving = preemption.leaving()

@@ -11,7 +11,9 @@ import sys
 import time
 
 import pytest
-from several import free_port, lines, running, timeless, until
+from several import free_port, lines, running, until
+
+from stgrpo.monitors.base import repeatable
 
 pytestmark = pytest.mark.slow
 # SFT goes on until rewards are not all 0: then a rollout depends on every weight, and an update on every reward.
@@ -82,7 +84,7 @@ def test_sigterm_to_one_saves_in_all_at_one_step(warm, folder, tmp_path):
     for where in (folder, whole):
         with running(["grpo", *WARM, *changed(where, **more)], 2) as run:
             assert run.wait()[0] == [0, 0]
-    assert list(map(timeless, lines(folder, "grpo"))) == list(map(timeless, lines(whole, "grpo")))
+    assert list(map(repeatable, lines(folder, "grpo"))) == list(map(repeatable, lines(whole, "grpo")))
 
 
 def test_sigterm_to_a_run_of_one_process_saves_and_it_goes_on_from_there(folder):
