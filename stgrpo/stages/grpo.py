@@ -37,6 +37,7 @@ from stgrpo.training.divergence import NotFinite, diverged
 from stgrpo.training.inputs import check_same_data, examples_identity, load_examples
 from stgrpo.training.packing import Batch
 from stgrpo.training.policies import read_merged
+from stgrpo.training.profile import open_profile
 from stgrpo.training.step import TrainProgram, TrainState
 from stgrpo.training.step_folders import has_steps, whole_steps
 from stgrpo.training.timer import Timer
@@ -157,13 +158,16 @@ class _Training:
         bar = ProgressBar("grpo", total, start)
         schedule = RolloutSchedule(start, total, c.checkpoint_every, self._config.rollout.max_staleness)
         source = self._source(Rollouts(self._setting, examples, sampler), sampler, schedule)
+        profile = open_profile(self._config, self._setting.workdir, "grpo", range(start + 1, total + 1))
         try:
-            for step in range(start, total):
-                values = self._step(step, source, sampler, total)
-                bar.step(step + 1, {k: values[k] for k in ("reward", "kl", "validation_sr") if k in values})
-                if preemption.leaving():
-                    self._save_now()
-                    break
+            with profile:
+                for step in range(start, total):
+                    with profile.step(step + 1):
+                        values = self._step(step, source, sampler, total)
+                    bar.step(step + 1, {k: values[k] for k in ("reward", "kl", "validation_sr") if k in values})
+                    if preemption.leaving():
+                        self._save_now()
+                        break
         finally:
             source.close()
             self._monitor.close()
@@ -209,8 +213,9 @@ class _Training:
             raise
         self._write(values, timer, rollout)
         if (step + 1) % c.checkpoint_every == 0 or last:
-            self._monitor.sync()
-            self._checkpoints.start_save(self._state, self._record)
+            with jax.profiler.TraceAnnotation("save"):
+                self._monitor.sync()
+                self._checkpoints.start_save(self._state, self._record)
         return values
 
     def _update(self, step: int, rollout: Rollout, parts: list[Batch], timer: Timer) -> dict[str, float]:

@@ -27,6 +27,7 @@ RUNTIME_FIELDS = (
     "policy",
     "client",
     "monitor",
+    "profile",
     "mesh",
     "watchdog_minutes",
     "expert.server",

@@ -87,6 +87,6 @@ def test_a_batch_counts_what_is_real_and_what_each_token_sees(make_groups, promp
 
 
 def test_a_peak_is_known_of_devices_that_have_one_alone():
-    assert peak_flops("NVIDIA H200", "bfloat16") == 989.4e12
+    assert peak_flops("NVIDIA H200", "bfloat16") == 989.5e12
     assert peak_flops("NVIDIA H200", "float32") is None
     assert peak_flops("cpu", "bfloat16") is None
