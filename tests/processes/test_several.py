@@ -112,6 +112,8 @@ def test_a_process_that_is_killed_ends_the_other(folder, victim):
     else:
         assert status[0] == 1, said[0]
         assert "process 1 on " in said[0]
+        (report,) = (folder / "faults").glob("*-grpo-process-0.txt")
+        assert str(report) in said[0] and "gave no sign of life" in report.read_text()
         assert "Traceback" not in said[0]
 
 
@@ -136,6 +138,8 @@ def test_an_exception_in_one_process_ends_all(folder, tmp_path):
     assert status == [1, 1]
     assert "process 1 on " in said[0]
     assert "out of luck" in said[0]
+    (report,) = (folder / "faults").glob("*-grpo-process-1.txt")
+    assert str(report) in said[0] and "broken.py" in report.read_text()
     assert "ArithmeticError: out of luck" in (folder / "logs" / "process-1.log").read_text()
 
 
@@ -184,6 +188,11 @@ def test_a_run_that_stands_still_says_where_and_ends(folder, tmp_path):
         status, said = run.wait()
     assert status == [1, 1]
     assert "the part update of a step has not moved for 1.5 minutes" in said[0]
+    stuck = [
+        re.search(r'stuck.py", line [56] in loss', r.read_text()) for r in (folder / "faults").glob("*process-1.txt")
+    ]
+    assert len(stuck) == 1 and stuck[0]
+    assert len(list((folder / "faults").glob("*-grpo-process-0.txt"))) == 1
     assert re.search(r'stuck.py", line [56] in loss', (folder / "logs" / "process-1.log").read_text())
 
 
