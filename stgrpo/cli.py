@@ -236,7 +236,7 @@ def run(arguments: Sequence[str]) -> None:
 
 
 def _reported(
-    workdir: "WorkDir",  # noqa: F821
+    workdir: "WorkDir",
     command: Command,
     arguments: Sequence[str],
     environment: Mapping[str, object],

@@ -16,7 +16,7 @@ import re
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from pathlib import Path
 from typing import TextIO
 
@@ -63,7 +63,7 @@ _writing = threading.Lock()
 
 
 @contextlib.contextmanager
-def reported(folder: Path, facts: Mapping[str, object], hide: Callable[[str], str]) -> Iterator[None]:
+def reported(folder: Path, facts: Mapping[str, object], hide: Callable[[str], str]) -> Generator[None]:
     """What fails within leaves a report, unless it is a mistake of the user or an end that was asked for.
 
     Args:

@@ -1,7 +1,7 @@
 """Some steps of a stage recorded by JAX's profiler: what hosts and devices did when, under the names of our parts."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -39,7 +39,7 @@ class Profile:
         self._stop()
 
     @contextmanager
-    def step(self, number: int) -> Iterator[None]:
+    def step(self, number: int) -> Generator[None]:
         """Marks what is done within as a step, and records it if it is in the window."""
         if number in self._window and self._folder is not None and self._under_way is None:
             self._start(self._folder)
