@@ -55,6 +55,7 @@ def abort(code: int, text: str, *, lost: int = 0) -> None:
         _stay(lost)
     except Exception as error:  # noqa: BLE001 - the coordinator is gone: so are the others, soon
         print(f"stgrpo: the other processes could not be told ({error})", file=sys.stderr, flush=True)
+    faults.settle()
     os._exit(code)
 
 
@@ -131,6 +132,7 @@ def _end(code: int, text: str) -> None:
         _stay()
     except Exception:  # noqa: BLE001 - process 0 is gone already
         pass
+    faults.settle()
     os._exit(code)
 
 

@@ -44,6 +44,7 @@ class _Run:
         hide: takes keys out of a text.
         stage: at work.
         path: of the report, once there is one.
+        watched: what `faulthandler` would write into, while the run is at work.
     """
 
     folder: Path
@@ -51,6 +52,7 @@ class _Run:
     hide: Callable[[str], str]
     stage: str = "start"
     path: Path | None = None
+    watched: TextIO | None = None
 
 
 @dataclasses.dataclass
@@ -72,7 +74,7 @@ def reported(folder: Path, facts: Mapping[str, object], hide: Callable[[str], st
         hide: takes keys out of a text.
     """
     _here.run = run = _Run(folder, facts, hide)
-    watched = _watch_interpreter(run)
+    run.watched = _watch_interpreter(run)
     try:
         yield
     except (UserError, BrokenPipeError):
@@ -80,10 +82,9 @@ def reported(folder: Path, facts: Mapping[str, object], hide: Callable[[str], st
     except Exception as error:
         write(f"{type(error).__name__}: {error}", error)
         raise
-    else:
-        forget()
     finally:
-        _end_watch(watched)
+        settle()
+    forget()
 
 
 def at(stage: str) -> None:
@@ -95,6 +96,14 @@ def at(stage: str) -> None:
 def forget() -> None:
     """The run is over: from here on nothing is reported, and no report is named."""
     _here.run = None
+
+
+def settle() -> None:
+    """Removes what only a crash would have needed; also before a process ends itself."""
+    run = _here.run
+    if run is not None:
+        file, run.watched = run.watched, None
+        _end_watch(file)
 
 
 def path() -> Path | None:
