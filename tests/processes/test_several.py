@@ -189,7 +189,7 @@ def test_a_run_that_stands_still_says_where_and_ends(folder, tmp_path):
     assert status == [1, 1]
     assert "the part update of a step has not moved for 1.5 minutes" in said[0]
     stuck = [
-        re.search(r'stuck.py", line [56] in loss', r.read_text()) for r in (folder / "faults").glob("*process-1.txt")
+        re.search(r'stuck.py", line [56], in loss', r.read_text()) for r in (folder / "faults").glob("*process-1.txt")
     ]
     assert len(stuck) == 1 and stuck[0]
     assert len(list((folder / "faults").glob("*-grpo-process-0.txt"))) == 1
