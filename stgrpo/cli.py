@@ -9,14 +9,15 @@ import sys
 import tempfile
 import threading
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from stgrpo import processes
 from stgrpo.command_line import COMMANDS, STAGES, TRAINING, Command, one_line, parse, together
 from stgrpo.errors import Preempted, RunError, ServerError, UserError
-from stgrpo.files import reason_of, way_on
+from stgrpo.files import from_json, reason_of, way_on
+from stgrpo.processes import faults
 from stgrpo.processes.failure import abort, give_way
 from stgrpo.processes.logs import complain
 
@@ -97,6 +98,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         sys.unraisablehook = _tell_of
     for name in ("absl", "asyncio"):  # Orbax logs with tracebacks what it then raises
         logging.getLogger(name).setLevel(logging.CRITICAL)
+    faults.forget()
     try:
         if shows_usage:
             print(USAGE)
@@ -117,10 +119,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     except MemoryError:
         _exit(1, "there is no memory left: free some, and the same command goes on")
     except Exception as error:
-        if processes.count() == 1:
+        if processes.count() == 1 and faults.path() is None:
             raise
         give_way(error)
-        traceback.print_exc()
+        sys.stderr.write(faults.hidden(traceback.format_exc()))
         _exit(1, f"{type(error).__name__}: {one_line(error)}")
 
 
@@ -136,6 +138,7 @@ def _exit(status: int, text: str) -> NoReturn:
 
     Also where Orbax has threads that wait minutes for what an error of the disk has kept from them.
     """
+    text = faults.named(text)
     complain(text)
     try:
         sys.stdout.flush()
@@ -198,7 +201,10 @@ def run(arguments: Sequence[str]) -> None:
         serve(command.config, command.checkpoint, host=command.host, port=command.port)
         return
     if command.checkpoint:
-        (_export if command.stage == "export" else _evaluate_one)(command)
+        if command.stage == "export":
+            _export(command)
+        else:
+            _evaluate_one(command, arguments)
         return
     from stgrpo.processes import logs, preemption, watchdog
     from stgrpo.processes.exchange import tell
@@ -217,13 +223,33 @@ def run(arguments: Sequence[str]) -> None:
     with contextlib.ExitStack() as held:
         tell(lambda: held.enter_context(workdir.owned()))
         tell(lambda: workdir.claim(command.config))
+        tell(lambda: faults.keep_crashes(workdir.faults))
         logs.keep(workdir.path / "logs")
         watchdog.watch(command.config.watchdog_minutes)
         facts = environment()  # asks for devices, so all processes do
         tell(lambda: workdir.record(facts))
+        held.enter_context(_reported(workdir, command, arguments, facts))
         for stage in STAGES if command.stage == "run" else (command.stage,):
+            faults.at(stage)
             work = functools.partial(_stage(stage), command.config, workdir)
             tell(work) if stage in ("collect", "report") else work()
+
+
+def _reported(
+    workdir: "WorkDir",
+    command: Command,
+    arguments: Sequence[str],
+    environment: Mapping[str, object],
+) -> contextlib.AbstractContextManager[None]:
+    """A failure within leaves a report in the work directory."""
+    from stgrpo.serving.key import secrets_hider
+
+    facts = {
+        "command": ["stgrpo", *arguments],
+        "versions and devices": environment,
+        "config": from_json(command.config.to_json()),
+    }
+    return faults.reported(workdir.faults, facts, secrets_hider(os.environ, command.config.client.key_variable))
 
 
 def _play(arguments: Sequence[str]) -> None:
@@ -273,18 +299,21 @@ def _stage(name: str) -> Callable[["ConfigDict", "WorkDir"], None]:
     return stage
 
 
-def _evaluate_one(command: Command) -> None:
+def _evaluate_one(command: Command, arguments: Sequence[str]) -> None:
     from stgrpo.evaluation.checkpoints import evaluate_checkpoint
     from stgrpo.processes.exchange import tell
     from stgrpo.stages.evaluate import show
     from stgrpo.training.checkpointing import load_metadata
-    from stgrpo.workdir import WorkDir
+    from stgrpo.workdir import WorkDir, environment
 
     folder = Path(command.checkpoint)
     record = load_metadata(folder)
     workdir = WorkDir(command.workdir or f"runs/evaluate-{record.stage}-{record.step}")
     with contextlib.ExitStack() as held:
         tell(lambda: held.enter_context(workdir.owned(results_only=True)))
+        tell(lambda: faults.keep_crashes(workdir.faults))
+        held.enter_context(_reported(workdir, command, arguments, environment()))
+        faults.at("evaluate")
         results = evaluate_checkpoint(command.config, folder, workdir.evaluation)
         if processes.is_first():
             show(results)

@@ -26,6 +26,7 @@ SECTIONS: Mapping[str, Section] = {
     "rollout": playing.ROLLOUT,
     "evaluation": playing.EVALUATION,
     "monitor": playing.MONITOR,
+    "profile": playing.PROFILE,
 }
 WHOLE = experiment.WHOLE
 FIELDS: Mapping[str, Field] = {

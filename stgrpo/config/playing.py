@@ -163,3 +163,33 @@ MONITOR: Section = section(
         also=("wandb_mode",),
     ),
 )
+
+PROFILE: Section = section(
+    "Some steps recorded in full, for a profiler to show (docs/monitors.md).",
+    stage=Choice(
+        "",
+        "whose steps",
+        choices={"": "of none", "sft": "of SFT", "grpo": "of GRPO"},
+        also=("enabled", "profiler", "profile_stage"),
+    ),
+    first=Number(
+        3,
+        "the first of them, from 1; those before compile programs",
+        low=1,
+        high=10**9,
+        also=("start", "start_step", "profile_step_start", "skip_first_n_steps_for_profiler"),
+    ),
+    steps=Number(
+        2,
+        "how many; seconds fill tens of megabytes",
+        low=1,
+        high=1000,
+        also=("num_steps", "profiler_steps", "duration"),
+    ),
+    processes=Choice(
+        "first",
+        "which of several record, each into a folder of its own",
+        choices={"first": "process 0", "all": "every process"},
+        also=("hosts", "ranks", "all_hosts"),
+    ),
+)

@@ -51,6 +51,15 @@ class LineWriter(MetricWriter, Protocol):
         """Returns when what was written outlives the machine, not only the process."""
 
 
+OF_THE_MACHINE = ("seconds", "programs", "machine/")
+"""How the names of figures begin that are of the process and the devices that made a step, not of the step."""
+
+
+def repeatable(values: Mapping[str, object]) -> dict[str, object]:
+    """The figures of a step that the same command gives again to the last bit, killed and resumed or not."""
+    return {name: value for name, value in values.items() if not name.startswith(OF_THE_MACHINE)}
+
+
 class Nowhere:
     """A writer that writes nothing: that of a process which is not the first of its run."""
 

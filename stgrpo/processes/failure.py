@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from stgrpo import processes
 from stgrpo.errors import Preempted, UserError
 from stgrpo.files import from_json, to_json
-from stgrpo.processes import store
+from stgrpo.processes import faults, store
 from stgrpo.processes.logs import complain
 
 BEAT = 3.0  # seconds between two signs of life
@@ -55,6 +55,7 @@ def abort(code: int, text: str, *, lost: int = 0) -> None:
         _stay(lost)
     except Exception as error:  # noqa: BLE001 - the coordinator is gone: so are the others, soon
         print(f"stgrpo: the other processes could not be told ({error})", file=sys.stderr, flush=True)
+    faults.settle()
     os._exit(code)
 
 
@@ -110,8 +111,9 @@ def _watch() -> None:
             index, note = min((int(i), from_json(data)) for i, data in failed.items())
             _end(note["code"], f"process {index} on {note['host']}: {note['text']}")
         elif lost:
-            complain(lost[0])
-            abort(1, lost[0], lost=len(lost))
+            faults.write(lost[0])
+            complain(faults.named(lost[0]))
+            abort(1, faults.named(lost[0]), lost=len(lost))
 
 
 def _end(code: int, text: str) -> None:
@@ -120,14 +122,17 @@ def _end(code: int, text: str) -> None:
     if not _leaving.acquire(blocking=False):
         return
     complain(text)
+    if code == 1:
+        faults.write(text)  # what it did when the other one failed
     if not processes.is_first():
-        faulthandler.dump_traceback(file=sys.stderr)  # into its log: what it did when the other one failed
+        faulthandler.dump_traceback(file=sys.stderr)  # into its log
     sys.stdout.flush()
     try:
         store.put(f"left/{processes.index()}", b"")
         _stay()
     except Exception:  # noqa: BLE001 - process 0 is gone already
         pass
+    faults.settle()
     os._exit(code)
 
 

@@ -23,6 +23,16 @@ def _one(title: str, key: str, note: str = "") -> ChartSpec:
     return ChartSpec(title, {key: "last"}, note)
 
 
+_MACHINE = (
+    ChartSpec(
+        "Real tokens a second, a device",
+        {"machine/update_tokens_per_second": "updated with", "machine/sample_tokens_per_second": "drawn"},
+        "Padding is not counted; of the machine, not of the run.",
+    ),
+    _one("TFLOP a second, a device", "machine/update_tflops", "That the updates need: no padding, nothing twice."),
+    _one("Model FLOP utilisation", "machine/mfu", "The same as a share of the most that the device can do."),
+    ChartSpec("Device memory, GiB", {"machine/memory_gib": "in use", "machine/memory_peak_gib": "most so far"}),
+)
 KNOWN: dict[str, tuple[ChartSpec, ...]] = {
     "sft": (
         _one("Loss", "response_loss", "Mean negative log-likelihood of a response token."),
@@ -32,7 +42,8 @@ KNOWN: dict[str, tuple[ChartSpec, ...]] = {
         _one("Learning rate", "learning_rate"),
         _one("Gradient norm", "grad_norm"),
         _one("Entropy", "entropy", "Nats a response token."),
-        ChartSpec("Seconds a step", {"seconds": "all", "seconds_update": "update"}),
+        ChartSpec("Seconds a step", {"seconds": "all", "seconds_update": "update", "seconds_batch": "batch"}),
+        *_MACHINE,
     ),
     "grpo": (
         _one("Reward", "reward", "Mean over all responses of a step: format plus action."),
@@ -69,10 +80,12 @@ KNOWN: dict[str, tuple[ChartSpec, ...]] = {
                 "seconds_update": "update",
                 "seconds_reference": "reference",
                 "seconds_reward": "reward",
+                "seconds_batch": "batch",
                 "seconds_validation": "validation",
             },
         ),
         _one("Learning rate", "learning_rate"),
+        *_MACHINE,
     ),
 }
 

@@ -4,6 +4,7 @@ import base64
 import html
 import os
 import re
+from collections.abc import Callable, Mapping
 from urllib.parse import quote
 
 from stgrpo.errors import UserError
@@ -12,6 +13,11 @@ from stgrpo.files import to_json
 _PART = 8  # characters of a key that are hidden wherever they stand together
 _WHOLE = 12  # from which a key is hidden in answers too; a shorter one, such as "EMPTY", may be a word
 _MASK = "***"
+_SECRET = re.compile(r"(^|_)(KEY|TOKEN|SECRET|PASSWORD)$", re.IGNORECASE)  # what variables with one are called
+_GIVEN = re.compile(
+    r"""(--?[\w.-]*(?:key|token|secret|password)[\\"']*[\s=,:]+[\\"']*)[^\s"',)}]+|(?<=://)[^/\s@"']+(?=@)""",
+    re.IGNORECASE,
+)
 _NAMES = {"\n": "a line break", "\r": "a line break", " ": "a space", "\t": "a tab", "\0": "a NUL"}
 
 
@@ -63,6 +69,29 @@ def read_key(variable: str) -> Key:
             what = _NAMES.get(character, "a control character" if character.isascii() else "not ASCII")
             raise UserError(f"{where}: character {at} of the {len(value)} of the key is {what}, export it without")
     return Key(value)
+
+
+def secrets_hider(variables: Mapping[str, str], variable: str) -> Callable[[str], str]:
+    """Returns what takes keys out of a text: those in an environment, and those given with a flag or in an address.
+
+    Args:
+        variables: the environment.
+        variable: in it that holds a key by whatever name; empty for none. Others hold one if their names say so.
+    """
+    named = [value for name, value in variables.items() if _SECRET.search(name) and _is_secret(value)]
+    keys = [Key(value) for value in {*named, variables.get(variable, "")} if value]
+
+    def hide(text: str) -> str:
+        for key in keys:
+            text = key.hide(text)
+        return _GIVEN.sub(lambda found: f"{found[1] or ''}{_MASK}", text)
+
+    return hide
+
+
+def _is_secret(value: str) -> bool:
+    """Whether a variable with such a name is likely to hold the secret itself, and no word or file."""
+    return len(value) >= _WHOLE and not value.startswith(("/", "~"))
 
 
 def _forms(value: str) -> list[str]:

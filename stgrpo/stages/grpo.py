@@ -15,6 +15,7 @@ from stgrpo.errors import ServerError, UserError
 from stgrpo.evaluation.metrics import summarise
 from stgrpo.evaluation.suites import Suite, play_suite, suite_size
 from stgrpo.models.transformer import Transformer
+from stgrpo.monitors.machine import open_meter
 from stgrpo.monitors.open import open_monitor
 from stgrpo.processes import preemption
 from stgrpo.rl.group_batch import Group, group_batch, rollout_metrics
@@ -36,6 +37,7 @@ from stgrpo.training.divergence import NotFinite, diverged
 from stgrpo.training.inputs import check_same_data, examples_identity, load_examples
 from stgrpo.training.packing import Batch
 from stgrpo.training.policies import read_merged
+from stgrpo.training.profile import open_profile
 from stgrpo.training.step import TrainProgram, TrainState
 from stgrpo.training.step_folders import has_steps, whole_steps
 from stgrpo.training.timer import Timer
@@ -141,6 +143,7 @@ class _Training:
         self.programs = ProgramLog("grpo", setting.workdir.programs)
         self._lay_out = BatchPacker("grpo", setting.config, setting.mesh, self.programs)
         self._suite = validation_suite(setting.config)
+        self._meter = open_meter(setting, "grpo", self._record.shape)
 
     @property
     def policy(self) -> Transformer:
@@ -155,13 +158,16 @@ class _Training:
         bar = ProgressBar("grpo", total, start)
         schedule = RolloutSchedule(start, total, c.checkpoint_every, self._config.rollout.max_staleness)
         source = self._source(Rollouts(self._setting, examples, sampler), sampler, schedule)
+        profile = open_profile(self._config, self._setting.workdir, "grpo", range(start + 1, total + 1))
         try:
-            for step in range(start, total):
-                values = self._step(step, source, sampler, total)
-                bar.step(step + 1, {k: values[k] for k in ("reward", "kl", "validation_sr") if k in values})
-                if preemption.leaving():
-                    self._save_now()
-                    break
+            with profile:
+                for step in range(start, total):
+                    with profile.step(step + 1):
+                        values = self._step(step, source, sampler, total)
+                    bar.step(step + 1, {k: values[k] for k in ("reward", "kl", "validation_sr") if k in values})
+                    if preemption.leaving():
+                        self._save_now()
+                        break
         finally:
             source.close()
             self._monitor.close()
@@ -185,10 +191,13 @@ class _Training:
         with timer.part("wait"):
             rollout = retry_on_server_error(ask, sampler, server_wait_s=wait_s, save=self._save_now)
         self._check_age(rollout, step)
-        batch = self._batch(rollout)
-        parts = [self._lay_out(part) for part in minibatches(self._config, batch)]
+        with timer.part("batch"):
+            batch = self._batch(rollout)
+            groups = list(minibatches(self._config, batch))
+            parts = [self._lay_out(part) for part in groups]
         values = self._update(step, rollout, parts, timer)
         values |= rollout_metrics(rollout.drawn, batch) | rollout.seconds
+        values |= self._machine(rollout, groups, timer)
         values["staleness"] = step - min(g.version for g in rollout.groups)
         done = {"step": step + 1, "position": rollout.position, "total": total, "validation_sr": None}
         self._record = dataclasses.replace(self._record, **done)
@@ -204,8 +213,9 @@ class _Training:
             raise
         self._write(values, timer, rollout)
         if (step + 1) % c.checkpoint_every == 0 or last:
-            self._monitor.sync()
-            self._checkpoints.start_save(self._state, self._record)
+            with jax.profiler.TraceAnnotation("save"):
+                self._monitor.sync()
+                self._checkpoints.start_save(self._state, self._record)
         return values
 
     def _update(self, step: int, rollout: Rollout, parts: list[Batch], timer: Timer) -> dict[str, float]:
@@ -216,6 +226,14 @@ class _Training:
             facts = {"examples": [g.example for g in groups], "checkpoints": self._checkpoints}
             raise diverged(error, step + 1, config=self._config, **facts) from error
         return values
+
+    def _machine(self, rollout: Rollout, groups: list[GroupBatch], timer: Timer) -> dict[str, float]:
+        """What the devices did; of servers nobody knows which those are."""
+        found = self._meter.updates(groups, timer.seconds["seconds_update"], self._config.grpo.passes)
+        if self._config.rollout.backend == "jax":
+            drawn = sum(len(tokens) for group in rollout.drawn for tokens in group.tokens)
+            found |= self._meter.sampling(drawn, rollout.seconds["seconds_sample"])
+        return found | self._meter.memory()
 
     def _batch(self, rollout: Rollout) -> GroupBatch:
         return group_batch(

@@ -11,6 +11,7 @@ from stgrpo.data.examples import Example, batch_indices, length_grouped_indices
 from stgrpo.errors import UserError
 from stgrpo.models.random import random_key
 from stgrpo.models.shapes import ModelShape
+from stgrpo.monitors.machine import open_meter
 from stgrpo.monitors.open import open_monitor
 from stgrpo.processes import preemption
 from stgrpo.rl.programs import train_program
@@ -26,6 +27,7 @@ from stgrpo.training.context import (
 from stgrpo.training.divergence import NotFinite, diverged, finite_metrics
 from stgrpo.training.inputs import check_same_data, examples_identity, load_examples
 from stgrpo.training.policies import check_base
+from stgrpo.training.profile import open_profile
 from stgrpo.training.sft import sft_batch, sft_steps
 from stgrpo.training.start import starting_params, starting_shape
 from stgrpo.training.step import TrainProgram, TrainState
@@ -101,29 +103,39 @@ def _train(
     programs = ProgramLog("sft", setting.workdir.programs)
     lay_out = BatchPacker("sft", config, setting.mesh, programs)
     lengths = np.array([len(e.prompt_ids) for e in examples])
-    with preemption.saved_first(), open_monitor(config, setting.workdir, "sft", record.step) as monitor:
+    meter = open_meter(setting, "sft", record.shape)
+    with (
+        preemption.saved_first(),
+        open_monitor(config, setting.workdir, "sft", record.step) as monitor,
+        open_profile(config, setting.workdir, "sft", range(record.step + 1, total + 1)) as profile,
+    ):
         for step in range(record.step, total):
-            timer = Timer()
-            with timer.part("update"):
-                chosen = [examples[i] for i in _rows(config, lengths, step)]
-                batch = lay_out(sft_batch(chosen, config.sft.prompt_weight))
-                state, values = steps.update(state, batch)
-                try:
-                    values = finite_metrics(values) | padding([batch]) | {"programs": programs.count}
-                except NotFinite as error:
-                    facts = {"config": config, "examples": chosen, "checkpoints": checkpoints}
-                    raise diverged(error, step + 1, **facts) from error
-            monitor.write(step + 1, values | {"learning_rate": rate(step)} | timer.seconds)
-            bar.step(step + 1, {"loss": values["response_loss"]})
-            record = dataclasses.replace(record, step=step + 1, position=(step + 1) * config.sft.batch)
-            leaving = preemption.leaving()
-            if (step + 1) % config.sft.checkpoint_every == 0 or step + 1 == total or leaving:
-                monitor.sync()
-                checkpoints.start_save(state, record)
-            if leaving:
-                checkpoints.wait()
-                say(f"sft: saved at step {step + 1} of {total}")
-                break
+            with profile.step(step + 1):
+                timer = Timer()
+                with timer.part("batch"):
+                    chosen = [examples[i] for i in _rows(config, lengths, step)]
+                    groups = sft_batch(chosen, config.sft.prompt_weight)
+                    batch = lay_out(groups)
+                with timer.part("update"):
+                    state, values = steps.update(state, batch)
+                    try:
+                        values = finite_metrics(values) | padding([batch]) | {"programs": programs.count}
+                    except NotFinite as error:
+                        facts = {"config": config, "examples": chosen, "checkpoints": checkpoints}
+                        raise diverged(error, step + 1, **facts) from error
+                machine = meter.updates([groups], timer.seconds["seconds_update"]) | meter.memory()
+                monitor.write(step + 1, values | {"learning_rate": rate(step)} | timer.seconds | machine)
+                bar.step(step + 1, {"loss": values["response_loss"]})
+                record = dataclasses.replace(record, step=step + 1, position=(step + 1) * config.sft.batch)
+                leaving = preemption.leaving()
+                if (step + 1) % config.sft.checkpoint_every == 0 or step + 1 == total or leaving:
+                    with jax.profiler.TraceAnnotation("save"):
+                        monitor.sync()
+                        checkpoints.start_save(state, record)
+                if leaving:
+                    checkpoints.wait()
+                    say(f"sft: saved at step {step + 1} of {total}")
+                    break
     bar.close()
 
 

@@ -62,7 +62,8 @@ def token_logprobs(
         chunk: tokens a device and chunk, at most.
     """
     how = _Softmax(temperature, vocab if vocab is not None and vocab < len(head_VD) else None)
-    return _token_logprobs(hidden_BTD, head_VD, target_BT, how, chunk)
+    with jax.named_scope("head"):
+        return _token_logprobs(hidden_BTD, head_VD, target_BT, how, chunk)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))

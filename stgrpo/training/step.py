@@ -179,15 +179,19 @@ def build_program(
         def loss_of(params: Transformer | Adapters, part: Batch):
             policy = dataclasses.replace(state, params=params).policy
             inputs = loss_inputs(policy, part, temperature=loss.temperature, dtype=dtype)
-            total, sums = loss.function(inputs)
-            return total, token_sums(inputs) | sums
+            with jax.named_scope("loss"):
+                total, sums = loss.function(inputs)
+                return total, token_sums(inputs) | sums
 
         params: Any = state.params  # as in `start`
-        grads, total, sums = accumulate(loss_of, params, batch, micro_batches)
-        changes, opt_state = optimiser.update(grads, state.opt_state, params)
-        metrics = {"loss": total, "grad_norm": optax.tree.norm(grads)} | averages(sums)
-        params = optax.apply_updates(params, changes)
-        metrics |= state_flags(params, opt_state)
+        with jax.named_scope("gradient"):
+            grads, total, sums = accumulate(loss_of, params, batch, micro_batches)
+        with jax.named_scope("optimiser"):
+            changes, opt_state = optimiser.update(grads, state.opt_state, params)
+            params = optax.apply_updates(params, changes)
+        with jax.named_scope("figures"):
+            metrics = {"loss": total, "grad_norm": optax.tree.norm(grads)} | averages(sums)
+            metrics |= state_flags(params, opt_state)
         # pyrefly: ignore[bad-argument-type] - optax says no more than "a tree"; it is one like the parameters
         return TrainState(params, opt_state, state.step + 1, state.base), metrics
 

@@ -27,6 +27,7 @@ RUNTIME_FIELDS = (
     "policy",
     "client",
     "monitor",
+    "profile",
     "mesh",
     "watchdog_minutes",
     "expert.server",
@@ -58,6 +59,7 @@ class WorkDir:
         self.samples = self.path / "samples.jsonl"
         self.programs = self.path / "programs.log"
         self.evaluation = self.path / "evaluation"
+        self.faults = self.path / "faults"
 
     def data(self, task: str, split: str) -> Path:
         """The trajectories of one task and split."""

@@ -26,6 +26,7 @@ os.environ["XLA_FLAGS"] = "--xla_backend_optimization_level=0 --xla_llvm_disable
 import jax  # before the forks, once for all; no device is touched here
 
 from stgrpo import cli
+from stgrpo.monitors.base import repeatable
 from stgrpo.stages import collect, evaluate, grpo, report, sft  # noqa: F401 - the same
 from stgrpo.training.metadata import load_metadata
 from stgrpo.training.step_folders import damage, has_steps, step_folders
@@ -88,8 +89,7 @@ def dies_before(number: int) -> Callable[[], None]:
 
 def untimed(file: pathlib.Path) -> list[dict]:
     """The lines of a file without what is of the process that wrote it."""
-    rows = [json.loads(line) for line in file.read_text().splitlines()]
-    return [{k: v for k, v in row.items() if not k.startswith(("seconds", "programs"))} for row in rows]
+    return [repeatable(json.loads(line)) for line in file.read_text().splitlines()]
 
 
 def outcome(workdir: pathlib.Path) -> dict[str, object]:

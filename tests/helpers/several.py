@@ -85,8 +85,3 @@ def lines(folder: pathlib.Path, stage: str) -> list[dict]:
     """What a stage has logged."""
     found = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     return [line for line in found if line["stage"] == stage]
-
-
-def timeless(line: dict) -> dict:
-    """A line without what is of the process that wrote it."""
-    return {k: v for k, v in line.items() if not k.startswith(("seconds", "programs"))}

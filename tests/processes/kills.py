@@ -15,7 +15,9 @@ import tempfile
 import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "helpers"))
-from several import lines, running, timeless
+from several import lines, running
+
+from stgrpo.monitors.base import repeatable
 
 # A policy whose rewards are not all 0, so that every number of a step depends on those before it.
 FIELDS = {"sft.steps": 200, "sft.batch": 16, "grpo.steps": 8, "grpo.checkpoint_every": 2}
@@ -51,7 +53,7 @@ def trial(folder: pathlib.Path, kills: int, rng: random.Random, lasts: float) ->
     for _ in range(kills):
         met += killed(workdir, rng, lasts)
     go("grpo", workdir)
-    ours, theirs = ([timeless(line) for line in lines(where, "grpo")] for where in (workdir, folder / "whole"))
+    ours, theirs = ([repeatable(line) for line in lines(where, "grpo")] for where in (workdir, folder / "whole"))
     assert ours == theirs, f"metrics differ in {workdir}"
     assert (workdir / "samples.jsonl").read_bytes() == (folder / "whole" / "samples.jsonl").read_bytes(), workdir
     shutil.rmtree(workdir)

@@ -11,7 +11,9 @@ import sys
 import time
 
 import pytest
-from several import free_port, lines, running, timeless, until
+from several import free_port, lines, running, until
+
+from stgrpo.monitors.base import repeatable
 
 pytestmark = pytest.mark.slow
 # SFT goes on until rewards are not all 0: then a rollout depends on every weight, and an update on every reward.
@@ -82,7 +84,7 @@ def test_sigterm_to_one_saves_in_all_at_one_step(warm, folder, tmp_path):
     for where in (folder, whole):
         with running(["grpo", *WARM, *changed(where, **more)], 2) as run:
             assert run.wait()[0] == [0, 0]
-    assert list(map(timeless, lines(folder, "grpo"))) == list(map(timeless, lines(whole, "grpo")))
+    assert list(map(repeatable, lines(folder, "grpo"))) == list(map(repeatable, lines(whole, "grpo")))
 
 
 def test_sigterm_to_a_run_of_one_process_saves_and_it_goes_on_from_there(folder):
@@ -110,6 +112,8 @@ def test_a_process_that_is_killed_ends_the_other(folder, victim):
     else:
         assert status[0] == 1, said[0]
         assert "process 1 on " in said[0]
+        (report,) = (folder / "faults").glob("*-grpo-process-0.txt")
+        assert str(report) in said[0] and "gave no sign of life" in report.read_text()
         assert "Traceback" not in said[0]
 
 
@@ -134,6 +138,8 @@ def test_an_exception_in_one_process_ends_all(folder, tmp_path):
     assert status == [1, 1]
     assert "process 1 on " in said[0]
     assert "out of luck" in said[0]
+    (report,) = (folder / "faults").glob("*-grpo-process-1.txt")
+    assert str(report) in said[0] and "broken.py" in report.read_text()
     assert "ArithmeticError: out of luck" in (folder / "logs" / "process-1.log").read_text()
 
 
@@ -182,6 +188,11 @@ def test_a_run_that_stands_still_says_where_and_ends(folder, tmp_path):
         status, said = run.wait()
     assert status == [1, 1]
     assert "the part update of a step has not moved for 1.5 minutes" in said[0]
+    stuck = [
+        re.search(r'stuck.py", line [56], in loss', r.read_text()) for r in (folder / "faults").glob("*process-1.txt")
+    ]
+    assert len(stuck) == 1 and stuck[0]
+    assert len(list((folder / "faults").glob("*-grpo-process-0.txt"))) == 1
     assert re.search(r'stuck.py", line [56] in loss', (folder / "logs" / "process-1.log").read_text())
 
 

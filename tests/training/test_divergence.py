@@ -147,6 +147,9 @@ def test_a_run_that_diverges_stops_before_it_saves(tmp_path, monkeypatch, capsys
         "a lower sft.lea",
     ):
         assert part in line, line
+    (report,) = (workdir / "faults").iterdir()
+    assert line.endswith(f" (report: {report})") and report.name.endswith("-sft-process-0.txt")
+    assert f"the last finite step is {last}" in report.read_text() and '"sft", "step": ' in report.read_text()
     assert "NaN" not in (workdir / "metrics.jsonl").read_text()
     abstract = abstract_model(load_metadata(folder / str(last)).shape, make_mesh(1, 1, 1, jax.devices()[:1]))
     assert are_finite(load_params(folder / str(last), abstract))

@@ -16,6 +16,7 @@ from stgrpo.models.huggingface.weights import load_folder
 from stgrpo.models.lora import merged
 from stgrpo.models.shapes import LINEAR
 from stgrpo.models.sharding import make_mesh
+from stgrpo.monitors.base import repeatable
 from stgrpo.training.checkpointing import load_metadata
 from stgrpo.training.policies import check_base, read_merged, read_policy
 from stgrpo.training.start import abstract_model
@@ -39,9 +40,7 @@ def abstract(folder):
 
 def metrics(workdir, stage):
     rows = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
-    return [
-        {k: v for k, v in r.items() if not k.startswith(("seconds", "programs"))} for r in rows if r["stage"] == stage
-    ]
+    return [repeatable(row) for row in rows if row["stage"] == stage]
 
 
 @pytest.fixture(scope="module")

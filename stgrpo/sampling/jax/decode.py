@@ -281,8 +281,11 @@ def _filled(slots: Slots, new: Prefilled, shape: DecodeShape) -> Slots:
 def _step(weights: Weights, shape: DecodeShape, slots: Slots) -> Slots:
     R = shape.params.max_tokens
     at_S, column, alive_SG = slots.clock - slots.start_S, slots.clock % R, ~slots.done_SG
-    token_SG, logp_SG = draw(_logits(weights, slots.hidden_SGD), _keys(slots.seed_S, at_S, shape.group), shape.params)
-    hidden_SGD, layers = _forward(weights, slots, token_SG, at_S, column)
+    with jax.named_scope("draw"):
+        logits_SGV, key_SG = _logits(weights, slots.hidden_SGD), _keys(slots.seed_S, at_S, shape.group)
+        token_SG, logp_SG = draw(logits_SGV, key_SG, shape.params)
+    with jax.named_scope("forward"):
+        hidden_SGD, layers = _forward(weights, slots, token_SG, at_S, column)
     stopped_SG = slots.stopped_SG | (alive_SG & jnp.isin(token_SG, jnp.asarray(shape.stop_ids, jnp.int32)))
     length_SG = slots.length_SG + alive_SG.astype(jnp.int32)
 

@@ -1,0 +1,57 @@
+"""Operations that a model needs, from its shape and from the real tokens it is given: padding needs none.
+
+An operation is a multiplication or an addition of a matrix product. Norms, rotations and softmax are not counted, nor
+what is computed a second time to save memory, nor what a program computes and throws away.
+"""
+
+import dataclasses
+
+from stgrpo.models.lora import Lora
+from stgrpo.models.shapes import LINEAR, ModelShape, adapter_specs, layer_specs
+
+
+@dataclasses.dataclass(frozen=True)
+class TokenCounts:
+    """What a model is run on.
+
+    Attributes:
+        tokens: that go through the layers, each prompt counted once.
+        predicted: tokens whose probability is asked for, by the head.
+        pairs: of a token and one that it sees, itself too.
+    """
+
+    tokens: int
+    predicted: int
+    pairs: int
+
+    def __add__(self, other: "TokenCounts") -> "TokenCounts":
+        return TokenCounts(self.tokens + other.tokens, self.predicted + other.predicted, self.pairs + other.pairs)
+
+
+def forward_flops(shape: ModelShape, counts: TokenCounts) -> int:
+    """Of one pass from tokens to probabilities."""
+    return _linear(shape, counts) + _attention(shape, counts)
+
+
+def training_flops(shape: ModelShape, counts: TokenCounts, lora: Lora | None = None) -> int:
+    """Of one update: the pass, and a product for the gradient of each input and of each matrix that is trained.
+
+    Args:
+        shape: of the model.
+        counts: of what it is updated with.
+        lora: the adapters that are trained while the matrices are frozen; None where these are trained.
+    """
+    if lora is None:
+        return 3 * forward_flops(shape, counts)
+    adapters = sum(spec.size for spec in adapter_specs(shape, lora.rank, lora.targets).values())
+    return 2 * _linear(shape, counts) + 3 * (_attention(shape, counts) + 2 * adapters * counts.tokens)
+
+
+def _linear(shape: ModelShape, counts: TokenCounts) -> int:
+    layers = sum(spec.size for name, spec in layer_specs(shape).items() if name in LINEAR)
+    return 2 * (layers * counts.tokens + shape.vocab_size * shape.width * counts.predicted)
+
+
+def _attention(shape: ModelShape, counts: TokenCounts) -> int:
+    """Each pair in each head of each layer: a product of query and key, and one of its weight and a value."""
+    return 4 * shape.depth * shape.heads * shape.head_dim * counts.pairs
