@@ -20,6 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from several import running
 
 from configs.tiny import get_config
 from stgrpo.data.padding import pad_rows
@@ -341,6 +342,57 @@ def test_rollouts_may_be_drawn_while_an_update_runs(trained, server, rewarded, t
     stale = [row["mismatch_mean"] for row in rows[0] if row["staleness"]]
     fresh = [row["mismatch_mean"] for row in rows[0] if not row["staleness"]]
     assert max(fresh) < 1e-4 < min(stale)
+
+
+FIELDS = {
+    "model.width": 64,
+    "model.head_dim": 32,
+    "limits.prompt": 288,
+    "limits.response": 32,
+    "sft.steps": 2,
+    "grpo.steps": 4,
+    "grpo.learning_rate": 1e-2,
+    "grpo.resample": 0,
+    "grpo.checkpoint_every": 4,
+    "grpo.validate_every": 0,
+    "grpo.loss": "climbing:loss",
+    "rollout.backend": "vllm",
+}
+CLIMBING = """
+def loss(inputs, coefficients):
+    return -(inputs.weight * inputs.logp).sum(), {}
+"""
+
+
+@pytest.mark.parametrize("staleness", [0, 1])
+def test_two_processes_train_on_what_vllm_draws_as_one_does(trained, server, tmp_path, staleness):
+    """Process 0 speaks with the server, the other gets every sample; the weights that reach it are those of one."""
+    (tmp_path / "climbing.py").write_text(CLIMBING)
+    more = {"max_staleness": staleness, "correction": "token" if staleness else "none"}
+    config = small(backend="vllm", servers=(server.address,), **more)
+    config.grpo.loss = FIELDS["grpo.loss"]
+    flags = [f"--config.{name}={value}" for name, value in FIELDS.items()]
+    flags += [f"--config.rollout.{name}={value}" for name, value in more.items()]
+    flags += [f"--config.rollout.servers=('{server.address}',)", "--config=configs/tiny.py:smoke"]
+    runs = []
+    for count in (1, 2):
+        workdir = copy_of(trained, tmp_path / f"of-{count}", config)
+        words = ["grpo", *flags, f"--workdir={workdir.path}"]
+        with running(words, count, 2 // count, PYTHONPATH=f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}") as run:
+            status, said = run.wait()
+        assert status == [0] * count, said
+        runs.append(workdir)
+    for mine, theirs in zip(*map(metrics, runs), strict=True):
+        for name in ("reward", "response_length", "staleness", "step"):
+            assert mine[name] == theirs[name]
+        assert mine["loss"] == pytest.approx(theirs["loss"], abs=1e-5)
+        assert mine["mismatch_mean"] == pytest.approx(theirs["mismatch_mean"], abs=1e-5)
+    assert all(
+        row["staleness"] or row["mismatch_mean"] < 1e-4 for row in metrics(runs[1])
+    )  # the server has each version
+    sft, grpo = (newest_metadata(runs[1].checkpoints(stage)).fingerprint for stage in ("sft", "grpo"))
+    assert sft != grpo
+    assert (runs[0].path / "samples.jsonl").read_bytes() == (runs[1].path / "samples.jsonl").read_bytes()
 
 
 def before_drawing(monkeypatch, version: int, act) -> None:
