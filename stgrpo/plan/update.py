@@ -19,9 +19,10 @@ from stgrpo.plan.sampling import sampling_memory
 from stgrpo.plan.sizes import size_text, state_parts
 from stgrpo.plan.topologies import Target, target
 from stgrpo.rl.programs import train_program
-from stgrpo.rl.update import check_prompts, has_several_updates
+from stgrpo.rl.update import has_several_updates
 from stgrpo.training.batch import GroupBatch, LossTerms
 from stgrpo.training.context import lora_settings
+from stgrpo.training.micro_batches import check_batch, micro_batch_count, row_shards
 from stgrpo.training.packing import Batch, PackedBatch, row_count, target_count
 from stgrpo.training.start import starting_shape
 
@@ -61,7 +62,7 @@ def compile_update(config: ConfigDict, topology: str = "") -> Compiled:
     """Compiles the GRPO update of an experiment; see `plan`."""
     there = target(topology)
     mesh = make_mesh(config.mesh.data, config.mesh.fsdp, config.mesh.tensor, there.devices)
-    check_prompts(config, mesh)
+    check_batch(config, "grpo", mesh)
     shape = starting_shape(config)
     steps = train_program(config, "grpo", shape, mesh, updates=100)  # of the schedule, which costs nothing
     batch = abstract_batch(config, mesh)
@@ -142,7 +143,7 @@ def abstract_batch(config: ConfigDict, mesh: Mesh) -> Batch:
         return jax.ShapeDtypeStruct(sizes, dtype, sharding=split)
 
     if config.grpo.row_tokens:
-        unit = mesh.shape["data"] * mesh.shape["fsdp"] * config.grpo.micro_batches
+        unit = row_shards(mesh) * micro_batch_count(config, "grpo", mesh)
         a_row = max(1, config.grpo.row_tokens // (P + G * R))
         rows = row_count(-(-B // a_row), unit), bucket(P + G * R, smallest=config.grpo.row_tokens)
         targets = rows[0], target_count(a_row * G * R, rows[1])

@@ -32,8 +32,8 @@ def test_the_plan_counts_tokens_and_memory_by_itself(capsys):
 
 def test_packed_rows_are_planned_for_the_longest_groups():
     text = plan(parse(["plan", SMOKE, "--config.grpo.row_tokens=1024", "--config.grpo.micro_batches=2"]).config)
-    # Two groups of 256 + 4 * 48 tokens a row; eight devices in two micro-batches take sixteen rows.
-    assert "16 rows of 1024 tokens, 384 of them predicted" in text
+    # Two groups of 256 + 4 * 48 tokens a row: four rows, a row for each of eight devices, in one part and not in two.
+    assert "8 rows of 1024 tokens, 384 of them predicted" in text
 
 
 def test_fsdp_shrinks_the_arguments():
