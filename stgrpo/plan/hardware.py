@@ -1,0 +1,70 @@
+"""What chips can do, as their makers have published it; each row names the document. Nothing here was measured."""
+
+import dataclasses
+import re
+from collections.abc import Mapping
+
+GIB, TERA, GIGA = 2**30, 10**12, 10**9
+
+
+@dataclasses.dataclass(frozen=True)
+class Chip:
+    """A device as JAX sees it.
+
+    Attributes:
+        flops: dense bfloat16 operations a second, at most.
+        memory: bytes.
+        bandwidth: of its memory, bytes a second.
+        link: bytes a second that it sends to others, over all of its ports.
+        ports: that these go through, of which a ring over one axis of a torus has two; 0 for a switch, all of it.
+        host_link: bytes a second that a host sends to others; 0 where chips of all hosts are joined by `link`.
+        source: the maker's document.
+    """
+
+    flops: float
+    memory: float
+    bandwidth: float
+    link: float
+    ports: int
+    host_link: float
+    source: str
+
+    @property
+    def ring(self) -> float:
+        """Bytes a second that it sends in a ring with others."""
+        return self.link * 2 / self.ports if self.ports else self.link
+
+
+_TPU = "cloud.google.com/tpu/docs/"
+_DGX = "and the data sheet of the DGX of eight of them"
+# "Bidirectional" interconnect figures are halved: what a chip sends. A tpu7x chip is two devices to JAX.
+CHIPS: Mapping[str, Chip] = {
+    "v4": Chip(275 * TERA, 32 * GIB, 1_200 * GIGA, 300 * GIGA, 6, 0, f"{_TPU}v4; links: arXiv 2304.01433, Table 4"),
+    "v5e": Chip(197 * TERA, 16 * GIB, 819 * GIGA, 200 * GIGA, 4, 0, f"{_TPU}v5e"),
+    "v5p": Chip(459 * TERA, 95 * GIB, 2_765 * GIGA, 600 * GIGA, 6, 0, f"{_TPU}v5p"),
+    "v6e": Chip(918 * TERA, 32 * GIB, 1_638 * GIGA, 400 * GIGA, 4, 0, f"{_TPU}v6e"),
+    "tpu7x": Chip(1_153.5 * TERA, 96 * GIB, 3_690 * GIGA, 300 * GIGA, 6, 0, f"{_TPU}tpu7x, half a chip"),
+    "a100": Chip(
+        312 * TERA, 79.1 * GIB, 2_039 * GIGA, 300 * GIGA, 0, 200 * GIGA, f"NVIDIA A100 80GB SXM data sheet, {_DGX}"
+    ),
+    "h100": Chip(
+        989.5 * TERA, 79.1 * GIB, 3_352 * GIGA, 450 * GIGA, 0, 400 * GIGA, f"NVIDIA H100 SXM data sheet, {_DGX}"
+    ),
+    "h200": Chip(
+        989.5 * TERA, 139.8 * GIB, 4_800 * GIGA, 450 * GIGA, 0, 400 * GIGA, f"NVIDIA H200 SXM data sheet, {_DGX}"
+    ),
+}
+
+# Sizes as clouds sell them, and the topologies that they are. Of v5p the number is that of cores, two a chip.
+_2D = {4: "2x2", 8: "2x4", 16: "4x4", 32: "4x8", 64: "8x8", 128: "8x16", 256: "16x16"}
+_3D = {8: "2x2x1", 16: "2x2x2", 64: "2x4x4", 128: "4x4x4", 256: "4x4x8", 512: "4x8x8"}
+SLICES: Mapping[str, str] = {
+    f"{chip}-{size}": f"{chip}:{form}"
+    for chip, forms in (("v5e", _2D), ("v6e", _2D), ("v5p", _3D))
+    for size, form in forms.items()
+}
+
+
+def chip_of(topology: str) -> Chip | None:
+    """The chip that a topology's name begins with; None for this machine's devices and for chips without a row."""
+    return CHIPS.get(re.split("[:-]", topology)[0])
