@@ -39,7 +39,6 @@ _TPU = "cloud.google.com/tpu/docs/"
 _DGX = "and the data sheet of the DGX of eight of them"
 # "Bidirectional" interconnect figures are halved: what a chip sends. A tpu7x chip is two devices to JAX.
 CHIPS: Mapping[str, Chip] = {
-    "v4": Chip(275 * TERA, 32 * GIB, 1_200 * GIGA, 300 * GIGA, 6, 0, f"{_TPU}v4; links: arXiv 2304.01433, Table 4"),
     "v5e": Chip(197 * TERA, 16 * GIB, 819 * GIGA, 200 * GIGA, 4, 0, f"{_TPU}v5e"),
     "v5p": Chip(459 * TERA, 95 * GIB, 2_765 * GIGA, 600 * GIGA, 6, 0, f"{_TPU}v5p"),
     "v6e": Chip(918 * TERA, 32 * GIB, 1_638 * GIGA, 400 * GIGA, 4, 0, f"{_TPU}v6e"),
@@ -55,12 +54,15 @@ CHIPS: Mapping[str, Chip] = {
     ),
 }
 
-# Sizes as clouds sell them, and the topologies that they are. Of v5p the number is that of cores, two a chip.
+# Sizes as clouds sell them, and the topologies that they are. Of v5p the number is that of cores, two a chip; GPUs
+# come in hosts of at most eight.
 _2D = {4: "2x2", 8: "2x4", 16: "4x4", 32: "4x8", 64: "8x8", 128: "8x16", 256: "16x16"}
 _3D = {8: "2x2x1", 16: "2x2x2", 64: "2x4x4", 128: "4x4x4", 256: "4x4x8", 512: "4x8x8"}
+_EIGHT = {n: f"{n}" if n <= 8 else f"{n // 8}x8" for n in (1, 2, 4, 8, 16, 32, 64)}
 SLICES: Mapping[str, str] = {
     f"{chip}-{size}": f"{chip}:{form}"
-    for chip, forms in (("v5e", _2D), ("v6e", _2D), ("v5p", _3D))
+    for chips, forms in ((("v5e", "v6e"), _2D), (("v5p",), _3D), (("a100", "h100", "h200"), _EIGHT))
+    for chip in chips
     for size, form in forms.items()
 }
 

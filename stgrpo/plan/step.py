@@ -75,12 +75,12 @@ def _update(programs: StagePrograms) -> Part:
 
 def _logprobs(programs: StagePrograms) -> Part:
     config, shape, mesh = programs.config, programs.shape, programs.mesh
-    one = _pass(programs, 1)
+    one = _pass(programs, programs.micro_batches)
     weights = one.size * _weights(shape, mesh)
     return Part(
         "log-probabilities",
         logprobs_work(shape, longest_tokens(config, "grpo"), programs.batch),
-        times.pass_bytes(shape, one.tokens, weights, one.size),
+        one.parts * times.pass_bytes(shape, one.tokens, weights, one.size),
         logprobs_traffic(shape, mesh, one),
     )
 

@@ -105,27 +105,26 @@ def target(topology: str) -> Target:
 
     Args:
         topology: of TPUs, as "v5e:4x4", or as clouds sell them, "v5e-16"; of GPUs, their number, as "h100:8", or hosts
-            and GPUs of a host, as "h100:2x8"; empty for this machine's devices.
+            and GPUs of a host, as "h100:2x8" or "h100-16"; empty for this machine's devices.
 
     Raises:
         UserError: the name is unknown or the compiler for it is not installed.
     """
     if not topology:
         return Target("this machine", all_devices())
-    gpus = re.fullmatch(r"([a-z]+\d+):(?:([1-9]\d*)x)?([1-9]\d*)", topology)
+    form = SLICES.get(topology, topology)
+    gpus = re.fullmatch(r"([a-z]+\d+):(?:([1-9]\d*)x)?([1-9]\d*)", form)
     if gpus and gpus[1] in GPUS:
         gpu, chip = GPUS[gpus[1]], CHIPS[gpus[1]]
         layout = f"1x{gpus[2] or 1}x{gpus[3]}"
         devices = _describe(topology, "cuda", target_config=gpu.text(chip), topology=layout)
         return Target(topology, devices, _WITHOUT_GPU, chip)
-    name = SLICES.get(topology, topology)
-    return Target(topology, _describe(topology, "tpu", topology_name=name), chip=chip_of(name))
+    return Target(topology, _describe(topology, "tpu", topology_name=form), chip=chip_of(form))
 
 
 # A host of so many devices as a topology of its own.
 _HOSTS = {
     **{(chip, n): form for chip in ("v5e", "v6e") for n, form in ((1, "1x1"), (4, "2x2"), (8, "2x4"))},
-    ("v4", 4): "2x2x1",
     ("v5p", 4): "2x2x1",
     ("tpu7x", 8): "2x2x1",
 }
