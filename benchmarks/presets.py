@@ -50,7 +50,8 @@ def figures(place: str, size: str, *, compiled: bool) -> dict[str, object]:
         return {"place": place, "size": size, "error": str(error)}
     started, there = time.perf_counter(), target(place)
     sft, grpo = (stage_programs(config, stage, there) for stage in ("sft", "grpo"))
-    memory = _compiled(config, there) if compiled else _estimated(sft, grpo)
+    formula = _estimated(sft, grpo)
+    memory = _compiled(config, there) if compiled else formula
     step, update = grpo_step(grpo, UTILISATION), sft_step(sft, UTILISATION)
     rollout, steps = sum(timed.seconds for timed in step), schedule_of(config)
     seconds = steps.sft * update[0].seconds + steps.grpo * rollout
@@ -63,6 +64,7 @@ def figures(place: str, size: str, *, compiled: bool) -> dict[str, object]:
         "trained": _way(config),
         "parts": grpo.micro_batches,
         "memory_gib": {name: round(x / 2**30, 1) for name, x in memory.items()},
+        "formula_gib": {name: round(x / 2**30, 1) for name, x in formula.items()},
         "has_gib": round(there.memory / 2**30, 1),
         "compiled": compiled,
         "seconds": round(time.perf_counter() - started),
@@ -177,13 +179,13 @@ def main() -> None:
     every = [f"{place},{size}" for place in places() for size in SIZES]
     for name in arguments.names or every:
         place, size = name.split(",")
-        lines = read(arguments.file)
-        if lines.get((place, size), {}).get("compiled") and not arguments.compile:
+        if read(arguments.file).get((place, size), {}).get("compiled") and not arguments.compile:
             continue
-        lines[place, size] = figures(place, size, compiled=arguments.compile)
+        line = figures(place, size, compiled=arguments.compile)
+        lines = read(arguments.file) | {(place, size): line}
         text = "".join(json.dumps(line) + "\n" for line in lines.values())
         arguments.file.write_text(text, encoding="utf-8")
-        print(json.dumps(lines[place, size]), flush=True)
+        print(json.dumps(line), flush=True)
 
 
 if __name__ == "__main__":

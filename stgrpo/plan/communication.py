@@ -77,11 +77,13 @@ class Pass:
 
     Attributes:
         tokens: of a device.
+        predicted: those of them whose gradients come from a distribution.
         parts: times.
         size: bytes a value, of the computation.
     """
 
     tokens: float
+    predicted: float
     parts: int
     size: int
 
@@ -93,8 +95,10 @@ def update_traffic(shape: ModelShape, mesh: Mesh, one: Pass, *, remat: bool, fro
     all but `down`, whose output is not needed then; the head once. Gradients are given away in float32.
     """
     layers = 2 + (1 - _down(shape)) * remat
-    traffic = [*_weights(shape, mesh, one, layers=layers), *_embedded(shape, mesh, one, passes=2)]
-    traffic += _activations(shape, mesh, one, sums=5 if remat else 4)
+    traffic = [*_weights(shape, mesh, one, layers=layers), *_embedded(shape, one, passes=2)]
+    traffic += _activations(shape, one, sums=5 if remat else 4)
+    hidden = one.size * one.predicted * shape.width
+    traffic.append(Collective("gradients of hidden states", "all-reduce", "tensor", hidden, one.parts))
     if not frozen:
         traffic += _gradients(shape, mesh, one)
     return [t for t in traffic if mesh.shape[t.axis] > 1]
@@ -102,8 +106,8 @@ def update_traffic(shape: ModelShape, mesh: Mesh, one: Pass, *, remat: bool, fro
 
 def logprobs_traffic(shape: ModelShape, mesh: Mesh, one: Pass) -> list[Collective]:
     """Of log-probabilities: a forward pass."""
-    traffic = [*_weights(shape, mesh, one, layers=1), *_embedded(shape, mesh, one, passes=1)]
-    traffic += _activations(shape, mesh, one, sums=2)
+    traffic = [*_weights(shape, mesh, one, layers=1), *_embedded(shape, one, passes=1)]
+    traffic += _activations(shape, one, sums=2)
     return [t for t in traffic if mesh.shape[t.axis] > 1]
 
 
@@ -132,10 +136,11 @@ def _matrices(shape: ModelShape, mesh: Mesh) -> dict[str, float]:
     return {"layers": linear_parameters(shape) / T, "head": shape.vocab_size * shape.width / T}
 
 
-def _embedded(shape: ModelShape, mesh: Mesh, one: Pass, *, passes: int) -> Iterator[Collective]:
+def _embedded(shape: ModelShape, one: Pass, *, passes: int) -> Iterator[Collective]:
     yield Collective("looked up", "all-to-all", "fsdp", one.size * one.tokens * shape.width, passes * one.parts)
 
 
-def _activations(shape: ModelShape, mesh: Mesh, one: Pass, *, sums: int) -> Iterator[Collective]:
-    size = one.size * one.tokens * shape.width
-    yield Collective("activations", "all-reduce", "tensor", size, sums * shape.depth * one.parts)
+def _activations(shape: ModelShape, one: Pass, *, sums: int) -> Iterator[Collective]:
+    values = one.tokens * shape.width
+    yield Collective("looked up", "all-reduce", "tensor", 4 * values, one.parts)
+    yield Collective("activations", "all-reduce", "tensor", one.size * values, sums * shape.depth * one.parts)

@@ -3,7 +3,7 @@
 import contextlib
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 from typing import Protocol
 
@@ -46,7 +46,7 @@ def check_fits(what: str, needed: float, target: Target, fix: str) -> None:
 
 
 @contextlib.contextmanager
-def noise_to(file: Path) -> Iterator[None]:
+def noise_to(file: Path) -> Generator[None]:
     """What compilers write to standard error goes to a file."""
     sys.stderr.flush()
     held, noise = os.dup(2), os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)

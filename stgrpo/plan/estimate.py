@@ -9,8 +9,7 @@ import jax.numpy as jnp
 from stgrpo.models.shapes import ModelShape
 from stgrpo.plan.programs import StagePrograms
 from stgrpo.plan.sampling import host_count, longest_rollout
-from stgrpo.plan.work import linear_parameters
-from stgrpo.training.batch import GroupBatch
+from stgrpo.plan.work import linear_parameters, predicted_tokens
 from stgrpo.training.logprobs import CHUNK
 from stgrpo.training.micro_batches import row_shards
 
@@ -22,16 +21,13 @@ def update_memory(programs: StagePrograms) -> float:
     """Bytes a device of an update, and of the frozen reference beside it; with `model.remat`."""
     shape, size, T = programs.shape, _size(programs), programs.mesh.shape["tensor"]
     tokens = programs.batch.size / row_shards(programs.mesh) / programs.micro_batches
-    gradients = programs.parts["gradient"] * (2 if programs.micro_batches > 1 else 1)
+    gradient = programs.parts["gradient"]
+    summed = gradient if programs.micro_batches > 1 else 0
     inputs = tokens * shape.width * shape.depth * size
     table = shape.vocab_size * shape.width / T
-    layer = tokens * _values(shape, T, *_LAYER) * size + 4 * table
-    return (
-        programs.state
-        + gradients
-        + inputs
-        + max(layer, (size + 4) * table + 2 * _logits(programs, programs.micro_batches))
-    )
+    layer = gradient + tokens * _values(shape, T, *_LAYER) * size + 4 * table
+    head = (size + 4) * table + 2 * _logits(programs, programs.micro_batches)
+    return programs.state + summed + inputs + max(layer, head)
 
 
 def logprobs_memory(programs: StagePrograms) -> float:
@@ -68,9 +64,8 @@ def _values(shape: ModelShape, tensor: int, inner: int, outer: int) -> float:
 
 def _logits(programs: StagePrograms, parts: int) -> float:
     """Of a chunk, in float32."""
-    batch, T = programs.batch, programs.mesh.shape["tensor"]
-    predicted = batch.response_BGR.size if isinstance(batch, GroupBatch) else batch.target_XM.size
-    return 4 * min(CHUNK, predicted / row_shards(programs.mesh) / parts) * programs.shape.vocab_size / T
+    tokens = predicted_tokens(programs.batch) / row_shards(programs.mesh) / parts
+    return 4 * min(CHUNK, tokens) * programs.shape.vocab_size / programs.mesh.shape["tensor"]
 
 
 def _size(programs: StagePrograms) -> int:

@@ -1,6 +1,7 @@
 """`stgrpo plan`: what a config takes on devices that need not be there, on one screen: memory, work, time and cost."""
 
 import dataclasses
+import math
 import os
 import tempfile
 import time
@@ -138,6 +139,12 @@ def _devices(programs: StagePrograms) -> Iterator[str]:
         f"model      {programs.shape.parameter_count():,} parameters, {config.model.dtype}, "
         f"attention by {programs.program.model.core.name}"
     )
+    width, fsdp = programs.shape.width, mesh.shape["fsdp"]
+    if width % fsdp:
+        yield (
+            f"           its width {width} is no multiple of mesh.fsdp={fsdp}, so parameters are whole on each device: "
+            f"use mesh.fsdp={math.gcd(width, fsdp)}, and mesh.data for the rest"
+        )
 
 
 def _batch(programs: StagePrograms) -> str:

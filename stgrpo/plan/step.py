@@ -12,7 +12,14 @@ from stgrpo.plan.communication import Collective, Pass, logprobs_traffic, update
 from stgrpo.plan.programs import StagePrograms
 from stgrpo.plan.sampling import host_count, longest_rollout
 from stgrpo.plan.times import Part, Time, time_of
-from stgrpo.plan.work import Rollout, linear_parameters, logprobs_work, longest_tokens, update_work
+from stgrpo.plan.work import (
+    Rollout,
+    linear_parameters,
+    logprobs_work,
+    longest_tokens,
+    predicted_tokens,
+    update_work,
+)
 from stgrpo.rl.update import has_several_updates
 from stgrpo.training.context import lora_settings
 from stgrpo.training.micro_batches import row_shards
@@ -86,14 +93,14 @@ def _logprobs(programs: StagePrograms) -> Part:
 
 
 def _pass(programs: StagePrograms, parts: int) -> Pass:
-    tokens = programs.batch.size / row_shards(programs.mesh) / parts
-    return Pass(tokens, parts, _size(programs.config))
+    share = row_shards(programs.mesh) * parts
+    return Pass(programs.batch.size / share, predicted_tokens(programs.batch) / share, parts, _size(programs.config))
 
 
 def _prefill(config: ConfigDict, programs: StagePrograms, rollout: Rollout) -> Part:
     shape, mesh, size = programs.shape, programs.mesh, _size(config)
     tokens = rollout.prefill_rows * rollout.room / rollout.devices
-    one = Pass(tokens, rollout.prefills, size)
+    one = Pass(tokens, 0, rollout.prefills, size)
     memory = rollout.prefills * times.pass_bytes(shape, tokens, size * _weights(shape, mesh), size)
     several = host_count(mesh) > 1
     gathered = [Collective("weights", "all-gather", "fsdp", 4 * _weights(shape, mesh), 1)] if several else None

@@ -11,6 +11,7 @@ import math
 from ml_collections import ConfigDict
 
 from stgrpo.models.shapes import LINEAR, ModelShape, layer_specs
+from stgrpo.training.batch import GroupBatch
 from stgrpo.training.packing import Batch
 
 
@@ -122,6 +123,11 @@ def _padded(work: Work, batch: Batch, tokens: Tokens) -> Work:
     """With as much more as the batch has more tokens; what attends is padded as they are."""
     more = batch.size / tokens.layers - 1
     return dataclasses.replace(work, padding=(work.needed + work.repeated) * more)
+
+
+def predicted_tokens(batch: Batch) -> int:
+    """Places of a batch that a distribution is computed for; prompts that are predicted too are not counted."""
+    return batch.response_BGR.size if isinstance(batch, GroupBatch) else batch.target_XM.size
 
 
 @dataclasses.dataclass(frozen=True)

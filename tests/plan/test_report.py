@@ -77,6 +77,15 @@ def test_what_pads_is_said_and_counted():
     ]
 
 
+def test_a_width_that_cannot_be_cut_is_said():
+    config = parse(["plan", SMOKE, "--config.mesh.data=1", "--config.mesh.fsdp=8", "--config.model.width=36"]).config
+    lines = [*report._devices(stage_programs(config, "grpo", target("")))]
+    assert lines[2].strip() == (
+        "its width 36 is no multiple of mesh.fsdp=8, so parameters are whole on each device: use mesh.fsdp=4, and "
+        "mesh.data for the rest"
+    )
+
+
 @pytest.mark.parametrize(("options", "says"), [
     ({}, "raise grpo.micro_batches to 8"),
     ({"grpo.micro_batches": 8}, "raise mesh.fsdp or mesh.tensor, or lower"),
