@@ -55,7 +55,7 @@ def figures(place: str, size: str, *, compiled: bool) -> dict[str, object]:
     step, update = grpo_step(grpo, UTILISATION), sft_step(sft, UTILISATION)
     rollout, steps = sum(timed.seconds for timed in step), schedule_of(config)
     seconds = steps.sft * update[0].seconds + steps.grpo * rollout
-    tokens = config.grpo.minibatches * longest_tokens(config, "grpo").layers
+    tokens = config.grpo.minibatches * longest_tokens(config, "grpo").tokens
     return {
         "place": place,
         "size": size,

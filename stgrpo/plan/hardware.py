@@ -4,6 +4,8 @@ import dataclasses
 import re
 from collections.abc import Mapping
 
+from stgrpo.models.peaks import PEAK_FLOPS
+
 GIB, TERA, GIGA = 2**30, 10**12, 10**9
 
 
@@ -36,22 +38,17 @@ class Chip:
 
 
 _TPU = "cloud.google.com/tpu/docs/"
-_DGX = "and the data sheet of the DGX of eight of them"
+_NVIDIA = "NVIDIA's data sheets of {0} SXM and of DGX {0}"
+_A100, _H100, _H200 = (PEAK_FLOPS[f"NVIDIA {name}"] for name in ("A100-SXM4-80GB", "H100 80GB HBM3", "H200"))
 # "Bidirectional" interconnect figures are halved: what a chip sends. A tpu7x chip is two devices to JAX.
 CHIPS: Mapping[str, Chip] = {
-    "v5e": Chip(197 * TERA, 16 * GIB, 819 * GIGA, 200 * GIGA, 4, 0, f"{_TPU}v5e"),
-    "v5p": Chip(459 * TERA, 95 * GIB, 2_765 * GIGA, 600 * GIGA, 6, 0, f"{_TPU}v5p"),
-    "v6e": Chip(918 * TERA, 32 * GIB, 1_638 * GIGA, 400 * GIGA, 4, 0, f"{_TPU}v6e"),
+    "v5e": Chip(PEAK_FLOPS["TPU v5 lite"], 16 * GIB, 819 * GIGA, 200 * GIGA, 4, 0, f"{_TPU}v5e"),
+    "v5p": Chip(PEAK_FLOPS["TPU v5p"], 95 * GIB, 2_765 * GIGA, 600 * GIGA, 6, 0, f"{_TPU}v5p"),
+    "v6e": Chip(PEAK_FLOPS["TPU v6 lite"], 32 * GIB, 1_638 * GIGA, 400 * GIGA, 4, 0, f"{_TPU}v6e"),
     "tpu7x": Chip(1_153.5 * TERA, 96 * GIB, 3_690 * GIGA, 300 * GIGA, 6, 0, f"{_TPU}tpu7x, half a chip"),
-    "a100": Chip(
-        312 * TERA, 79.1 * GIB, 2_039 * GIGA, 300 * GIGA, 0, 200 * GIGA, f"NVIDIA A100 80GB SXM data sheet, {_DGX}"
-    ),
-    "h100": Chip(
-        989.5 * TERA, 79.1 * GIB, 3_352 * GIGA, 450 * GIGA, 0, 400 * GIGA, f"NVIDIA H100 SXM data sheet, {_DGX}"
-    ),
-    "h200": Chip(
-        989.5 * TERA, 139.8 * GIB, 4_800 * GIGA, 450 * GIGA, 0, 400 * GIGA, f"NVIDIA H200 SXM data sheet, {_DGX}"
-    ),
+    "a100": Chip(_A100, 79.1 * GIB, 2_039 * GIGA, 300 * GIGA, 0, 200 * GIGA, _NVIDIA.format("A100")),
+    "h100": Chip(_H100, 79.1 * GIB, 3_352 * GIGA, 450 * GIGA, 0, 400 * GIGA, _NVIDIA.format("H100")),
+    "h200": Chip(_H200, 139.8 * GIB, 4_800 * GIGA, 450 * GIGA, 0, 400 * GIGA, _NVIDIA.format("H200")),
 }
 
 # Sizes as clouds sell them, and the topologies that they are. Of v5p the number is that of cores, two a chip; GPUs

@@ -148,7 +148,7 @@ def _devices(programs: StagePrograms) -> Iterator[str]:
 
 
 def _batch(programs: StagePrograms) -> str:
-    size, tokens = programs.batch.size, longest_tokens(programs.config, programs.stage).layers
+    size, tokens = programs.batch.size, longest_tokens(programs.config, programs.stage).tokens
     share = f", {1 - tokens / size:.0%} of them padding" if size > tokens else ""
     parts = f" in {programs.micro_batches} parts" if programs.micro_batches > 1 else ""
     return f"{programs.stage:10} {programs.batch.shape_text}{parts}: {size:,} tokens{share}"
@@ -211,8 +211,8 @@ def _whole(found: Plan, sft: Sequence[Timed], grpo: Sequence[Timed], given: Assu
     if not found.grpo.target.chip:
         return
     updates, rollout = (sum(timed.seconds for timed in parts) for parts in (sft, grpo))
-    tokens = config.grpo.minibatches * longest_tokens(config, "grpo").layers
-    sft_tokens = longest_tokens(config, "sft").layers
+    tokens = config.grpo.minibatches * longest_tokens(config, "grpo").tokens
+    sft_tokens = longest_tokens(config, "sft").tokens
     yield (
         f"time       {updates:.3g} s an update of sft, {sft_tokens / updates:,.0f} tokens/s; "
         f"{rollout:.3g} s a rollout of grpo, {tokens / rollout:,.0f} tokens/s"

@@ -69,14 +69,14 @@ def _timed(part: Part, count: int, programs: StagePrograms, utilisation: float) 
 
 def _update(programs: StagePrograms) -> Part:
     config, stage, shape, mesh = programs.config, programs.stage, programs.shape, programs.mesh
-    frozen, remat = lora_settings(config, stage) is not None, config.model.remat
+    lora, remat = lora_settings(config, stage), config.model.remat
     one = _pass(programs, programs.micro_batches)
     trained = programs.parts["parameters"] / 4
     return Part(
         f"{stage} update",
-        update_work(shape, longest_tokens(config, stage), programs.batch, remat=remat, frozen=frozen),
+        update_work(shape, longest_tokens(config, stage), programs.batch, remat=remat, lora=lora),
         times.update_bytes(shape, mesh, one, trained, remat=remat),
-        update_traffic(shape, mesh, one, remat=remat, frozen=frozen),
+        update_traffic(shape, mesh, one, remat=remat, frozen=lora is not None),
     )
 
 

@@ -1,15 +1,12 @@
-"""Arithmetic of a stage's parts, by formula: what its tokens need, and what padding and rematerialisation add.
-
-Two operations a parameter and token in the layers, two a row of the head and predicted token, and for each pair of
-tokens that attend to each other four a query head and its size, in every layer. A backward pass takes twice a forward
-one; where the layers are frozen (adapters), products with their weights take it once.
-"""
+"""Arithmetic of a stage's parts: what its tokens need (`models.flops`), what padding and rematerialisation add."""
 
 import dataclasses
 import math
 
 from ml_collections import ConfigDict
 
+from stgrpo.models.flops import TokenCounts, forward_flops, training_flops
+from stgrpo.models.lora import Lora
 from stgrpo.models.shapes import LINEAR, ModelShape, layer_specs
 from stgrpo.training.batch import GroupBatch
 from stgrpo.training.packing import Batch
@@ -44,34 +41,19 @@ class Work:
         return Work(self.needed * count, self.padding * count, self.repeated * count)
 
 
-@dataclasses.dataclass(frozen=True)
-class Tokens:
-    """What goes through the model.
-
-    Attributes:
-        layers: tokens.
-        head: tokens that a distribution is computed for.
-        pairs: of a token with one that it attends to.
-    """
-
-    layers: int
-    head: int
-    pairs: int
-
-
-def group_tokens(groups: int, prompt: int, group: int, response: int) -> Tokens:
+def group_tokens(groups: int, prompt: int, group: int, response: int) -> TokenCounts:
     """Of groups as long as their limits, each prompt taken once."""
     own = group * (response * prompt + response * (response + 1) // 2)
     head = groups * group * response
-    return Tokens(groups * (prompt + group * response), head, groups * (prompt * (prompt + 1) // 2 + own))
+    return TokenCounts(groups * (prompt + group * response), head, groups * (prompt * (prompt + 1) // 2 + own))
 
 
-def longest_tokens(config: ConfigDict, stage: str) -> Tokens:
+def longest_tokens(config: ConfigDict, stage: str) -> TokenCounts:
     """Of the largest batch that a stage gives to an update."""
     P, R = config.limits.prompt, config.limits.response
     if stage == "sft":
         found = group_tokens(config.sft.batch, P, 1, R)
-        return dataclasses.replace(found, head=found.layers) if config.sft.prompt_weight else found
+        return dataclasses.replace(found, predicted=found.tokens) if config.sft.prompt_weight else found
     return group_tokens(config.grpo.prompts // config.grpo.minibatches, P, config.grpo.group_size, R)
 
 
@@ -81,25 +63,7 @@ def linear_parameters(shape: ModelShape) -> int:
     return sum(specs[name].size for name in LINEAR)
 
 
-def forward(shape: ModelShape, tokens: Tokens, *, layers: int = 2, pairs: int = 4, head: int = 2) -> float:
-    """Operations of a forward pass, or of another with so many a parameter and token.
-
-    Args:
-        shape: of the model.
-        tokens: that go through it.
-        layers: operations a parameter of a layer and token.
-        pairs: operations a value of a query and pair.
-        head: operations a value of the head and predicted token.
-    """
-    attention = pairs * shape.depth * shape.heads * shape.head_dim * tokens.pairs
-    return (
-        layers * linear_parameters(shape) * tokens.layers
-        + attention
-        + head * shape.vocab_size * shape.width * tokens.head
-    )
-
-
-def update_work(shape: ModelShape, tokens: Tokens, batch: Batch, *, remat: bool, frozen: bool) -> Work:
+def update_work(shape: ModelShape, tokens: TokenCounts, batch: Batch, *, remat: bool, lora: Lora | None) -> Work:
     """Of an update: a forward and a backward pass.
 
     Args:
@@ -107,21 +71,21 @@ def update_work(shape: ModelShape, tokens: Tokens, batch: Batch, *, remat: bool,
         tokens: that there are.
         batch: that they lie in, with its padding.
         remat: see `Transformer`; the logits of a chunk are always computed again.
-        frozen: whether only adapters are trained.
+        lora: the adapters that are trained; None where the whole model is.
     """
-    needed = forward(shape, tokens, layers=4 if frozen else 6, pairs=12, head=6)
-    again = forward(shape, tokens, layers=2 * remat, pairs=4 * remat, head=2)
-    return _padded(Work(needed, 0.0, again), batch, tokens)
+    again = tokens if remat else TokenCounts(0, tokens.predicted, 0)
+    needed, repeated = training_flops(shape, tokens, lora), forward_flops(shape, again)
+    return _padded(Work(needed, 0.0, repeated), batch, tokens)
 
 
-def logprobs_work(shape: ModelShape, tokens: Tokens, batch: Batch) -> Work:
+def logprobs_work(shape: ModelShape, tokens: TokenCounts, batch: Batch) -> Work:
     """Of log-probabilities: a forward pass."""
-    return _padded(Work(forward(shape, tokens)), batch, tokens)
+    return _padded(Work(forward_flops(shape, tokens)), batch, tokens)
 
 
-def _padded(work: Work, batch: Batch, tokens: Tokens) -> Work:
+def _padded(work: Work, batch: Batch, tokens: TokenCounts) -> Work:
     """With as much more as the batch has more tokens; what attends is padded as they are."""
-    more = batch.size / tokens.layers - 1
+    more = batch.size / tokens.tokens - 1
     return dataclasses.replace(work, padding=(work.needed + work.repeated) * more)
 
 
@@ -172,14 +136,16 @@ class Rollout:
 
     def prefill_work(self, shape: ModelShape) -> Work:
         """Of all prefills; their head is the decode loop's."""
-        needed = forward(shape, Tokens(self.prompts * self.prompt, 0, self.prompts * _triangle(self.prompt)))
         rows = self.prefills * self.prefill_rows
-        return Work(needed, forward(shape, Tokens(rows * self.room, 0, rows * _triangle(self.room))) - needed)
+        real = TokenCounts(self.prompts * self.prompt, 0, self.prompts * _triangle(self.prompt))
+        padded = TokenCounts(rows * self.room, 0, rows * _triangle(self.room))
+        needed = forward_flops(shape, real)
+        return Work(needed, forward_flops(shape, padded) - needed)
 
     def decode_work(self, shape: ModelShape) -> Work:
         """Of all steps of the loop, slots without a prompt counted as padding."""
-        pairs = self.response * self.prompt + _triangle(self.response)
-        one = forward(shape, Tokens(self.group * self.response, self.group * self.response, self.group * pairs))
+        pairs, drawn = self.response * self.prompt + _triangle(self.response), self.group * self.response
+        one = forward_flops(shape, TokenCounts(drawn, drawn, self.group * pairs))
         return Work(one * self.prompts, one * (self.rounds * self.slots - self.prompts))
 
 
