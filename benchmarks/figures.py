@@ -31,8 +31,9 @@ from stgrpo.envs.robotouille.kitchen.benchmark import TESTING_SEEDS
 from stgrpo.envs.robotouille.planner.planner import RobotouillePlanner
 from stgrpo.models.shapes import ModelShape
 from stgrpo.models.transformer import Transformer
+from stgrpo.plan.programs import compile_update, stage_programs
 from stgrpo.plan.sampling import sampling_memory
-from stgrpo.plan.update import compile_update
+from stgrpo.plan.topologies import target
 from stgrpo.react.policy import SamplingParams
 from stgrpo.sampling.jax.sampler import JaxSampler
 from stgrpo.training.packing import fit_rows
@@ -97,10 +98,10 @@ def planner() -> Figures:
 def memory() -> Figures:
     """Yields bytes: of the state, of the update's temporaries, of the sampler's weights, slots and temporaries."""
     config = parse(["plan", f"--config={TINY}"]).config
-    compiled = compile_update(config)
-    yield "memory/update/state", sum(compiled.parts.values())
-    yield "memory/update/temporary", compiled.temporary
-    sampling = sampling_memory(config, compiled.policy, compiled.mesh, compiled.target)
+    programs = stage_programs(config, "grpo", target(""))
+    yield "memory/update/state", sum(programs.parts.values())
+    yield "memory/update/temporary", compile_update(programs).temporary
+    sampling = sampling_memory(config, programs.policy, programs.mesh, programs.target)
     for part in ("weights", "slots", "temporary"):
         yield f"memory/sampling/{part}", getattr(sampling, part)
 

@@ -12,7 +12,8 @@ import sys
 
 from stgrpo.cli import parse
 from stgrpo.errors import UserError
-from stgrpo.plan.update import compile_update
+from stgrpo.plan.programs import compile_update, stage_programs
+from stgrpo.plan.topologies import target
 
 WAYS = {
     "whole": [],
@@ -29,15 +30,15 @@ def figures(arguments: list[str]) -> dict[str, object]:
         arguments: of `stgrpo plan`.
     """
     command = parse(["plan", *arguments])
-    compiled = compile_update(command.config, command.topology)
-    peak, reference = compiled.peak, compiled.parts.get("frozen reference", 0)
+    programs = stage_programs(command.config, "grpo", target(command.topology))
+    compiled = compile_update(programs)
     return {
-        **{name.replace(" ", "_"): size for name, size in compiled.parts.items()},
+        **{name.replace(" ", "_"): size for name, size in programs.parts.items()},
         "temporary": compiled.temporary,
-        "peak": peak,
-        "all": peak + reference,
-        "tokens": compiled.batch.size,
-        "devices": compiled.mesh.size,
+        "peak": compiled.peak,
+        "all": compiled.peak + programs.reference,
+        "tokens": programs.batch.size,
+        "devices": programs.mesh.size,
         "compile_s": round(compiled.seconds, 1),
     }
 

@@ -27,9 +27,9 @@ from ml_collections import ConfigDict
 from stgrpo.cli import parse
 from stgrpo.models.sharding import make_mesh
 from stgrpo.models.transformer import Transformer
+from stgrpo.plan.batches import abstract_batch
 from stgrpo.plan.compiling import peak_bytes
 from stgrpo.plan.sampling import sampling_memory
-from stgrpo.plan.update import abstract_batch
 from stgrpo.react.policy import SamplingParams
 from stgrpo.rl.programs import train_program
 from stgrpo.sampling.jax.sampler import JaxSampler

@@ -43,7 +43,7 @@ Stages, in the order in which `run` does them (each is skipped where its output 
 And beside them:
   export     a checkpoint as a Hugging Face folder                                  -> the work directory itself
   serve      a vLLM server for rollouts: a checkpoint, or the model in model.path  -> http://HOST:PORT
-  plan       compiles the GRPO update and the sampler for a topology, runs nothing: memory, work, time
+  plan       compiles the stages' programs for a topology, runs nothing: memory, work, time, cost
   play       you in the agent's place, in the terminal: stgrpo play [--env=NAME] [--task=TASK] [--layout=LAYOUT] [--raw]
   help       of a field of the config or of a section: stgrpo help grpo.kl_coef, stgrpo help grpo
 
@@ -57,6 +57,8 @@ Options:
   --dry_run                  check everything, print the resolved config and what would be done, and stop
   --checkpoint=DIR           evaluate, export, serve: a step folder such as RUN/checkpoints/grpo/160; then no --config
   --topology=h100:8          plan: GPUs, or TPUs as v5e:4x4, that need not be there; without it, this machine
+  --utilisation=0.4          plan: share of the peak arithmetic that its times suppose
+  --price=2.5                plan: of a device and hour, in any currency, for the cost of the whole config
   --dtype=float32            export: of the weights; bfloat16 halves their size
   --host=127.0.0.1           serve: where to listen; whoever can reach it can replace the model
   --port=8000                serve: on which port
@@ -190,9 +192,10 @@ def run(arguments: Sequence[str]) -> None:
             print(said)
         return
     if command.stage == "plan":
-        from stgrpo.plan.update import plan
+        from stgrpo.plan.report import Assumptions, plan
 
-        print(plan(command.config, command.topology))
+        given = Assumptions(command.utilisation, command.price, command.workdir)
+        print(plan(command.config, command.topology, given))
         return
     _use_compilation_cache()
     if command.stage == "serve":

@@ -22,6 +22,8 @@ FLAGS_OF = {
     "checkpoint": ("evaluate", "export", "serve"),
     "dtype": ("export",),
     "topology": ("plan",),
+    "utilisation": ("plan",),
+    "price": ("plan",),
     "host": ("serve",),
     "port": ("serve",),
     "distributed": (*STAGES, "run"),
@@ -39,6 +41,8 @@ class Command:
     checkpoint: str
     dtype: str
     topology: str
+    utilisation: float
+    price: float
     host: str
     port: int
     dry_run: bool
@@ -62,6 +66,8 @@ def parse(arguments: Sequence[str]) -> Command:
     flags.DEFINE_string("checkpoint", "", "", flag_values=values)
     flags.DEFINE_enum("dtype", "float32", ("float32", "bfloat16"), "", flag_values=values)
     flags.DEFINE_string("topology", "", "", flag_values=values)
+    flags.DEFINE_float("utilisation", 0.4, "", flag_values=values)
+    flags.DEFINE_float("price", 0.0, "", flag_values=values)
     flags.DEFINE_string("host", "127.0.0.1", "", flag_values=values)
     flags.DEFINE_integer("port", 8000, "", 1, 65535, flag_values=values)
     flags.DEFINE_bool("dry_run", False, "", flag_values=values)
@@ -90,6 +96,8 @@ def parse(arguments: Sequence[str]) -> Command:
         checkpoint=values.checkpoint,
         dtype=values.dtype,
         topology=values.topology,
+        utilisation=values.utilisation,
+        price=values.price,
         host=values.host,
         port=values.port,
         dry_run=values.dry_run,

@@ -65,7 +65,7 @@ def _optimisation(learning_rate: Number, schedule: str) -> dict[str, Field]:
         ),
         "micro_batches": Number(
             1,
-            "parts a batch is taken in, to save memory; the result does not change",
+            "parts a batch is taken in, to save memory; the result does not change. No more than its rows fill",
             low=1,
             high=1_048_576,
             also=("gradient_accumulation_steps", "gradient_accumulation", "grad_accum", "accumulation_steps"),

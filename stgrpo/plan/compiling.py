@@ -1,5 +1,10 @@
 """Programs compiled for devices that need not be there: the memory they take, or one line on what does not fit."""
 
+import contextlib
+import os
+import sys
+from collections.abc import Generator
+from pathlib import Path
 from typing import Protocol
 
 import jax
@@ -29,11 +34,30 @@ def compile_for(lowered: jax.stages.Lowered, target: Target, *, what: str, fix: 
             raise
         reason = str(error).splitlines()[0][:300]
         raise UserError(f"{what} does not fit {target.name} ({reason}): {fix}") from error
-    peak = memory_of(compiled).peak_memory_in_bytes
-    if target.memory is not None and peak > target.memory:
-        needs = f"it needs {size_text(peak)} a device, which has {size_text(target.memory)}"
-        raise UserError(f"{what} does not fit {target.name} ({needs}): {fix}")
+    check_fits(what, memory_of(compiled).peak_memory_in_bytes, target, fix)
     return compiled
+
+
+def check_fits(what: str, needed: float, target: Target, fix: str) -> None:
+    """Raises a UserError if a device of the target has less memory than is needed."""
+    if target.memory and needed > target.memory:
+        needs = f"it needs {size_text(needed)} a device, which has {size_text(target.memory)}"
+        raise UserError(f"{what} does not fit {target.name} ({needs}): {fix}")
+
+
+@contextlib.contextmanager
+def noise_to(file: Path) -> Generator[None]:
+    """What compilers write to standard error goes to a file."""
+    sys.stderr.flush()
+    held, noise = os.dup(2), os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    os.dup2(noise, 2)
+    try:
+        yield
+    finally:
+        sys.stderr.flush()
+        os.dup2(held, 2)
+        os.close(held)
+        os.close(noise)
 
 
 class Memory(Protocol):

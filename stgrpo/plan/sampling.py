@@ -10,11 +10,14 @@ from flax import nnx
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from stgrpo.models.sharding import BATCH_AXES, batch_sharding, replicated
+from stgrpo.errors import UserError
+from stgrpo.models.sharding import abstract_tree, batch_sharding, make_mesh, replicated
 from stgrpo.models.transformer import Transformer
+from stgrpo.plan.communication import most_leaving
 from stgrpo.plan.compiling import compile_for, peak_bytes
 from stgrpo.plan.sizes import bytes_a_device
-from stgrpo.plan.topologies import Target, target
+from stgrpo.plan.topologies import Target, one_host, target
+from stgrpo.plan.work import Rollout
 from stgrpo.react.policy import SamplingParams
 from stgrpo.sampling.jax.decode import (
     DecodeShape,
@@ -28,6 +31,7 @@ from stgrpo.sampling.jax.decode import (
     prefill_prompts,
 )
 from stgrpo.sampling.jax.slots import SamplerSizes
+from stgrpo.training.micro_batches import row_shards
 
 _FIX = "lower rollout.batch or limits.prompt, or raise mesh.fsdp"
 
@@ -38,12 +42,14 @@ class SamplingMemory:
 
     Attributes:
         responses: that are decoded at one time, by all devices.
+        copy: of the policy whole along `fsdp`, where several hosts draw by themselves; else 0.
         weights: the copy for decoding, in the dtype of the computation.
         slots: keys, values and tokens.
-        peak: both, and what the prefill or the decode loop needs besides, whichever is more.
+        peak: all three, and what the prefill or the decode loop needs besides, whichever is more.
     """
 
     responses: int
+    copy: int
     weights: int
     slots: int
     peak: int
@@ -51,7 +57,7 @@ class SamplingMemory:
     @property
     def temporary(self) -> int:
         """Of the prefill or of the decode loop."""
-        return self.peak - self.weights - self.slots
+        return self.peak - self.copy - self.weights - self.slots
 
 
 def sampling_memory(config: ConfigDict, policy: Transformer, mesh: Mesh, there: Target | None = None) -> SamplingMemory:
@@ -66,11 +72,16 @@ def sampling_memory(config: ConfigDict, policy: Transformer, mesh: Mesh, there: 
     Raises:
         UserError: the prefill or the decode loop does not fit.
     """
-    there = there or target("")
-    shards = int(np.prod([mesh.shape[a] for a in BATCH_AXES]))
-    G, prompt = config.grpo.group_size, config.limits.prompt
-    sizes = SamplerSizes(prompt, config.rollout.batch, shards, {G: config.grpo.prompts})
-    count, room = sizes.slots(config.grpo.prompts, prompt, G)
+    there, hosts = there or target(""), host_count(mesh)
+    if hosts > 1:
+        check_tensor(mesh)
+        there = one_host(there)
+        mesh = make_mesh(-1, 1, mesh.shape["tensor"], there.devices)
+        policy = abstract_tree(policy, policy.shape, mesh)
+    G, prompt, share = config.grpo.group_size, config.limits.prompt, -(-config.grpo.prompts // hosts)
+    sizes = SamplerSizes(prompt, config.rollout.batch, row_shards(mesh), {G: share})
+    count, room = sizes.slots(share, prompt, G)
+    shards, copy = sizes.shards, bytes_a_device(policy) if hosts > 1 else 0
     params = SamplingParams(config.limits.response, config.grpo.temperature)
     shape = DecodeShape(G, room, (0,), params, jnp.dtype(config.model.dtype), shards)
     with jax.set_mesh(mesh):
@@ -87,7 +98,39 @@ def sampling_memory(config: ConfigDict, policy: Transformer, mesh: Mesh, there: 
         peak_bytes(filled, mesh) - bytes_a_device(policy) + copied + held,
         peak_bytes(decoded, mesh) - shared,
     )
-    return SamplingMemory(count * G, copied, held, peak)
+    return SamplingMemory(count * hosts * G, copy, copied, held, copy + peak)
+
+
+def longest_rollout(config: ConfigDict, mesh: Mesh) -> Rollout:
+    """How a rollout is drawn by all devices of a mesh, each host by itself."""
+    hosts, G, prompt = host_count(mesh), config.grpo.group_size, config.limits.prompt
+    largest, shards = {G: -(-config.grpo.prompts // hosts)}, row_shards(mesh) // hosts
+    sizes = SamplerSizes(prompt, config.rollout.batch, shards, largest)
+    slots, _ = sizes.slots(largest[G], prompt, G)
+    return Rollout(
+        prompts=config.grpo.prompts,
+        group=G,
+        prompt=prompt,
+        response=config.limits.response,
+        slots=slots * hosts,
+        devices=row_shards(mesh),
+        prefill_rows=sizes.rows * shards * hosts,
+        room=sizes.length(prompt),
+    )
+
+
+def host_count(mesh: Mesh) -> int:
+    """Hosts that the devices of a mesh are on."""
+    return len({device.process_index for device in mesh.devices.flat})
+
+
+def check_tensor(mesh: Mesh) -> None:
+    """Raises a UserError if a model is cut over `tensor` from one host to another, where each draws by itself."""
+    if most_leaving(mesh, "tensor"):
+        raise UserError(
+            f"mesh.tensor={mesh.shape['tensor']} crosses hosts, where the embedded sampler draws by itself: "
+            f"use at most the {mesh.size // host_count(mesh)} devices of one, or rollout.backend='vllm'"
+        )
 
 
 def _slots(policy: Transformer, count: int, shape: DecodeShape) -> Slots:

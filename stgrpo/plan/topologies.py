@@ -8,6 +8,7 @@ import jax
 
 from stgrpo.errors import UserError
 from stgrpo.models.sharding import all_devices
+from stgrpo.plan.hardware import CHIPS, SLICES, Chip, chip_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,8 +21,6 @@ class Gpu:
         cores: streaming multiprocessors.
         lanes: float32 units of a core.
         clock: GHz.
-        bandwidth: of its memory, bytes a second.
-        memory: bytes.
         l2: bytes of its second-level cache.
         shared: bytes of shared memory a core; a block may have all but 1 KiB.
     """
@@ -31,13 +30,10 @@ class Gpu:
     cores: int
     lanes: int
     clock: float
-    bandwidth: int
-    memory: int
     l2: int
     shared: int
 
-    @property
-    def text(self) -> str:
+    def text(self, chip: Chip) -> str:
         """XLA's `GpuTargetConfigProto` as text."""
         device = {
             "threads_per_block_limit": 1024,
@@ -51,10 +47,10 @@ class Gpu:
             "block_dim_limit_x": 2**31 - 1,
             "block_dim_limit_y": 65_535,
             "block_dim_limit_z": 65_535,
-            "memory_bandwidth": self.bandwidth,
+            "memory_bandwidth": int(chip.bandwidth),
             "l2_cache_size": self.l2,
             "clock_rate_ghz": self.clock,
-            "device_memory_size": self.memory,
+            "device_memory_size": int(chip.memory),
             "registers_per_core_limit": 65_536,
             "registers_per_block_limit": 65_536,
         }
@@ -66,11 +62,11 @@ class Gpu:
         )
 
 
-# Sizes of the chips are NVIDIA's own figures, not read off devices; memory is about what a program sees of it.
+# Sizes of the chips are NVIDIA's own figures, not read off devices; the rest is in `hardware.CHIPS`.
 GPUS: Mapping[str, Gpu] = {
-    "a100": Gpu("NVIDIA A100-SXM4-80GB", 8, 108, 64, 1.41, 2_039 * 10**9, int(79.1 * 2**30), 40 << 20, 164 << 10),
-    "h100": Gpu("NVIDIA H100 80GB HBM3", 9, 132, 128, 1.98, 3_352 * 10**9, int(79.1 * 2**30), 50 << 20, 228 << 10),
-    "h200": Gpu("NVIDIA H200", 9, 132, 128, 1.98, 4_800 * 10**9, int(139.8 * 2**30), 50 << 20, 228 << 10),
+    "a100": Gpu("NVIDIA A100-SXM4-80GB", 8, 108, 64, 1.41, 40 << 20, 164 << 10),
+    "h100": Gpu("NVIDIA H100 80GB HBM3", 9, 132, 128, 1.98, 50 << 20, 228 << 10),
+    "h200": Gpu("NVIDIA H200", 9, 132, 128, 1.98, 50 << 20, 228 << 10),
 }
 
 # Choosing kernels by running them needs the GPU; without that XLA takes cuBLAS for products.
@@ -85,34 +81,67 @@ class Target:
         name: for a person.
         devices: all of them.
         options: of the compiler.
-        memory: bytes a device, where the compiler does not check it itself; else None.
+        chip: what is published of a device; None where it is in no table.
     """
 
     name: str
     devices: list[jax.Device]
     options: Mapping[str, str | bool] = dataclasses.field(default_factory=dict)
-    memory: int | None = None
+    chip: Chip | None = None
+
+    @property
+    def memory(self) -> float:
+        """Bytes a device; 0 where it is not known."""
+        return self.chip.memory if self.chip else 0.0
+
+    @property
+    def hosts(self) -> int:
+        """That the devices are on, a process each."""
+        return len({device.process_index for device in self.devices})
 
 
 def target(topology: str) -> Target:
     """The devices of a topology.
 
     Args:
-        topology: of TPUs, as "v5e:4x4"; of GPUs, their number, as "h100:8", or hosts and GPUs of a host, as "h100:2x8";
-            empty for this machine's devices.
+        topology: of TPUs, as "v5e:4x4", or as clouds sell them, "v5e-16"; of GPUs, their number, as "h100:8", or hosts
+            and GPUs of a host, as "h100:2x8" or "h100-16"; empty for this machine's devices.
 
     Raises:
         UserError: the name is unknown or the compiler for it is not installed.
     """
     if not topology:
         return Target("this machine", all_devices())
-    gpus = re.fullmatch(r"([a-z]+\d+):(?:([1-9]\d*)x)?([1-9]\d*)", topology)
+    form = SLICES.get(topology, topology)
+    gpus = re.fullmatch(r"([a-z]+\d+):(?:([1-9]\d*)x)?([1-9]\d*)", form)
     if gpus and gpus[1] in GPUS:
-        gpu = GPUS[gpus[1]]
+        gpu, chip = GPUS[gpus[1]], CHIPS[gpus[1]]
         layout = f"1x{gpus[2] or 1}x{gpus[3]}"
-        devices = _describe(topology, "cuda", target_config=gpu.text, topology=layout)
-        return Target(topology, devices, _WITHOUT_GPU, gpu.memory)
-    return Target(topology, _describe(topology, "tpu", topology_name=topology))
+        devices = _describe(topology, "cuda", target_config=gpu.text(chip), topology=layout)
+        return Target(topology, devices, _WITHOUT_GPU, chip)
+    return Target(topology, _describe(topology, "tpu", topology_name=form), chip=chip_of(form))
+
+
+# A host of so many devices as a topology of its own.
+_HOSTS = {
+    **{(chip, n): form for chip in ("v5e", "v6e") for n, form in ((1, "1x1"), (4, "2x2"), (8, "2x4"))},
+    ("v5p", 4): "2x2x1",
+    ("tpu7x", 8): "2x2x1",
+}
+
+
+def one_host(there: Target) -> Target:
+    """The devices of one host of several, as a topology.
+
+    Raises:
+        UserError: it has no name.
+    """
+    kind, each = re.split("[:-]", there.name)[0], len(there.devices) // there.hosts
+    if kind in GPUS:
+        return target(f"{kind}:{each}")
+    if (kind, each) not in _HOSTS:
+        raise UserError(f"--topology={there.name} has hosts of {each} devices, which are not known: use another")
+    return target(f"{kind}:{_HOSTS[kind, each]}")
 
 
 def _describe(asked: str, platform: str, **description: str) -> list[jax.Device]:

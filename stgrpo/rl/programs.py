@@ -9,6 +9,7 @@ from stgrpo.rl.losses import Coefficients, loss_options, make_loss
 from stgrpo.rl.mismatch import Mismatch
 from stgrpo.training.context import attention_core, lora_settings, optimiser_settings
 from stgrpo.training.loss import Loss
+from stgrpo.training.micro_batches import micro_batch_count
 from stgrpo.training.optimiser import make_optimiser
 from stgrpo.training.step import TrainProgram, build_program
 
@@ -50,7 +51,7 @@ def train_program(config: ConfigDict, stage: str, shape: ModelShape, mesh: Mesh,
         mesh,
         make_optimiser(optimiser_settings(config[stage], updates)),
         loss=_LOSS_OF[stage](config),
-        micro_batches=config[stage].micro_batches,
+        micro_batches=micro_batch_count(config, stage, mesh),
         dtype=jnp.dtype(config.model.dtype),
         remat=config.model.remat,
         lora=lora_settings(config, stage),

@@ -8,14 +8,12 @@ from collections.abc import Iterator, Sequence
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from stgrpo.models.transformer import Transformer
 from stgrpo.rl.mismatch import mismatch_metrics
 from stgrpo.training.batch import GroupBatch, loss_weights
 from stgrpo.training.batch_packer import padding
-from stgrpo.training.context import check_batch
 from stgrpo.training.divergence import finite_metrics
 from stgrpo.training.packing import Batch
 from stgrpo.training.step import TrainProgram, TrainState
@@ -27,14 +25,6 @@ log = logging.getLogger(__name__)
 def grpo_steps(config: ConfigDict, examples: int) -> int:
     """Rollouts of the GRPO stage."""
     return config.grpo.steps or math.ceil(config.grpo.epochs * examples / config.grpo.prompts)
-
-
-def check_prompts(config: ConfigDict, mesh: Mesh) -> None:
-    """Raises a UserError if the smallest part of a rollout cannot be split over the devices; packed rows always can."""
-    if config.grpo.row_tokens:
-        return
-    parts = config.grpo.minibatches * config.grpo.micro_batches
-    check_batch(mesh, **{"grpo.prompts": config.grpo.prompts // parts})
 
 
 def has_several_updates(config: ConfigDict) -> bool:

@@ -60,7 +60,8 @@ def open_sampler(
         UserError, ServerError: see `VllmServer` and `VllmSampler`.
     """
     if config.rollout.backend == "jax":
-        make = functools.partial(_embedded, config=config, stop_ids=tokenizer.stop_ids, largest=largest, log=log)
+        share = {group: -(-prompts // processes.count()) for group, prompts in largest.items()}
+        make = functools.partial(_embedded, config=config, stop_ids=tokenizer.stop_ids, largest=share, log=log)
         yield SharedSampler(params, make, mesh) if mesh.is_multi_process else make(params, mesh)
         return
     if config.rollout.backend == "vllm_local":
@@ -110,7 +111,7 @@ def _embedded(
     largest: Mapping[int, int],
     log: Callable[[str], None],
 ) -> JaxSampler:
-    return JaxSampler(
+    sampler = JaxSampler(
         params,
         stop_ids,
         dtype=jnp.dtype(config.model.dtype),
@@ -120,6 +121,9 @@ def _embedded(
         mesh=mesh,
         log=log,
     )
+    for line in sampler.sizes(config.limits.prompt).said(max(largest)):
+        say(line)
+    return sampler
 
 
 def served_dtype(config: ConfigDict) -> str:

@@ -21,7 +21,7 @@ from stgrpo.processes import preemption
 from stgrpo.rl.group_batch import Group, group_batch, rollout_metrics
 from stgrpo.rl.programs import train_program
 from stgrpo.rl.rollouts import PipelinedRollouts, Publishing, Rollout, Rollouts, RolloutSchedule, SyncRollouts
-from stgrpo.rl.update import check_prompts, grpo_steps, minibatches, update
+from stgrpo.rl.update import grpo_steps, minibatches, update
 from stgrpo.sampling.base import Sampler
 from stgrpo.sampling.open import open_sampler, retry_on_server_error
 from stgrpo.training.batch import GroupBatch
@@ -35,6 +35,7 @@ from stgrpo.training.context import (
 )
 from stgrpo.training.divergence import NotFinite, diverged
 from stgrpo.training.inputs import check_same_data, examples_identity, load_examples
+from stgrpo.training.micro_batches import check_batch, said_of_parts
 from stgrpo.training.packing import Batch
 from stgrpo.training.policies import read_merged
 from stgrpo.training.profile import open_profile
@@ -48,7 +49,7 @@ def run_grpo(config: ConfigDict, workdir: WorkDir) -> None:
     """Trains from the SFT policy, which stays frozen as the reference; writes checkpoints/grpo, metrics and samples."""
     refuse_constraint(config, "grpo")
     setting, c = open_context(config, workdir), config.grpo
-    check_prompts(config, setting.mesh)
+    check_batch(config, "grpo", setting.mesh)
     with Checkpoints(workdir.checkpoints("grpo"), keep=c.keep, keep_best=c.keep_best) as checkpoints:
         _run(setting, checkpoints)
 
@@ -155,6 +156,8 @@ class _Training:
         c, start = self._config.grpo, self._record.step
         shown = f"attention by {self._steps.model.core.name}"
         say(f"grpo: {total} rollouts of {c.prompts} prompts x {c.group_size} responses, {shown}")
+        for line in said_of_parts(self._config, "grpo", self._setting.mesh):
+            say(f"grpo: {line}")
         bar = ProgressBar("grpo", total, start)
         schedule = RolloutSchedule(start, total, c.checkpoint_every, self._config.rollout.max_staleness)
         source = self._source(Rollouts(self._setting, examples, sampler), sampler, schedule)

@@ -19,13 +19,13 @@ from stgrpo.training.batch_packer import BatchPacker, padding
 from stgrpo.training.checkpointing import CheckpointMetadata, Checkpoints, newest_metadata
 from stgrpo.training.context import (
     RunContext,
-    check_batch,
     new_metadata,
     open_context,
     rate_of_step,
 )
 from stgrpo.training.divergence import NotFinite, diverged, finite_metrics
 from stgrpo.training.inputs import check_same_data, examples_identity, load_examples
+from stgrpo.training.micro_batches import check_batch, said_of_parts
 from stgrpo.training.policies import check_base
 from stgrpo.training.profile import open_profile
 from stgrpo.training.sft import sft_batch, sft_steps
@@ -38,8 +38,7 @@ from stgrpo.workdir import WorkDir
 def run_sft(config: ConfigDict, workdir: WorkDir) -> None:
     """Trains from random, given or resumed parameters; writes checkpoints/sft and metrics."""
     setting = open_context(config, workdir)
-    if not config.sft.row_tokens:
-        check_batch(setting.mesh, **{"sft.batch": config.sft.batch // config.sft.micro_batches})
+    check_batch(config, "sft", setting.mesh)
     with Checkpoints(workdir.checkpoints("sft"), keep=config.sft.keep) as checkpoints:
         _run(setting, checkpoints)
 
@@ -65,6 +64,8 @@ def _run(setting: RunContext, checkpoints: Checkpoints) -> None:
             f"sft: {len(examples)} examples, {total} updates of {config.sft.batch}, "
             f"{shape.parameter_count():,} parameters, attention by {steps.model.core.name}"
         )
+        for line in said_of_parts(config, "sft", setting.mesh):
+            say(f"sft: {line}")
         _train(setting, steps, checkpoints, examples, (state, record))
 
 

@@ -51,15 +51,6 @@ def open_context(config: ConfigDict, workdir: WorkDir) -> RunContext:
     return RunContext(config, workdir, Tokenizer.load(workdir.tokenizer), mesh)
 
 
-def check_batch(mesh: Mesh, **sizes: int) -> None:
-    """Raises a UserError if a batch cannot be split over the devices."""
-    shards = mesh.shape["data"] * mesh.shape["fsdp"]
-    for name, size in sizes.items():
-        if size % shards:
-            fix = f"use {name}={-(-size // shards) * shards} or other mesh sizes"
-            raise UserError(f"{name}={size} is not a multiple of the mesh's data × fsdp = {shards}: {fix}")
-
-
 def optimiser_settings(section: ConfigDict, updates: int) -> OptimiserSettings:
     """The optimiser of a stage that does `updates` updates."""
     return OptimiserSettings(

@@ -120,6 +120,11 @@ def _with_prompts(model: Transformer, batch: GroupBatch, temperature: float, dty
     return both[0].reshape(B, G, R), both[1].reshape(B, G, R), logp_BP
 
 
+def _parts(batch: Batch, count: int) -> Batch:
+    """The batch in equal parts on a new leading axis, strided, so that every part has rows of every device."""
+    return jax.tree.map(lambda x: x.reshape(x.shape[0] // count, count, *x.shape[1:]).swapaxes(0, 1), batch)
+
+
 def accumulate(loss_fn: LossFn, params: Transformer | Adapters, batch: Batch, micro_batches: int):
     """Gradient, loss and sums of a batch taken in equal parts: the same numbers as in one piece, up to rounding."""
     grad_fn = jax.value_and_grad(loss_fn, has_aux=True)
@@ -127,10 +132,7 @@ def accumulate(loss_fn: LossFn, params: Transformer | Adapters, batch: Batch, mi
         (loss, sums), grads = grad_fn(params, batch)
         return grads, loss, sums
 
-    def split(x: jax.Array) -> jax.Array:  # strided, so that every part has rows of every device
-        return x.reshape(x.shape[0] // micro_batches, micro_batches, *x.shape[1:]).swapaxes(0, 1)
-
-    parts = jax.tree.map(split, batch)
+    parts = _parts(batch, micro_batches)
     shapes = jax.eval_shape(grad_fn, params, jax.tree.map(lambda x: x[0], parts))
     (_, sums_shape), _ = shapes
     (zero_loss, _), zero_grads = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
@@ -196,7 +198,13 @@ def build_program(
         return TrainState(params, opt_state, state.step + 1, state.base), metrics
 
     def logprobs(model: Transformer, batch: Batch) -> jax.Array:
-        return batch_logprobs(model, batch, temperature=loss.temperature, dtype=dtype)[0]
+        def of(part: Batch) -> jax.Array:
+            return batch_logprobs(model, part, temperature=loss.temperature, dtype=dtype)[0]
+
+        if micro_batches == 1:
+            return of(batch)
+        found = jax.lax.map(of, _parts(batch, micro_batches)).swapaxes(0, 1)
+        return found.reshape(-1, *found.shape[2:])
 
     init = lambda key: start(Transformer(shape, key, remat=remat, core=core))  # noqa: E731
     abstract = jax.eval_shape(init, random_key(0))

@@ -1,19 +1,18 @@
 """What `stgrpo plan` says of sampling, against buffers that are really there, and by hand."""
 
-import dataclasses
 import pathlib
-import re
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from stgrpo.cli import parse
+from stgrpo.errors import UserError
 from stgrpo.models.lora import Adapters, Lora, adapted
 from stgrpo.models.sharding import abstract_tree, make_mesh
 from stgrpo.models.transformer import Transformer
-from stgrpo.plan.sampling import sampling_memory
-from stgrpo.plan.update import plan
+from stgrpo.plan.sampling import check_tensor, longest_rollout, sampling_memory
 from stgrpo.react.policy import SamplingParams
 from stgrpo.sampling.jax.decode import DecodeShape, decode_weights, empty_slots
 from stgrpo.training.start import abstract_model, starting_shape
@@ -76,12 +75,18 @@ def on_first_device(tree):
     return {x.unsafe_buffer_pointer(): x.nbytes for x in buffers}
 
 
-def test_the_plan_says_what_sampling_takes():
-    options = ("--config.mesh.data=8",)
-    line = next(x for x in plan(smoke(*options)).splitlines() if x.startswith("sampling "))
-    all_of_it, *parts = (float(x) for x in re.findall(r"([\d.]+) MiB", line))
-    assert all_of_it == pytest.approx(sum(parts), abs=0.25)
-    found = dataclasses.asdict(memory(smoke(*options), (8, 1, 1)))
-    assert parts[1:3] == [round(found[name] / 2**20, 1) for name in ("weights", "slots")]
-    served = plan(smoke(*options, "--config.rollout.backend=vllm"))
-    assert "sampling   by rollout.backend='vllm', which is not counted here" in served
+def test_each_host_draws_its_share():
+    """256 chips of four a host: a slot of eight responses on each, where one process for all would have as many."""
+    config = smoke("--config.grpo.prompts=256", "--config.grpo.group_size=8", "--config.rollout.batch=512")
+    devices = [type("Device", (), {"process_index": n // 4})() for n in range(256)]
+    mesh = type("Mesh", (), {"devices": np.array(devices).reshape(1, 256, 1), "shape": {"data": 1, "fsdp": 256}})()
+    rollout = longest_rollout(config, mesh)
+    assert (rollout.slots, rollout.rounds, rollout.prefill_rows) == (256, 1, 256)
+    assert rollout.decode_work(starting_shape(config)).padding == 0
+
+
+def test_a_tensor_axis_over_two_hosts_is_refused():
+    devices = np.array([type("Device", (), {"process_index": n // 4})() for n in range(8)]).reshape(1, 1, 8)
+    mesh = type("Mesh", (), {"devices": devices, "shape": {"data": 1, "fsdp": 1, "tensor": 8}, "size": 8})()
+    with pytest.raises(UserError, match=r"mesh.tensor=8 crosses hosts.*: use at most the 4 devices of one"):
+        check_tensor(mesh)

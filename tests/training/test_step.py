@@ -98,6 +98,17 @@ def test_loss_falls_when_updates_are_repeated(two_updates):
     assert metrics[0]["grad_norm"] > 0
 
 
+@pytest.mark.parametrize("sizes", [(1, 1, 1), (2, 1, 2)])
+def test_log_probabilities_are_the_same_in_parts(tiny_shape, make_model, batch, sizes):
+    mesh, found = mesh_of(sizes), []
+    for micro_batches in (1, 2):
+        steps = build_program(tiny_shape, mesh, optax.sgd(1.0), loss=LOSS, micro_batches=micro_batches)
+        with jax.set_mesh(mesh):
+            found.append(np.asarray(steps.logprobs(place(make_model(tiny_shape), steps), batch)))
+    assert found[0].shape == batch.response_BGR.shape
+    np.testing.assert_allclose(found[1], found[0], rtol=2e-6)
+
+
 @pytest.mark.parametrize(("sizes", "micro_batches"), [((1, 1, 1), 2), ((2, 2, 2), 1)])
 def test_first_update_after_a_rollout_has_ratio_one(tiny_shape, make_model, batch, sizes, micro_batches):
     """With old log-probabilities taken from the whole rollout, or from nowhere (one update a rollout)."""

@@ -49,8 +49,9 @@ class SamplerSizes:
 
     @property
     def rows(self) -> int:
-        """Prompts a device that are prefilled at one time."""
-        return max(1, PREFILL_TOKENS // self.room)
+        """Prompts a device that are prefilled at one time: no more than it has slots for in the largest call."""
+        rows = max(1, PREFILL_TOKENS // self.room)
+        return min(rows, max(map(self.most_slots, self.largest))) if self.largest else rows
 
     def length(self, tokens: int) -> int:
         """What a prompt is padded to."""
@@ -65,6 +66,16 @@ class SamplerSizes:
         fit = max(1, self.batch // group // self.shards)
         prompts = -(-self.largest[group] // self.shards) if group in self.largest else fit
         return -(-prompts // -(-prompts // fit))
+
+    def said(self, group: int) -> list[str]:
+        """A line for people where more responses than `batch` are decoded at one time, since no device has none."""
+        responses = self.most_slots(group) * self.shards * group
+        if responses <= self.batch:
+            return []
+        return [
+            f"rollout.batch={self.batch} is less than a prompt's {group} responses on each of {self.shards} devices: "
+            f"{responses} are decoded at one time"
+        ]
 
     def slots(self, prompts: int, longest: int, group: int) -> tuple[int, int]:
         """Slots of all devices for a call, and the room each has for its prompt."""

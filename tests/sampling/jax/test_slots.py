@@ -66,3 +66,16 @@ def test_prompts_wait_until_a_share_of_the_slots_is_free():
     assert schedule.wanted == 4
     assert schedule.release(np.arange(16) < 3) == [(0, 0), (1, 1), (2, 2)]
     assert [f.prompts_B.tolist() for f in schedule.fillings()] == [[16, 17], [18, -1]]
+
+
+def test_more_responses_than_the_batch_are_said():
+    sizes = SamplerSizes(1536, 512, shards=256, largest={8: 256})
+    assert sizes.said(8) == [
+        "rollout.batch=512 is less than a prompt's 8 responses on each of 256 devices: 2048 are decoded at one time"
+    ]
+    assert SamplerSizes(1536, 512, shards=8, largest={8: 256}).said(8) == []
+
+
+def test_no_more_prompts_are_prefilled_than_there_are_slots():
+    assert SamplerSizes(256, 32, shards=8, largest={4: 8}).rows == 1 < SamplerSizes(256, 32).rows == 4
+    assert SamplerSizes(256, 32, largest={4: 8, 1: 2}).rows == 4

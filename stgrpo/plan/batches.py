@@ -1,0 +1,84 @@
+"""The largest batch that a stage gives to an update, as shapes: every prompt and response as long as its limit."""
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+from jax.typing import DTypeLike
+from ml_collections import ConfigDict
+
+from stgrpo.data.padding import bucket
+from stgrpo.models.sharding import batch_sharding
+from stgrpo.rl.update import has_several_updates
+from stgrpo.training.batch import GroupBatch, LossTerms
+from stgrpo.training.micro_batches import micro_batch_count, most_rows, row_shards
+from stgrpo.training.packing import Batch, PackedBatch, row_count, target_count
+
+
+def abstract_batch(config: ConfigDict, mesh: Mesh, stage: str = "grpo") -> Batch:
+    """The largest minibatch of a stage, as shapes with shardings."""
+    shapes = _Shapes(config, mesh, stage)
+    return shapes.rows() if config[stage].row_tokens else shapes.groups()
+
+
+class _Shapes:
+    """Sizes of a batch and what of it there is: SFT's has one response a prompt, which nobody drew."""
+
+    def __init__(self, config: ConfigDict, mesh: Mesh, stage: str):
+        self._config, self._mesh, self._stage = config, mesh, stage
+        self._P, self._R = config.limits.prompt, config.limits.response
+        grpo = stage == "grpo"
+        self._B = config.grpo.prompts // config.grpo.minibatches if grpo else config.sft.batch
+        self._G = config.grpo.group_size if grpo else 1
+        self._drawn, self._several = grpo, grpo and has_several_updates(config)
+        self._prompts_too = not grpo and bool(config.sft.prompt_weight)
+
+    def rows(self) -> PackedBatch[jax.ShapeDtypeStruct]:
+        """Packed."""
+        config, row = self._config, self._config[self._stage].row_tokens
+        unit = row_shards(self._mesh) * micro_batch_count(config, self._stage, self._mesh)
+        longest, a_row = self._P + self._G * self._R, max(1, row // (self._P + self._G * self._R))
+        rows = row_count(most_rows(config, self._stage), unit), bucket(longest, smallest=row)
+        predicted = longest - 1 if self._prompts_too else self._G * self._R
+        targets = rows[0], target_count(a_row * predicted, rows[1])
+        tokens, ids = self._array(*rows, dtype=jnp.int32), self._array(*targets, dtype=jnp.int32)
+        return PackedBatch(
+            token_XS=tokens,
+            position_XS=tokens,
+            segment_ids_XS=tokens,
+            response_ids_XS=tokens if self._G > 1 else None,
+            source_XM=ids,
+            target_XM=ids,
+            terms=self._terms(*targets),
+        )
+
+    def groups(self) -> GroupBatch[jax.ShapeDtypeStruct]:
+        """A row each."""
+        B, G, P, R = self._B, self._G, self._P, self._R
+        array = self._array
+        return GroupBatch(
+            prompt_BP=array(B, P, dtype=jnp.int32),
+            prompt_len_B=array(B, dtype=jnp.int32),
+            response_BGR=array(B, G, R, dtype=jnp.int32),
+            weight_BGR=array(B, G, R),
+            mask_BGR=array(B, G, R),
+            adv_BG=array(B, G),
+            ref_logp_BGR=array(B, G, R),
+            old_logp_BGR=array(B, G, R) if self._several else None,
+            sampler_logp_BGR=array(B, G, R) if self._drawn else None,
+            finished_BG=array(B, G) if self._drawn else None,
+            prompt_weight_BP=array(B, P) if self._prompts_too else None,
+        )
+
+    def _terms(self, *sizes: int) -> LossTerms[jax.ShapeDtypeStruct]:
+        one = self._array(*sizes)
+        return LossTerms(
+            *(one,) * 4,
+            response_id=self._array(*sizes, dtype=jnp.int32),
+            length=one,
+            finished=one,
+            old_logp=one if self._several else None,
+            sampler_logp=one if self._drawn else None,
+        )
+
+    def _array(self, *sizes: int, dtype: DTypeLike = jnp.float32) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct(sizes, dtype, sharding=batch_sharding(self._mesh))

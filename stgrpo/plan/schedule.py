@@ -1,0 +1,71 @@
+"""How many steps a whole config is: of SFT and of GRPO, from the examples that there are or that can be expected."""
+
+import dataclasses
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+from stgrpo import envs
+from stgrpo.data.records import read_trajectories
+from stgrpo.envs.sessions import require_problems
+from stgrpo.errors import UserError
+from stgrpo.experts.collect import collect
+from stgrpo.rl.update import grpo_steps
+from stgrpo.training.sft import sft_steps
+from stgrpo.workdir import WorkDir
+
+_SOLVED = 5  # layouts a task, where nothing was collected yet
+
+
+@dataclasses.dataclass(frozen=True)
+class Schedule:
+    """Of a whole config.
+
+    Attributes:
+        sft: updates.
+        grpo: rollouts.
+        source: where the number of examples is from, for people.
+    """
+
+    sft: int
+    grpo: int
+    source: str
+
+
+def schedule_of(config: ConfigDict, workdir: str = "") -> Schedule | None:
+    """The steps of a config; None where they depend on examples that cannot be foreseen.
+
+    Args:
+        config: the experiment.
+        workdir: of a run that may have collected; empty for none.
+    """
+    if config.sft.steps and config.grpo.steps:
+        return Schedule(config.sft.steps, config.grpo.steps, "")
+    files = [WorkDir(workdir).data(task, "train") for task in config.env.tasks] if workdir else []
+    if files and all(file.is_file() for file in files):
+        count, source = sum(_examples(file) for file in files), "collected"
+    else:
+        expected = _expected(config)
+        if expected is None:
+            return None
+        count, source = expected, f"expected, from {_SOLVED} layouts a task"
+    return Schedule(sft_steps(config, count), grpo_steps(config, count), f"{count:,} examples {source}")
+
+
+def _examples(file: Path) -> int:
+    return sum(len(trajectory.steps) for trajectory in read_trajectories(file))
+
+
+def _expected(config: ConfigDict) -> int | None:
+    """Examples of as many trajectories as the planner's are long; None without one."""
+    environment, e = envs.get(config.env.name), config.expert
+    count = min(_SOLVED, e.trajectories)
+    total = 0.0
+    try:
+        require_problems(environment, "plan")
+        for task in config.env.tasks:
+            found = collect(environment, task, config.env.family, split="train", count=count)
+            total += e.trajectories * sum(len(trajectory.steps) for trajectory in found) / count
+    except UserError:  # it has no planner
+        return None
+    return round(total)

@@ -1,0 +1,131 @@
+"""The parts of a step: SFT's update, and what a rollout of GRPO takes; their work, memory traffic and communication."""
+
+import dataclasses
+
+import jax.numpy as jnp
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from stgrpo.models.shapes import ModelShape
+from stgrpo.plan import times
+from stgrpo.plan.communication import Collective, Pass, logprobs_traffic, update_traffic
+from stgrpo.plan.programs import StagePrograms
+from stgrpo.plan.sampling import host_count, longest_rollout
+from stgrpo.plan.times import Part, Time, time_of
+from stgrpo.plan.work import (
+    Rollout,
+    linear_parameters,
+    logprobs_work,
+    longest_tokens,
+    predicted_tokens,
+    update_work,
+)
+from stgrpo.rl.update import has_several_updates
+from stgrpo.training.context import lora_settings
+from stgrpo.training.micro_batches import row_shards
+
+
+@dataclasses.dataclass(frozen=True)
+class Timed:
+    """A part of a step, how often it comes in one, and how long each time takes.
+
+    Attributes:
+        part: of the step.
+        count: times in it.
+        time: of one; None where nothing is published of the devices.
+    """
+
+    part: Part
+    count: int
+    time: Time | None
+
+    @property
+    def seconds(self) -> float:
+        """All times."""
+        return self.count * self.time.total if self.time else 0.0
+
+
+def sft_step(programs: StagePrograms, utilisation: float) -> list[Timed]:
+    """SFT's: an update."""
+    return [_timed(_update(programs), 1, programs, utilisation)]
+
+
+def grpo_step(programs: StagePrograms, utilisation: float) -> list[Timed]:
+    """GRPO's: sampling where it is embedded, log-probabilities, and updates."""
+    config, parts = programs.config, []
+    if config.rollout.backend == "jax":
+        rollout = longest_rollout(config, programs.mesh)
+        parts += [(_prefill(config, programs, rollout), 1), (_decode(config, programs, rollout), 1)]
+    old = has_several_updates(config)
+    parts.append((_logprobs(programs), config.grpo.minibatches * (2 if old else 1)))
+    parts.append((_update(programs), config.grpo.minibatches * config.grpo.passes))
+    return [_timed(part, count, programs, utilisation) for part, count in parts]
+
+
+def _timed(part: Part, count: int, programs: StagePrograms, utilisation: float) -> Timed:
+    chip = programs.target.chip
+    return Timed(part, count, time_of(part, programs.mesh, chip, utilisation) if chip else None)
+
+
+def _update(programs: StagePrograms) -> Part:
+    config, stage, shape, mesh = programs.config, programs.stage, programs.shape, programs.mesh
+    lora, remat = lora_settings(config, stage), config.model.remat
+    one = _pass(programs, programs.micro_batches)
+    trained = programs.parts["parameters"] / 4
+    return Part(
+        f"{stage} update",
+        update_work(shape, longest_tokens(config, stage), programs.batch, remat=remat, lora=lora),
+        times.update_bytes(shape, mesh, one, trained, remat=remat),
+        update_traffic(shape, mesh, one, remat=remat, frozen=lora is not None),
+    )
+
+
+def _logprobs(programs: StagePrograms) -> Part:
+    config, shape, mesh = programs.config, programs.shape, programs.mesh
+    one = _pass(programs, programs.micro_batches)
+    weights = one.size * _weights(shape, mesh)
+    return Part(
+        "log-probabilities",
+        logprobs_work(shape, longest_tokens(config, "grpo"), programs.batch),
+        one.parts * times.pass_bytes(shape, one.tokens, weights, one.size),
+        logprobs_traffic(shape, mesh, one),
+    )
+
+
+def _pass(programs: StagePrograms, parts: int) -> Pass:
+    share = row_shards(programs.mesh) * parts
+    return Pass(programs.batch.size / share, predicted_tokens(programs.batch) / share, parts, _size(programs.config))
+
+
+def _prefill(config: ConfigDict, programs: StagePrograms, rollout: Rollout) -> Part:
+    shape, mesh, size = programs.shape, programs.mesh, _size(config)
+    tokens = rollout.prefill_rows * rollout.room / rollout.devices
+    one = Pass(tokens, 0, rollout.prefills, size)
+    memory = rollout.prefills * times.pass_bytes(shape, tokens, size * _weights(shape, mesh), size)
+    several = host_count(mesh) > 1
+    gathered = [Collective("weights", "all-gather", "fsdp", 4 * _weights(shape, mesh), 1)] if several else None
+    return Part("prefill", rollout.prefill_work(shape), memory, gathered or logprobs_traffic(shape, mesh, one))
+
+
+def _decode(config: ConfigDict, programs: StagePrograms, rollout: Rollout) -> Part:
+    """A step reads all weights and the keys and values of a device's slots."""
+    shape, mesh, size, T = programs.shape, programs.mesh, _size(config), programs.mesh.shape["tensor"]
+    slots = rollout.slots / rollout.devices
+    each = rollout.room + rollout.group * rollout.response
+    heads = shape.kv_heads / T if shape.kv_heads % T == 0 else shape.kv_heads
+    cache = slots * each * 2 * shape.depth * heads * shape.head_dim * size
+    activations = size * slots * rollout.group * shape.width
+    traffic = [Collective("activations", "all-reduce", "tensor", activations, 2 * shape.depth * rollout.steps)]
+    if host_count(mesh) == 1:
+        traffic.append(Collective("weights", "all-gather", "fsdp", size * _weights(shape, mesh), 1))
+    memory = rollout.steps * (size * _weights(shape, mesh) + cache)
+    return Part("decode", rollout.decode_work(shape), memory, [t for t in traffic if mesh.shape[t.axis] > 1])
+
+
+def _weights(shape: ModelShape, mesh: Mesh) -> float:
+    """Values in matrices of a device's part over `tensor`, whole along `fsdp`, with one table of the vocabulary."""
+    return (linear_parameters(shape) + shape.vocab_size * shape.width) / mesh.shape["tensor"]
+
+
+def _size(config: ConfigDict) -> int:
+    return jnp.dtype(config.model.dtype).itemsize
