@@ -387,9 +387,8 @@ def test_two_processes_train_on_what_vllm_draws_as_one_does(trained, server, tmp
             assert mine[name] == theirs[name]
         assert mine["loss"] == pytest.approx(theirs["loss"], abs=1e-5)
         assert mine["mismatch_mean"] == pytest.approx(theirs["mismatch_mean"], abs=1e-5)
-    assert all(
-        row["staleness"] or row["mismatch_mean"] < 1e-4 for row in metrics(runs[1])
-    )  # the server has each version
+    # The server has drawn with each version.
+    assert all(row["staleness"] or row["mismatch_mean"] < 1e-4 for row in metrics(runs[1]))
     sft, grpo = (newest_metadata(runs[1].checkpoints(stage)).fingerprint for stage in ("sft", "grpo"))
     assert sft != grpo
     assert (runs[0].path / "samples.jsonl").read_bytes() == (runs[1].path / "samples.jsonl").read_bytes()

@@ -20,8 +20,7 @@ from several import lines, running
 from stgrpo.monitors.base import repeatable
 
 # A policy whose rewards are not all 0, so that every number of a step depends on those before it.
-FIELDS = {"sft.steps": 200, "sft.batch": 16, "grpo.steps": 8, "grpo.checkpoint_every": 2}
-WORDS = ("--config=configs/tiny.py:smoke", *(f"--config.{name}={value}" for name, value in FIELDS.items()))
+WORDS = ("--config=configs/tiny.py:smoke", "--config.sft.steps=200", "--config.sft.batch=16")
 LIMIT = 60.0  # seconds for the process that is left
 
 
@@ -66,10 +65,13 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--a-run", type=int, default=2, help="kills that a run takes before it may end")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--after", help="a work directory of this script's experiment whose SFT is done")
     options = parser.parse_args()
     folder, rng = pathlib.Path(tempfile.mkdtemp(prefix="kills-")), random.Random(options.seed)
     begun, met, runs = time.monotonic(), 0, 0
-    for stage in ("collect", "sft"):
+    if options.after:
+        shutil.copytree(options.after, folder / "whole")
+    for stage in ("collect", "sft"):  # where they are done, they are skipped
         go(stage, folder / "whole", 1)
     shutil.copytree(folder / "whole", folder / "before")
     lasts = go("grpo", folder / "whole")
