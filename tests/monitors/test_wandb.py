@@ -3,6 +3,7 @@
 import json
 import pathlib
 import struct
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -23,6 +24,8 @@ def chunks(data: bytes) -> Iterator[tuple[int, bytes]]:
             at += BLOCK - at % BLOCK
             continue
         _, size, kind = struct.unpack("<IHB", data[at : at + HEAD])
+        if at + HEAD + size > len(data):  # is being written
+            return
         yield kind, data[at + HEAD : at + HEAD + size]
         at += HEAD + size
 
@@ -45,6 +48,17 @@ def rows(file: pathlib.Path) -> list[dict[str, object]]:
     ]
 
 
+def finished(folder: pathlib.Path) -> list[pathlib.Path]:
+    """The files of all runs, by their first step, once each has its end: its process may still be at it."""
+    deadline = time.monotonic() + 60
+    while True:
+        files = list(folder.glob("wandb/offline-run-*/*.wandb"))
+        if all(any(r.WhichOneof("record_type") == "exit" for r in records(file)) for file in files):
+            return sorted(files, key=lambda file: rows(file)[0]["_step"])
+        assert time.monotonic() < deadline, "a run has no end"
+        time.sleep(0.1)
+
+
 @pytest.fixture
 def run(tmp_path):
     config = base()
@@ -65,7 +79,7 @@ def test_a_cut_off_stage_goes_on_in_its_run_and_sends_no_step_twice(run):
     folder, write = run
     write("grpo", 0, 5)
     write("grpo", 3, 8)  # from the checkpoint of step 3
-    files = sorted(folder.glob("wandb/offline-run-*/*.wandb"), key=lambda f: f.stat().st_mtime_ns)
+    files = finished(folder)
     assert len(files) == 2 and files[0].name == files[1].name  # of one id
     found = [[(row["_step"], row["loss"]) for row in rows(file)] for file in files]
     assert found == [[(s, s / 3) for s in (1, 2, 3, 4, 5)], [(s, s / 3) for s in (6, 7, 8)]]
@@ -77,7 +91,7 @@ def test_a_cut_off_stage_goes_on_in_its_run_and_sends_no_step_twice(run):
 def test_a_run_has_its_project_its_group_its_config_and_its_tables(run):
     folder, write = run
     write("sft", 0, 1)
-    (file,) = folder.glob("wandb/offline-run-*/*.wandb")
+    (file,) = finished(folder)
     (told,) = [r.run for r in records(file) if r.WhichOneof("record_type") == "run"][:1]
     assert (told.project, told.run_group, told.job_type, told.display_name) == ("kitchens", "mine", "sft", "mine sft")
     config = {item.key: json.loads(item.value_json) for item in told.config.update}
@@ -92,4 +106,4 @@ def test_a_stage_that_begins_anew_is_another_run(run):
     folder, write = run
     write("sft", 0, 2)
     write("sft", 0, 2)
-    assert len({file.name for file in folder.glob("wandb/offline-run-*/*.wandb")}) == 2
+    assert len({file.name for file in finished(folder)}) == 2
