@@ -119,7 +119,8 @@ def target(topology: str) -> Target:
         layout = f"1x{gpus[2] or 1}x{gpus[3]}"
         devices = _describe(topology, "cuda", target_config=gpu.text(chip), topology=layout)
         return Target(topology, devices, _WITHOUT_GPU, chip)
-    return Target(topology, _describe(topology, "tpu", topology_name=form), chip=chip_of(form))
+    alone = {"chips_per_host_bounds": (1, 1, 1)} if form.endswith(":1x1") else {}  # a host has 2x2 if nothing is said
+    return Target(topology, _describe(topology, "tpu", topology_name=form, **alone), chip=chip_of(form))
 
 
 # A host of so many devices as a topology of its own.
@@ -144,7 +145,7 @@ def one_host(there: Target) -> Target:
     return target(f"{kind}:{_HOSTS[kind, each]}")
 
 
-def _describe(asked: str, platform: str, **description: str) -> list[jax.Device]:
+def _describe(asked: str, platform: str, **description: str | tuple[int, ...]) -> list[jax.Device]:
     from jax.experimental import topologies
 
     try:
