@@ -3,6 +3,7 @@
 import dataclasses
 import re
 from collections.abc import Mapping
+from typing import Any
 
 import jax
 
@@ -145,7 +146,7 @@ def one_host(there: Target) -> Target:
     return target(f"{kind}:{_HOSTS[kind, each]}")
 
 
-def _describe(asked: str, platform: str, **description: str | tuple[int, ...]) -> list[jax.Device]:
+def _describe(asked: str, platform: str, **description: Any) -> list[jax.Device]:
     from jax.experimental import topologies
 
     try:
