@@ -34,7 +34,7 @@ slow: $(VENV)/installed-test $(VLLM)/installed $(COMPILERS)/installed
 	$(BIN)/python -m pytest tests/launch/test_manifests.py
 	STGRPO_VLLM_PYTHON=$(CURDIR)/$(VLLM)/bin/python $(PYTEST) -m "slow and not compilers" --ignore=tests/processes
 	$(BIN)/python -m pytest -m slow tests/processes  # runs of several processes, held to seconds: alone
-	PYTHONPATH=$(COMPILERS) $(PYTEST) -m compilers
+	PYTHONPATH=$(COMPILERS) $(BIN)/python -m pytest -m compilers  # one process may have libtpu at a time
 
 $(VENV)/bin/python:
 	@command -v $(PYTHON) >/dev/null || { echo "make: $(PYTHON) is not there: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 2; }
