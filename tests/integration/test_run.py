@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
@@ -165,7 +166,9 @@ def test_a_run_that_was_killed_goes_on_as_if_it_had_not_been(request, tmp_path, 
     killed = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=600)
     assert killed.returncode == 9, killed.stderr
     resumed = stgrpo(stage, SMOKE, f"--workdir={workdir}", *fields)
-    assert resumed.returncode == 0 and "resumed at step 4" in resumed.stdout, resumed.stdout + resumed.stderr
+    # Step 4 may still have been on its way to disk, while training went on.
+    assert resumed.returncode == 0, resumed.stdout + resumed.stderr
+    assert re.search("resumed at step [24]\n", resumed.stdout), resumed.stdout
     expected = [row for row in lines(whole / "metrics.jsonl") if row["stage"] == stage]
     assert list(map(repeatable, lines(workdir / "metrics.jsonl"))) == list(map(repeatable, expected))
     if stage == "grpo":
