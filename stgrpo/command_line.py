@@ -114,9 +114,8 @@ def together(arguments: Sequence[str]) -> tuple[str, int] | None:
     if "distributed" not in given or arguments[0] not in FLAGS_OF["distributed"]:
         return None
     seconds = given.get("distributed_timeout", "")
-    return given["distributed"], int(seconds) if re.fullmatch(
-        "[0-9]{1,9}", seconds
-    ) else TOGETHER_S  # `parse` says what is wrong with it
+    is_number = re.fullmatch("[0-9]{1,9}", seconds)  # else `parse` says what is wrong with it
+    return given["distributed"], int(seconds) if is_number else TOGETHER_S
 
 
 def _check_paths(command: Command) -> None:

@@ -1,6 +1,7 @@
 """What an evaluated episode leaves behind: plain values that go to JSON and back unchanged."""
 
 import dataclasses
+import functools
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeVar, get_type_hints
 
@@ -102,8 +103,13 @@ def episode_from_facts(facts: Mapping[str, Any], turns: Sequence[Mapping[str, An
     return _typed(episode)
 
 
+@functools.cache
+def _kinds(record: type) -> Mapping[str, Any]:
+    return get_type_hints(record)
+
+
 def _typed(record: Record) -> Record:
-    for name, kind in get_type_hints(type(record)).items():
+    for name, kind in _kinds(type(record)).items():
         value = getattr(record, name)
         if name != "turns" and not isinstance(value, kind):
             raise TypeError(f"{name} is {type(value).__name__}")

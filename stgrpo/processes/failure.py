@@ -38,6 +38,18 @@ def end_watch() -> None:
     _ended.set()
 
 
+def fail(text: str, *, lost: int = 0) -> None:
+    """Ends this process and all others with 1, and leaves a report of it. Does not return.
+
+    Args:
+        text: one line on what went wrong, which no exception has said.
+        lost: see `abort`.
+    """
+    faults.write(text)
+    complain(faults.named(text))
+    abort(1, faults.named(text), lost=lost)
+
+
 def abort(code: int, text: str, *, lost: int = 0) -> None:
     """Ends this process with an exit status, and all others with the same. Does not return.
 
@@ -111,9 +123,7 @@ def _watch() -> None:
             index, note = min((int(i), from_json(data)) for i, data in failed.items())
             _end(note["code"], f"process {index} on {note['host']}: {note['text']}")
         elif lost:
-            faults.write(lost[0])
-            complain(faults.named(lost[0]))
-            abort(1, faults.named(lost[0]), lost=len(lost))
+            fail(lost[0], lost=len(lost))
 
 
 def _end(code: int, text: str) -> None:

@@ -9,9 +9,7 @@ import threading
 import time
 
 from stgrpo import processes
-from stgrpo.processes import faults
-from stgrpo.processes.failure import abort
-from stgrpo.processes.logs import complain
+from stgrpo.processes.failure import fail
 
 
 class _Progress:
@@ -41,6 +39,4 @@ def _watch(minutes: float) -> None:
         time.sleep(min(10.0, 6 * minutes))
     text = f"{_progress.part} has not moved for {minutes:g} minutes; what each process did then is in its log"
     faulthandler.dump_traceback(file=sys.stderr)
-    faults.write(text)
-    complain(faults.named(text))
-    abort(1, faults.named(text))
+    fail(text)
