@@ -5,9 +5,14 @@ what is computed a second time to save memory, nor what a program computes and t
 """
 
 import dataclasses
+from typing import TypeVar
+
+import numpy as np
 
 from stgrpo.models.lora import Lora
 from stgrpo.models.shapes import LINEAR, ModelShape, adapter_specs, layer_specs
+
+Lengths = TypeVar("Lengths", int, np.ndarray)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,6 +31,30 @@ class TokenCounts:
 
     def __add__(self, other: "TokenCounts") -> "TokenCounts":
         return TokenCounts(self.tokens + other.tokens, self.predicted + other.predicted, self.pairs + other.pairs)
+
+
+def group_counts(prompt_B: np.ndarray, length_BG: np.ndarray) -> TokenCounts:
+    """Of prompts, each taken once, and of the responses to each; of these every token is predicted.
+
+    Args:
+        prompt_B: tokens of each prompt.
+        length_BG: tokens of each response.
+    """
+    prompt_B, length_BG = prompt_B.astype(np.int64), length_BG.astype(np.int64)
+    behind_BG = length_BG * prompt_B[:, None] + triangle(length_BG)
+    tokens, pairs = prompt_B.sum() + length_BG.sum(), triangle(prompt_B).sum() + behind_BG.sum()
+    return TokenCounts(int(tokens), int(length_BG.sum()), int(pairs))
+
+
+def triangle(length: Lengths) -> Lengths:
+    """Pairs of a token and one that it sees, in a text of so many."""
+    return length * (length + 1) // 2
+
+
+def linear_parameters(shape: ModelShape) -> int:
+    """Of all layers, those in matrices."""
+    specs = layer_specs(shape)
+    return sum(specs[name].size for name in LINEAR)
 
 
 def forward_flops(shape: ModelShape, counts: TokenCounts) -> int:
@@ -48,8 +77,7 @@ def training_flops(shape: ModelShape, counts: TokenCounts, lora: Lora | None = N
 
 
 def _linear(shape: ModelShape, counts: TokenCounts) -> int:
-    layers = sum(spec.size for name, spec in layer_specs(shape).items() if name in LINEAR)
-    return 2 * (layers * counts.tokens + shape.vocab_size * shape.width * counts.predicted)
+    return 2 * (linear_parameters(shape) * counts.tokens + shape.vocab_size * shape.width * counts.predicted)
 
 
 def _attention(shape: ModelShape, counts: TokenCounts) -> int:

@@ -10,10 +10,10 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from jax.sharding import Mesh
 
+from stgrpo.models.flops import linear_parameters
 from stgrpo.models.shapes import ModelShape, layer_specs
 from stgrpo.models.sharding import MESH_AXES
 from stgrpo.plan.hardware import Chip
-from stgrpo.plan.work import linear_parameters
 
 _ROUNDS = {"all-gather": 1, "reduce-scatter": 1, "all-to-all": 1, "all-reduce": 2}
 
@@ -117,23 +117,28 @@ def _down(shape: ModelShape) -> float:
 
 
 def _weights(shape: ModelShape, mesh: Mesh, one: Pass, *, layers: float) -> Iterator[Collective]:
-    matrices = _matrices(shape, mesh)
-    yield Collective("layers", "all-gather", "fsdp", one.size * matrices["layers"] * layers, one.parts)
-    yield Collective("head", "all-gather", "fsdp", one.size * matrices["head"], one.parts)
+    found = matrices(shape, mesh)
+    yield Collective("layers", "all-gather", "fsdp", one.size * found["layers"] * layers, one.parts)
+    yield Collective("head", "all-gather", "fsdp", one.size * found["head"], one.parts)
 
 
 def _gradients(shape: ModelShape, mesh: Mesh, one: Pass) -> Iterator[Collective]:
-    for what, values in _matrices(shape, mesh).items():
+    for what, values in matrices(shape, mesh).items():
         yield Collective(f"gradients of {what}", "reduce-scatter", "fsdp", 4 * values, one.parts)
         yield Collective(f"gradients of {what}", "all-reduce", "data", 4 * values / mesh.shape["fsdp"], one.parts)
     table = 4 * shape.vocab_size * shape.width / mesh.shape["tensor"] / mesh.shape["fsdp"]
     yield Collective("gradients of the embedding", "all-reduce", "data", table, one.parts)
 
 
-def _matrices(shape: ModelShape, mesh: Mesh) -> dict[str, float]:
+def matrices(shape: ModelShape, mesh: Mesh) -> dict[str, float]:
     """Values of a device's part over `tensor`, whole along `fsdp`."""
     T = mesh.shape["tensor"]
     return {"layers": linear_parameters(shape) / T, "head": shape.vocab_size * shape.width / T}
+
+
+def matrix_values(shape: ModelShape, mesh: Mesh) -> float:
+    """The same, of layers and one table of the vocabulary together."""
+    return sum(matrices(shape, mesh).values())
 
 
 def _embedded(shape: ModelShape, one: Pass, *, passes: int) -> Iterator[Collective]:

@@ -3,18 +3,15 @@
 import dataclasses
 
 import jax.numpy as jnp
-from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from stgrpo.models.shapes import ModelShape
 from stgrpo.plan import times
-from stgrpo.plan.communication import Collective, Pass, logprobs_traffic, update_traffic
+from stgrpo.plan.communication import Collective, Pass, logprobs_traffic, matrix_values, update_traffic
 from stgrpo.plan.programs import StagePrograms
 from stgrpo.plan.sampling import host_count, longest_rollout
 from stgrpo.plan.times import Part, Time, time_of
 from stgrpo.plan.work import (
     Rollout,
-    linear_parameters,
     logprobs_work,
     longest_tokens,
     predicted_tokens,
@@ -70,7 +67,7 @@ def _timed(part: Part, count: int, programs: StagePrograms, utilisation: float) 
 def _update(programs: StagePrograms) -> Part:
     config, stage, shape, mesh = programs.config, programs.stage, programs.shape, programs.mesh
     lora, remat = lora_settings(config, stage), config.model.remat
-    one = _pass(programs, programs.micro_batches)
+    one = pass_of(programs)
     trained = programs.parts["parameters"] / 4
     return Part(
         f"{stage} update",
@@ -82,8 +79,8 @@ def _update(programs: StagePrograms) -> Part:
 
 def _logprobs(programs: StagePrograms) -> Part:
     config, shape, mesh = programs.config, programs.shape, programs.mesh
-    one = _pass(programs, programs.micro_batches)
-    weights = one.size * _weights(shape, mesh)
+    one = pass_of(programs)
+    weights = one.size * matrix_values(shape, mesh)
     return Part(
         "log-probabilities",
         logprobs_work(shape, longest_tokens(config, "grpo"), programs.batch),
@@ -92,39 +89,33 @@ def _logprobs(programs: StagePrograms) -> Part:
     )
 
 
-def _pass(programs: StagePrograms, parts: int) -> Pass:
-    share = row_shards(programs.mesh) * parts
-    return Pass(programs.batch.size / share, predicted_tokens(programs.batch) / share, parts, _size(programs.config))
+def pass_of(programs: StagePrograms) -> Pass:
+    """A part of the largest batch, on each device."""
+    share = row_shards(programs.mesh) * programs.micro_batches
+    tokens, predicted = programs.batch.size / share, predicted_tokens(programs.batch) / share
+    return Pass(tokens, predicted, programs.micro_batches, _size(programs.config))
 
 
 def _prefill(config: ConfigDict, programs: StagePrograms, rollout: Rollout) -> Part:
     shape, mesh, size = programs.shape, programs.mesh, _size(config)
     tokens = rollout.prefill_rows * rollout.room / rollout.devices
     one = Pass(tokens, 0, rollout.prefills, size)
-    memory = rollout.prefills * times.pass_bytes(shape, tokens, size * _weights(shape, mesh), size)
+    memory = rollout.prefills * times.pass_bytes(shape, tokens, size * matrix_values(shape, mesh), size)
     several = host_count(mesh) > 1
-    gathered = [Collective("weights", "all-gather", "fsdp", 4 * _weights(shape, mesh), 1)] if several else None
+    gathered = [Collective("weights", "all-gather", "fsdp", 4 * matrix_values(shape, mesh), 1)] if several else None
     return Part("prefill", rollout.prefill_work(shape), memory, gathered or logprobs_traffic(shape, mesh, one))
 
 
 def _decode(config: ConfigDict, programs: StagePrograms, rollout: Rollout) -> Part:
     """A step reads all weights and the keys and values of a device's slots."""
-    shape, mesh, size, T = programs.shape, programs.mesh, _size(config), programs.mesh.shape["tensor"]
-    slots = rollout.slots / rollout.devices
-    each = rollout.room + rollout.group * rollout.response
-    heads = shape.kv_heads / T if shape.kv_heads % T == 0 else shape.kv_heads
-    cache = slots * each * 2 * shape.depth * heads * shape.head_dim * size
+    shape, mesh, size = programs.shape, programs.mesh, _size(config)
+    slots, cache = rollout.slots / rollout.devices, rollout.cache_bytes(shape, mesh.shape["tensor"], size)
     activations = size * slots * rollout.group * shape.width
     traffic = [Collective("activations", "all-reduce", "tensor", activations, 2 * shape.depth * rollout.steps)]
     if host_count(mesh) == 1:
-        traffic.append(Collective("weights", "all-gather", "fsdp", size * _weights(shape, mesh), 1))
-    memory = rollout.steps * (size * _weights(shape, mesh) + cache)
+        traffic.append(Collective("weights", "all-gather", "fsdp", size * matrix_values(shape, mesh), 1))
+    memory = rollout.steps * (size * matrix_values(shape, mesh) + cache)
     return Part("decode", rollout.decode_work(shape), memory, [t for t in traffic if mesh.shape[t.axis] > 1])
-
-
-def _weights(shape: ModelShape, mesh: Mesh) -> float:
-    """Values in matrices of a device's part over `tensor`, whole along `fsdp`, with one table of the vocabulary."""
-    return (linear_parameters(shape) + shape.vocab_size * shape.width) / mesh.shape["tensor"]
 
 
 def _size(config: ConfigDict) -> int:

@@ -9,7 +9,7 @@ from stgrpo.models.shapes import LINEAR, ModelShape, layer_specs
 from stgrpo.plan import communication
 from stgrpo.plan.communication import Collective
 from stgrpo.plan.hardware import Chip
-from stgrpo.plan.work import Work, linear_parameters
+from stgrpo.plan.work import Work
 
 BANDWIDTHS = 0.8
 """Share of the published bandwidths, of memory and network, that is counted on."""
@@ -84,6 +84,6 @@ def update_bytes(shape: ModelShape, mesh: Mesh, one: communication.Pass, trained
         trained: parameters that a device trains.
         remat: see `Transformer`.
     """
-    weights = one.size * (linear_parameters(shape) + shape.vocab_size * shape.width) / mesh.shape["tensor"]
+    weights = one.size * communication.matrix_values(shape, mesh)
     passes = (4 if remat else 3) * pass_bytes(shape, one.tokens, weights, one.size)
     return one.parts * (passes + 3 * 4 * trained) + 7 * 4 * trained

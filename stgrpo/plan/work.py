@@ -3,11 +3,12 @@
 import dataclasses
 import math
 
+import numpy as np
 from ml_collections import ConfigDict
 
-from stgrpo.models.flops import TokenCounts, forward_flops, training_flops
+from stgrpo.models.flops import TokenCounts, forward_flops, group_counts, training_flops, triangle
 from stgrpo.models.lora import Lora
-from stgrpo.models.shapes import LINEAR, ModelShape, layer_specs
+from stgrpo.models.shapes import ModelShape
 from stgrpo.training.batch import GroupBatch
 from stgrpo.training.packing import Batch
 
@@ -43,9 +44,7 @@ class Work:
 
 def group_tokens(groups: int, prompt: int, group: int, response: int) -> TokenCounts:
     """Of groups as long as their limits, each prompt taken once."""
-    own = group * (response * prompt + response * (response + 1) // 2)
-    head = groups * group * response
-    return TokenCounts(groups * (prompt + group * response), head, groups * (prompt * (prompt + 1) // 2 + own))
+    return group_counts(np.full(groups, prompt), np.full((groups, group), response))
 
 
 def longest_tokens(config: ConfigDict, stage: str) -> TokenCounts:
@@ -55,12 +54,6 @@ def longest_tokens(config: ConfigDict, stage: str) -> TokenCounts:
         found = group_tokens(config.sft.batch, P, 1, R)
         return dataclasses.replace(found, predicted=found.tokens) if config.sft.prompt_weight else found
     return group_tokens(config.grpo.prompts // config.grpo.minibatches, P, config.grpo.group_size, R)
-
-
-def linear_parameters(shape: ModelShape) -> int:
-    """Of all layers, those in matrices."""
-    specs = layer_specs(shape)
-    return sum(specs[name].size for name in LINEAR)
 
 
 def update_work(shape: ModelShape, tokens: TokenCounts, batch: Batch, *, remat: bool, lora: Lora | None) -> Work:
@@ -134,20 +127,28 @@ class Rollout:
         per_round = math.ceil(min(self.slots, self.prompts) / self.prefill_rows)
         return self.rounds * per_round
 
+    def cache_bytes(self, shape: ModelShape, tensor: int, size: int) -> float:
+        """Keys and values of all slots of a device, which heads are cut over where they can be.
+
+        Args:
+            shape: of the model.
+            tensor: devices along that axis of the mesh.
+            size: bytes of a value.
+        """
+        heads = shape.kv_heads / tensor if shape.kv_heads % tensor == 0 else shape.kv_heads
+        tokens = self.slots / self.devices * (self.room + self.group * self.response)
+        return tokens * 2 * shape.depth * heads * shape.head_dim * size
+
     def prefill_work(self, shape: ModelShape) -> Work:
         """Of all prefills; their head is the decode loop's."""
         rows = self.prefills * self.prefill_rows
-        real = TokenCounts(self.prompts * self.prompt, 0, self.prompts * _triangle(self.prompt))
-        padded = TokenCounts(rows * self.room, 0, rows * _triangle(self.room))
+        real = TokenCounts(self.prompts * self.prompt, 0, self.prompts * triangle(self.prompt))
+        padded = TokenCounts(rows * self.room, 0, rows * triangle(self.room))
         needed = forward_flops(shape, real)
         return Work(needed, forward_flops(shape, padded) - needed)
 
     def decode_work(self, shape: ModelShape) -> Work:
         """Of all steps of the loop, slots without a prompt counted as padding."""
-        pairs, drawn = self.response * self.prompt + _triangle(self.response), self.group * self.response
+        pairs, drawn = self.response * self.prompt + triangle(self.response), self.group * self.response
         one = forward_flops(shape, TokenCounts(drawn, drawn, self.group * pairs))
         return Work(one * self.prompts, one * (self.rounds * self.slots - self.prompts))
-
-
-def _triangle(length: int) -> int:
-    return length * (length + 1) // 2

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from stgrpo.models.flops import TokenCounts
+from stgrpo.models.flops import TokenCounts, group_counts
 from stgrpo.training.masked import length_mask
 
 A = TypeVar("A", bound=jax.Array | np.ndarray | jax.ShapeDtypeStruct)
@@ -97,14 +97,9 @@ class GroupBatch(Generic[A]):
     @property
     def counts(self: "GroupBatch[np.ndarray]") -> TokenCounts:
         """Real tokens, of these the predicted ones, and what each sees: its prompt, and its own response up to it."""
-        prompt_B, length_BG = self.prompt_len_B.astype(np.int64), self.mask_BGR.sum(-1).astype(np.int64)
-        behind_BG = length_BG * prompt_B[:, None] + length_BG * (length_BG + 1) // 2
-        of_prompts = 0 if self.prompt_weight_BP is None else (prompt_B - 1).sum()
-        return TokenCounts(
-            tokens=int(prompt_B.sum() + length_BG.sum()),
-            predicted=int(length_BG.sum() + of_prompts),
-            pairs=int((prompt_B * (prompt_B + 1) // 2).sum() + behind_BG.sum()),
-        )
+        found = group_counts(self.prompt_len_B, self.mask_BGR.sum(-1))
+        of_prompts = 0 if self.prompt_weight_BP is None else int((self.prompt_len_B - 1).sum())
+        return dataclasses.replace(found, predicted=found.predicted + of_prompts)
 
     @property
     def size(self) -> int:

@@ -4,12 +4,12 @@ import dataclasses
 
 import pytest
 
-from stgrpo.models.flops import TokenCounts, forward_flops
+from stgrpo.models.flops import TokenCounts, forward_flops, linear_parameters
 from stgrpo.models.lora import Lora
 from stgrpo.models.shapes import ModelShape
 from stgrpo.plan.hardware import CHIPS, SLICES, Chip
 from stgrpo.plan.times import Part, time_of
-from stgrpo.plan.work import Rollout, Work, group_tokens, linear_parameters, update_work
+from stgrpo.plan.work import Rollout, Work, group_tokens, update_work
 
 # 2 layers of width 8: 4 query heads of size 2, one for keys and values, an MLP of 16; 32 tokens.
 SHAPE = ModelShape(32, 8, 2, heads=4, kv_heads=1, head_dim=2, mlp_width=16)
