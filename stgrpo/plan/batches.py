@@ -1,5 +1,7 @@
 """The largest batch that a stage gives to an update, as shapes: every prompt and response as long as its limit."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
@@ -10,7 +12,7 @@ from stgrpo.data.padding import bucket
 from stgrpo.models.sharding import batch_sharding
 from stgrpo.rl.update import has_several_updates
 from stgrpo.training.batch import GroupBatch, LossTerms
-from stgrpo.training.micro_batches import micro_batch_count, most_rows, row_shards
+from stgrpo.training.micro_batches import largest_batch, most_rows, row_unit
 from stgrpo.training.packing import Batch, PackedBatch, row_count, target_count
 
 
@@ -25,27 +27,24 @@ class _Shapes:
 
     def __init__(self, config: ConfigDict, mesh: Mesh, stage: str):
         self._config, self._mesh, self._stage = config, mesh, stage
-        self._P, self._R = config.limits.prompt, config.limits.response
-        grpo = stage == "grpo"
-        self._B = config.grpo.prompts // config.grpo.minibatches if grpo else config.sft.batch
-        self._G = config.grpo.group_size if grpo else 1
+        self._groups, grpo = largest_batch(config, stage), stage == "grpo"
         self._drawn, self._several = grpo, grpo and has_several_updates(config)
         self._prompts_too = not grpo and bool(config.sft.prompt_weight)
 
     def rows(self) -> PackedBatch[jax.ShapeDtypeStruct]:
         """Packed."""
         config, row = self._config, self._config[self._stage].row_tokens
-        unit = row_shards(self._mesh) * micro_batch_count(config, self._stage, self._mesh)
-        longest, a_row = self._P + self._G * self._R, max(1, row // (self._P + self._G * self._R))
+        unit, longest = row_unit(config, self._stage, self._mesh), self._groups.longest
+        G, R, a_row = self._groups.group, self._groups.response, max(1, row // longest)
         rows = row_count(most_rows(config, self._stage), unit), bucket(longest, smallest=row)
-        predicted = longest - 1 if self._prompts_too else self._G * self._R
+        predicted = longest - 1 if self._prompts_too else G * R
         targets = rows[0], target_count(a_row * predicted, rows[1])
         tokens, ids = self._array(*rows, dtype=jnp.int32), self._array(*targets, dtype=jnp.int32)
         return PackedBatch(
             token_XS=tokens,
             position_XS=tokens,
             segment_ids_XS=tokens,
-            response_ids_XS=tokens if self._G > 1 else None,
+            response_ids_XS=tokens if G > 1 else None,
             source_XM=ids,
             target_XM=ids,
             terms=self._terms(*targets),
@@ -53,7 +52,7 @@ class _Shapes:
 
     def groups(self) -> GroupBatch[jax.ShapeDtypeStruct]:
         """A row each."""
-        B, G, P, R = self._B, self._G, self._P, self._R
+        B, P, G, R = dataclasses.astuple(self._groups)
         array = self._array
         return GroupBatch(
             prompt_BP=array(B, P, dtype=jnp.int32),

@@ -14,15 +14,14 @@ from stgrpo.errors import UserError
 from stgrpo.plan import communication
 from stgrpo.plan.compiling import check_fits, noise_to
 from stgrpo.plan.programs import Compiled, StagePrograms, compile_reference, compile_update, stage_programs
-from stgrpo.plan.sampling import SamplingMemory, host_count, longest_rollout, sampling_memory
+from stgrpo.plan.sampling import SamplingMemory, host_count, host_sizes, sampling_memory
 from stgrpo.plan.schedule import schedule_of
 from stgrpo.plan.sizes import size_text
 from stgrpo.plan.step import Timed, grpo_step, sft_step
 from stgrpo.plan.times import BANDWIDTHS
 from stgrpo.plan.topologies import Target, target
 from stgrpo.plan.work import longest_tokens
-from stgrpo.sampling.jax.slots import SamplerSizes
-from stgrpo.training.micro_batches import row_shards, said_of_parts
+from stgrpo.training.micro_batches import said_of_parts
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,7 +116,7 @@ def describe(found: Plan, given: Assumptions) -> Iterator[str]:
         yield _batch(programs)
         yield from (f"           {line}" for line in said_of_parts(config, programs.stage, mesh))
     if found.sampling:
-        yield from (f"           {line}" for line in _slots(found.grpo))
+        yield from (f"           {line}" for line in host_sizes(config, mesh).said(config.grpo.group_size))
     yield from _memory(found)
     yield _row("work", "TFLOP needed", "padding", "repeated", "GB of memory", "GB sent", "off a host", "bound", "s")
     for timed in (*sft, *grpo):
@@ -152,14 +151,6 @@ def _batch(programs: StagePrograms) -> str:
     share = f", {1 - tokens / size:.0%} of them padding" if size > tokens else ""
     parts = f" in {programs.micro_batches} parts" if programs.micro_batches > 1 else ""
     return f"{programs.stage:10} {programs.batch.shape_text}{parts}: {size:,} tokens{share}"
-
-
-def _slots(programs: StagePrograms) -> list[str]:
-    config, hosts = programs.config, host_count(programs.mesh)
-    rollout = longest_rollout(config, programs.mesh)
-    largest = {rollout.group: -(-rollout.prompts // hosts)}
-    sizes = SamplerSizes(rollout.prompt, config.rollout.batch, row_shards(programs.mesh) // hosts, largest)
-    return sizes.said(rollout.group)
 
 
 def _memory(found: Plan) -> Iterator[str]:

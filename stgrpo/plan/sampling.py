@@ -72,15 +72,14 @@ def sampling_memory(config: ConfigDict, policy: Transformer, mesh: Mesh, there: 
     Raises:
         UserError: the prefill or the decode loop does not fit.
     """
-    there, hosts = there or target(""), host_count(mesh)
+    there, hosts, sizes = there or target(""), host_count(mesh), host_sizes(config, mesh)
     if hosts > 1:
         check_tensor(mesh)
         there = one_host(there)
         mesh = make_mesh(-1, 1, mesh.shape["tensor"], there.devices)
         policy = abstract_tree(policy, policy.shape, mesh)
-    G, prompt, share = config.grpo.group_size, config.limits.prompt, -(-config.grpo.prompts // hosts)
-    sizes = SamplerSizes(prompt, config.rollout.batch, row_shards(mesh), {G: share})
-    count, room = sizes.slots(share, prompt, G)
+    G = config.grpo.group_size
+    count, room = sizes.slots(sizes.largest[G], config.limits.prompt, G)
     shards, copy = sizes.shards, bytes_a_device(policy) if hosts > 1 else 0
     params = SamplingParams(config.limits.response, config.grpo.temperature)
     shape = DecodeShape(G, room, (0,), params, jnp.dtype(config.model.dtype), shards)
@@ -101,12 +100,18 @@ def sampling_memory(config: ConfigDict, policy: Transformer, mesh: Mesh, there: 
     return SamplingMemory(count * hosts * G, copy, copied, held, copy + peak)
 
 
+def host_sizes(config: ConfigDict, mesh: Mesh) -> SamplerSizes:
+    """Of the sampler on each host of a mesh, which draws that host's share of a rollout."""
+    hosts, G = host_count(mesh), config.grpo.group_size
+    share = {G: -(-config.grpo.prompts // hosts)}
+    return SamplerSizes(config.limits.prompt, config.rollout.batch, row_shards(mesh) // hosts, share)
+
+
 def longest_rollout(config: ConfigDict, mesh: Mesh) -> Rollout:
     """How a rollout is drawn by all devices of a mesh, each host by itself."""
     hosts, G, prompt = host_count(mesh), config.grpo.group_size, config.limits.prompt
-    largest, shards = {G: -(-config.grpo.prompts // hosts)}, row_shards(mesh) // hosts
-    sizes = SamplerSizes(prompt, config.rollout.batch, shards, largest)
-    slots, _ = sizes.slots(largest[G], prompt, G)
+    sizes = host_sizes(config, mesh)
+    slots, _ = sizes.slots(sizes.largest[G], prompt, G)
     return Rollout(
         prompts=config.grpo.prompts,
         group=G,
@@ -114,7 +119,7 @@ def longest_rollout(config: ConfigDict, mesh: Mesh) -> Rollout:
         response=config.limits.response,
         slots=slots * hosts,
         devices=row_shards(mesh),
-        prefill_rows=sizes.rows * shards * hosts,
+        prefill_rows=sizes.rows * sizes.shards * hosts,
         room=sizes.length(prompt),
     )
 

@@ -10,6 +10,7 @@ from stgrpo.models.flops import TokenCounts, forward_flops, group_counts, traini
 from stgrpo.models.lora import Lora
 from stgrpo.models.shapes import ModelShape
 from stgrpo.training.batch import GroupBatch
+from stgrpo.training.micro_batches import largest_batch
 from stgrpo.training.packing import Batch
 
 
@@ -49,11 +50,10 @@ def group_tokens(groups: int, prompt: int, group: int, response: int) -> TokenCo
 
 def longest_tokens(config: ConfigDict, stage: str) -> TokenCounts:
     """Of the largest batch that a stage gives to an update."""
-    P, R = config.limits.prompt, config.limits.response
-    if stage == "sft":
-        found = group_tokens(config.sft.batch, P, 1, R)
-        return dataclasses.replace(found, predicted=found.tokens) if config.sft.prompt_weight else found
-    return group_tokens(config.grpo.prompts // config.grpo.minibatches, P, config.grpo.group_size, R)
+    batch = largest_batch(config, stage)
+    found = group_tokens(batch.count, batch.prompt, batch.group, batch.response)
+    every = stage == "sft" and config.sft.prompt_weight
+    return dataclasses.replace(found, predicted=found.tokens) if every else found
 
 
 def update_work(shape: ModelShape, tokens: TokenCounts, batch: Batch, *, remat: bool, lora: Lora | None) -> Work:

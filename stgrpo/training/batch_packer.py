@@ -7,7 +7,7 @@ from ml_collections import ConfigDict
 
 from stgrpo.console import ProgramLog
 from stgrpo.training.batch import GroupBatch
-from stgrpo.training.micro_batches import micro_batch_count, row_shards
+from stgrpo.training.micro_batches import row_unit
 from stgrpo.training.packing import Batch, pack
 
 
@@ -17,7 +17,7 @@ class BatchPacker:
     def __init__(self, stage: str, config: ConfigDict, mesh: Mesh, programs: ProgramLog):
         section = config[stage]
         self._row, self._programs = section.row_tokens, programs
-        self._unit = row_shards(mesh) * micro_batch_count(config, stage, mesh)
+        self._unit = row_unit(config, stage, mesh)
         self._kinds = ("update",) if stage == "sft" else ("log-probabilities", "update")
 
     def __call__(self, batch: GroupBatch) -> Batch:

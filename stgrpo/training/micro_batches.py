@@ -5,10 +5,42 @@ a config asks for bound the rows that a device takes at one time, and so its mem
 that bound pad least.
 """
 
+import dataclasses
+
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from stgrpo.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class Groups:
+    """Prompts with their responses, all as long as their limits.
+
+    Attributes:
+        count: of prompts.
+        prompt: tokens of one.
+        group: responses to one.
+        response: tokens of one.
+    """
+
+    count: int
+    prompt: int
+    group: int
+    response: int
+
+    @property
+    def longest(self) -> int:
+        """Tokens of a prompt and its responses."""
+        return self.prompt + self.group * self.response
+
+
+def largest_batch(config: ConfigDict, stage: str) -> Groups:
+    """What a stage gives to an update at most."""
+    P, R = config.limits.prompt, config.limits.response
+    if stage == "sft":
+        return Groups(config.sft.batch, P, 1, R)
+    return Groups(config.grpo.prompts // config.grpo.minibatches, P, config.grpo.group_size, R)
 
 
 def part_count(rows: int, shards: int, wanted: int) -> int:
@@ -33,13 +65,18 @@ def row_shards(mesh: Mesh) -> int:
     return mesh.shape["data"] * mesh.shape["fsdp"]
 
 
+def row_unit(config: ConfigDict, stage: str, mesh: Mesh) -> int:
+    """What the rows of a batch are padded to a multiple of: every part has rows for every device."""
+    return row_shards(mesh) * micro_batch_count(config, stage, mesh)
+
+
 def most_rows(config: ConfigDict, stage: str) -> int:
     """Rows of the largest batch of a stage before padding: one an example or group, or what packing needs for them.
 
     Packed by first fit, every row but one has as many examples as fit at their longest.
     """
-    examples, longest = _examples(config, stage)
-    return -(-examples // max(1, config[stage].row_tokens // longest))
+    batch = largest_batch(config, stage)
+    return -(-batch.count // max(1, config[stage].row_tokens // batch.longest))
 
 
 def said_of_parts(config: ConfigDict, stage: str, mesh: Mesh) -> list[str]:
@@ -70,11 +107,3 @@ def check_batch(config: ConfigDict, stage: str, mesh: Mesh) -> None:
     if number % unit:
         fix = f"use {stage}.{name}={-(-number // unit) * unit} or other mesh sizes"
         raise UserError(f"{stage}.{name}={number} is not a multiple of {names}: {fix}")
-
-
-def _examples(config: ConfigDict, stage: str) -> tuple[int, int]:
-    """Examples or groups of a batch, and the tokens of one at its longest."""
-    P, R = config.limits.prompt, config.limits.response
-    if stage == "sft":
-        return config.sft.batch, P + R
-    return config.grpo.prompts // config.grpo.minibatches, P + config.grpo.group_size * R

@@ -15,6 +15,7 @@ from stgrpo.plan.compiling import check_fits, noise_to
 from stgrpo.plan.hardware import CHIPS
 from stgrpo.plan.programs import stage_programs
 from stgrpo.plan.report import Assumptions, compile_all, describe
+from stgrpo.plan.sampling import host_sizes
 from stgrpo.plan.schedule import schedule_of
 from stgrpo.plan.topologies import Target, target
 from stgrpo.rl.update import grpo_steps
@@ -72,7 +73,7 @@ def test_what_pads_is_said_and_counted():
     programs = stage_programs(config, "grpo", target(""))
     assert report._batch(programs).endswith("8,192 tokens, 56% of them padding")
     config.grpo.row_tokens, config.grpo.prompts, config.rollout.batch = 0, 64, 8
-    assert report._slots(stage_programs(config, "grpo", target(""))) == [
+    assert host_sizes(config, stage_programs(config, "grpo", target("")).mesh).said(config.grpo.group_size) == [
         "rollout.batch=8 is less than a prompt's 4 responses on each of 8 devices: 32 are decoded at one time"
     ]
 
