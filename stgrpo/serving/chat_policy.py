@@ -15,25 +15,11 @@ from stgrpo.errors import NoAnswer, RequestRefused, ServerError, Unreachable
 from stgrpo.react.policy import SERVER, THINKING, Question, Response, SamplingParams
 from stgrpo.react.prompt import Message
 from stgrpo.react.response import parse_response
+from stgrpo.serving import finish_reasons
 from stgrpo.serving.client import HttpClient, Json
 from stgrpo.serving.failures import Passing, error_status, error_text, failure, is_bare_error, is_declined
 
 PROBE = "constrained"
-_BROKEN = (
-    "error",
-    "abort",
-    "cancelled",
-    "canceled",
-    "failed",
-    "timeout",
-    "network_error",
-    "insufficient_system_resource",
-)
-_FILTERED = (
-    "content_filter", "content_filtered", "sensitive", "refusal", "safety", "recitation", "blocklist",
-    "prohibited_content", "spii", "guardrail_intervened",
-)  # fmt: skip
-"""Reasons to end an answer, in the words of different providers, that are not the model's."""
 _MOST_TOKENS = 2**53  # that a server may count; more is no count
 _THOUGHTS = ("reasoning_content", "reasoning", "reasoning_details")  # what servers call them
 
@@ -73,6 +59,7 @@ class ChatPolicy:
     def __init__(self, client: HttpClient, model: str, params: SamplingParams, constraint: Constraint | None = None):
         self.client, self.model, self._params, self._constraint = client, model, params, constraint
         self._extra: Json = {}
+        self._strange: set[str] = set()
 
     def connect(self) -> None:
         """Finds out what the servers are, before anything else is asked.
@@ -163,7 +150,7 @@ class ChatPolicy:
         try:
             choice = _only_choice(reply)
             self._refuse_error(choice, where)
-            return _response(choice, reply)
+            response = _response(choice, reply)
         except _Unanswered as error:
             raise NoAnswer(f"{where}: {self.client.said(str(error))}") from error
         except _Empty as error:
@@ -171,12 +158,20 @@ class ChatPolicy:
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             what = self.client.said(f"{type(error).__name__}: {error}")
             raise ServerError(f"{where}: the reply is not a chat completion with usage ({what})") from error
+        self._warn_of(response.finish, where)
+        return response
+
+    def _warn_of(self, finish: str, where: str) -> None:
+        """Says once that answers end for a reason that nothing is known of."""
+        if not finish_reasons.is_known(finish) and finish not in self._strange:
+            self._strange.add(finish)
+            log.warning("%s: finish_reason %s is unknown; such answers count as whole", where, self.client.said(finish))
 
     def _refuse_error(self, part: Json, where: str) -> None:
         """Raises what an error in a reply, or in a choice of one, says."""
         error = part.get("error") or (part if part.get("object") == "error" or is_bare_error(part) else None)
         finish = part.get("finish_reason")
-        if not error and not (isinstance(finish, str) and finish.lower() in _BROKEN):
+        if not error and not (isinstance(finish, str) and finish.lower() in finish_reasons.BROKEN):
             return
         said = self.client.said(error_text({"error": error}) if error else f"finish_reason {finish}")
         message = f"{where}: the server answers with an error: {said}"
@@ -206,10 +201,11 @@ def _response(choice: Json, reply: Json) -> Response:
         raise ValueError(f"finish_reason is {_shown(finish)}")
     if isinstance(refusal, str) and refusal.strip() and not text:
         raise _Unanswered(f"the answer was refused: {refusal}")
-    if finish.lower() in _FILTERED:
+    if finish.lower() in finish_reasons.FILTERED:
         raise _Unanswered(f"the answer was filtered (finish_reason {finish})")
     if not isinstance(text, str | None):
         raise ValueError(f"content is {type(text).__name__}, not text")
+    finish = finish_reasons.canonical(finish)
     if text is None and finish != "length":
         raise _Empty(f"its content is null, with finish_reason {finish[:40]}")
     usage = reply["usage"]

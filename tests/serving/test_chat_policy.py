@@ -93,6 +93,8 @@ def test_an_answer_that_is_all_thoughts_is_the_models_failure(chat, message):
         ),
         (whole({"content": ""}, "error"), "finish_reason error", 2),
         (whole({"content": "Reas"}, "abort"), "finish_reason abort", 2),
+        (whole({"content": "Reas"}, "OTHER"), "finish_reason OTHER", 2),
+        (whole({"content": "Reas"}, "SAFETY"), "filtered", 1),
         (whole({"content": ""}, "content_filter"), "filtered", 1),
         (whole({"content": None, "refusal": "I cannot"}), "refused: I cannot", 1),
         (whole({"content": None}), "content is null", 2),
@@ -108,6 +110,19 @@ def test_a_server_without_an_answer_is_asked_again_by_its_code_and_not_scored_as
     (answer,) = policy(server).answer([question()])
     assert answer.failure == "server" and said in answer.text and "\n" not in answer.text
     assert len(asked(server)) == requests
+
+
+@pytest.mark.parametrize(("reason", "finish"), [("MAX_TOKENS", "length"), ("end_turn", "stop"), ("STOP", "stop")])
+def test_other_words_for_the_two_reasons_are_understood(chat, reason, finish):
+    (answer,) = policy(chat(lambda body: (200, {}, whole({"content": "Reas"}, reason)))).answer([question()])
+    assert (answer.failure, answer.finish) == ("", finish)
+
+
+def test_an_unknown_reason_is_said_once(chat, caplog):
+    made = policy(chat(lambda body: (200, {}, whole({"content": "Reas"}, "bored\n"))))
+    answers = [made.answer([question()])[0] for _ in range(2)]
+    assert [(a.failure, a.finish) for a in answers] == [("", "bored\n")] * 2
+    assert [r.message.count("finish_reason bored") for r in caplog.records if "finish" in r.message] == [1]
 
 
 @pytest.mark.parametrize("code", [400, 401, 403, 404, "404", "invalid_api_key"])
