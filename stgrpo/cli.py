@@ -216,7 +216,7 @@ def run(arguments: Sequence[str]) -> None:
     preemption.listen()
     workdir = WorkDir(command.workdir)
     if command.stage == "report":  # only reads what others write: it shows a run that is under way
-        tell(lambda: workdir.claim(command.config))
+        tell(lambda: workdir.check_config(command.config))
         tell(functools.partial(_stage("report"), command.config, workdir))
         return
     if command.stage == "run" and not workdir.checkpoints("sft").is_dir():

@@ -129,7 +129,26 @@ def test_an_older_work_directory_has_the_defaults_of_fields_that_are_new(tmp_pat
     workdir.claim(config)
     config.env.failure = 0.5
     with pytest.raises(UserError, match="env.failure: 0.5 here, 0.0 there"):
-        workdir.claim(config)
+        workdir.check_config(config)
+
+
+def test_a_folder_in_which_a_mistake_came_before_any_work_takes_another_config(tmp_path, capsys):
+    workdir = f"--workdir={tmp_path / 'w'}"
+    assert call("sft", SMOKE, workdir) == 2  # there is no tokenizer yet
+    assert "run `stgrpo collect`" in capsys.readouterr().err
+    assert call("collect", SMOKE, workdir, "--config.seed=5") == 0
+    assert json.loads((tmp_path / "w" / "config.json").read_text())["seed"] == 5
+    assert call("collect", SMOKE, workdir, "--config.seed=6") == 2
+    assert "seed: 6 here, 5 there" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("made", [False, True])
+def test_a_report_of_a_folder_without_a_run_is_refused_and_nothing_is_made(tmp_path, capsys, made):
+    if made:
+        (tmp_path / "w").mkdir()
+    assert call("report", SMOKE, f"--workdir={tmp_path / 'w'}") == 2
+    assert "has no config.json: give the folder of a run" in capsys.readouterr().err
+    assert [*tmp_path.rglob("*")] == [tmp_path / "w"] * made
 
 
 def test_a_foreign_folder_is_refused(tmp_path, capsys):

@@ -171,7 +171,7 @@ def test_where_servers_are_does_not_make_another_run(tmp_path):
     WorkDir(tmp_path / "w").claim(config)
     config.rollout.max_staleness = 1
     with pytest.raises(UserError, match="rollout.max_staleness"):
-        WorkDir(tmp_path / "w").claim(config)
+        WorkDir(tmp_path / "w").check_config(config)
 
 
 def test_choosing_a_monitor_does_not_make_another_run(tmp_path):

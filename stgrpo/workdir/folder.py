@@ -44,6 +44,10 @@ RUNTIME_FIELDS = (
 )
 
 
+_BEFORE_WORK = ("config.json", "environment.json", "lock", "logs", "faults", "expert")
+"""What a work directory may have before a stage has made anything; `expert` may be brought along."""
+
+
 class WorkDir:
     """Paths of a work directory, and the claim of one config on it.
 
@@ -92,22 +96,42 @@ class WorkDir:
             yield
 
     def claim(self, config: ml_collections.ConfigDict) -> None:
-        """Makes the directory this config's, or checks that it is.
+        """Makes the directory this config's, or checks that it is; only its owner may.
+
+        One that another config claimed but in which nothing was made yet, since a mistake was found first, changes hands.
+
+        Raises:
+            UserError: see `check_config`, or it cannot be a work directory.
+        """
+        file = self.path / "config.json"
+        if not file.is_file():
+            self._make()
+        elif self._has_begun():
+            return self.check_config(config)
+        elif not _other_fields(config, file):
+            return None
+        return write_atomically(file, config.to_json(indent=2) + "\n")
+
+    def check_config(self, config: ml_collections.ConfigDict) -> None:
+        """Checks that this is the work directory of a config.
 
         A field that the directory's config does not have yet, since it is older, counts as having its default; one that
         had another name then is the same field. Which served models are evaluated, and how servers are asked, may
         change from command to command.
 
         Raises:
-            UserError: it belongs to another config, whose fields that differ are named, or cannot be one.
+            UserError: it is none, or belongs to another config, whose fields that differ are named.
         """
         file = self.path / "config.json"
         if not file.is_file():
-            self._make()
-            write_atomically(file, config.to_json(indent=2) + "\n")
-        elif differ := _other_fields(config, file):
+            raise UserError(f"--workdir={self.path} has no config.json: give the folder of a run")
+        if differ := _other_fields(config, file):
             shown = "; ".join(differ[:6]) + ("; ..." if len(differ) > 6 else "")
             raise UserError(f"{self.path} belongs to a run with another config ({shown}): use another --workdir")
+
+    def _has_begun(self) -> bool:
+        """Whether a stage left something here that was made by the config."""
+        return not all(path.name in _BEFORE_WORK or is_leftover(path) for path in self.path.iterdir())
 
     def _make(self, *, foreign: bool = False) -> None:
         """Makes the folder, or checks that it can be a work directory: it is one, or has no `foreign` files."""
