@@ -14,7 +14,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from stgrpo import processes
-from stgrpo.command_line import COMMANDS, STAGES, TRAINING, Command, one_line, parse, together
+from stgrpo.command_line import (
+    COMMANDS,
+    STAGES,
+    TRAINING,
+    Command,
+    one_line,
+    parse,
+    together,
+    with_local_checkpoint,
+)
 from stgrpo.errors import Preempted, RunError, ServerError, UserError
 from stgrpo.files import from_json, reason_of, way_on
 from stgrpo.processes import faults
@@ -49,7 +58,7 @@ And beside them:
 
 Options:
   --config=FILE.py[:ARG]     an experiment; configs/ has them
-  --workdir=DIR              where everything of this run is; it belongs to one config
+  --workdir=DIR              where everything of this run is; it belongs to one config. Also s3://BUCKET/DIR and gs://
   --config.FIELD=VALUE       change one field, e.g. --config.grpo.kl_coef=0.01
   --distributed=auto         one of several processes: what Slurm, a TPU pod or JAX_COORDINATOR_ADDRESS say, or
                              HOST:PORT,COUNT,ID; process 0 writes and speaks, the others have logs/process-ID.log
@@ -182,7 +191,7 @@ def run(arguments: Sequence[str]) -> None:
     if arguments[0] == "play":
         _play(arguments)
         return
-    command = parse(arguments)
+    command = parse(with_local_checkpoint(arguments))
     check(command.config)
     if command.dry_run:
         from stgrpo.plan.dry_run import describe
@@ -212,20 +221,21 @@ def run(arguments: Sequence[str]) -> None:
     from stgrpo.processes import logs, preemption, watchdog
     from stgrpo.processes.exchange import tell
     from stgrpo.workdir import WorkDir, environment
+    from stgrpo.workdir.mirror import local_folder
 
     preemption.listen()
-    workdir = WorkDir(command.workdir)
-    if command.stage == "report":  # only reads what others write: it shows a run that is under way
-        tell(lambda: workdir.check_config(command.config))
-        tell(functools.partial(_stage("report"), command.config, workdir))
+    if command.stage == "report":
+        tell(functools.partial(_report, command))
         return
-    if command.stage == "run" and not workdir.checkpoints("sft").is_dir():
-        from stgrpo.training.inputs import check_given
-
-        check_given(command.config, weights=True)  # what sft would refuse, before collect plays for it
     with contextlib.ExitStack() as held:
+        workdir = WorkDir(tell(lambda: held.enter_context(local_folder(command.workdir))))
+        if command.stage == "run" and not workdir.checkpoints("sft").is_dir():
+            from stgrpo.training.inputs import check_given
+
+            check_given(command.config, weights=True)  # what sft would refuse, before collect plays for it
         tell(lambda: held.enter_context(workdir.owned()))
         tell(lambda: workdir.claim(command.config))
+        workdir.check_shared()
         tell(lambda: faults.keep_crashes(workdir.faults))
         logs.keep(workdir.path / "logs")
         watchdog.watch(command.config.watchdog_minutes)
@@ -236,6 +246,17 @@ def run(arguments: Sequence[str]) -> None:
             faults.at(stage)
             work = functools.partial(_stage(stage), command.config, workdir)
             tell(work) if stage in ("collect", "report") else work()
+
+
+def _report(command: Command) -> None:
+    """Only reads what others write: it shows a run that is under way."""
+    from stgrpo.workdir import WorkDir
+    from stgrpo.workdir.mirror import looked_at
+
+    with looked_at(command.workdir) as folder:
+        workdir = WorkDir(folder)
+        workdir.check_config(command.config)
+        _stage("report")(command.config, workdir)
 
 
 def _reported(
@@ -308,11 +329,13 @@ def _evaluate_one(command: Command, arguments: Sequence[str]) -> None:
     from stgrpo.stages.evaluate import show
     from stgrpo.training.checkpointing import load_metadata
     from stgrpo.workdir import WorkDir, environment
+    from stgrpo.workdir.mirror import local_folder
 
     folder = Path(command.checkpoint)
     record = load_metadata(folder)
-    workdir = WorkDir(command.workdir or f"runs/evaluate-{record.stage}-{record.step}")
+    place = command.workdir or f"runs/evaluate-{record.stage}-{record.step}"
     with contextlib.ExitStack() as held:
+        workdir = WorkDir(tell(lambda: held.enter_context(local_folder(place, results_only=True))))
         tell(lambda: held.enter_context(workdir.owned(results_only=True)))
         tell(lambda: faults.keep_crashes(workdir.faults))
         held.enter_context(_reported(workdir, command, arguments, environment()))

@@ -108,6 +108,24 @@ def parse(arguments: Sequence[str]) -> Command:
     return command
 
 
+def with_local_checkpoint(arguments: Sequence[str]) -> list[str]:
+    """The arguments with a checkpoint in a bucket replaced by its copy on this machine, since its config is in it.
+
+    Raises:
+        UserError: there is no whole checkpoint at that address.
+    """
+    from stgrpo.workdir.bucket import check_bucket, is_bucket
+
+    joined = _joined(arguments)
+    given = _given(joined).get("checkpoint", "")
+    if not is_bucket(given) or arguments[0] not in FLAGS_OF["checkpoint"]:
+        return joined
+    from stgrpo.workdir.mirror import fetched
+
+    check_bucket(given, "--checkpoint")
+    return [f"--checkpoint={fetched(given)}" if a.startswith("--checkpoint=") else a for a in joined]
+
+
 def together(arguments: Sequence[str]) -> tuple[str, int] | None:
     """The value of --distributed and the seconds to wait, before anything is parsed; None for a run of one process."""
     given = _given(_joined(arguments))
@@ -119,6 +137,8 @@ def together(arguments: Sequence[str]) -> tuple[str, int] | None:
 
 
 def _check_paths(command: Command) -> None:
+    from stgrpo.workdir.bucket import check_bucket, is_bucket
+
     if command.stage == "export" and not command.checkpoint:
         raise UserError("--checkpoint is missing: give one step folder, such as --checkpoint=RUN/checkpoints/grpo/160")
     one_policy = command.checkpoint and command.stage == "evaluate"
@@ -128,7 +148,10 @@ def _check_paths(command: Command) -> None:
     if not command.workdir and not needs_none:
         raise UserError("--workdir is missing: give a folder for this run, such as --workdir=runs/tiny")
     for name, value in (("--workdir", command.workdir), ("--checkpoint", command.checkpoint)):
-        check_place(Path(value).absolute() if value else "", name)
+        if name == "--workdir" and is_bucket(value) and command.stage in (*STAGES, "run"):
+            check_bucket(value, name)
+        else:
+            check_place(Path(value).absolute() if value else "", name)
 
 
 def _joined(arguments: Sequence[str]) -> list[str]:

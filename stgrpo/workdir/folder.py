@@ -11,14 +11,18 @@ from pathlib import Path
 
 import ml_collections
 
+from stgrpo import processes
 from stgrpo.errors import UserError
 from stgrpo.files import check_place, from_json, is_leftover, reason_of, remove, to_json, write_atomically
+from stgrpo.processes.exchange import tell
 from stgrpo.workdir.lock import locked
 
 PACKAGES = ("stgrpo", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "transformers", "numpy")
 
 PLACES = ("evaluation", "wandb", "data/*", "expert/*")
 """Folders in which files are replaced at once; checkpoints see to theirs."""
+_LOOKS_S = (0.5, 1.0, 2.0, 4.0, 8.0)
+"""Between the looks of a process for what another has written."""
 REPORT_S = 600.0
 """The longest that a report is in the making."""
 
@@ -98,7 +102,7 @@ class WorkDir:
     def claim(self, config: ml_collections.ConfigDict) -> None:
         """Makes the directory this config's, or checks that it is; only its owner may.
 
-        One that another config claimed but in which nothing was made yet, since a mistake was found first, changes hands.
+        One that another config claimed changes hands while nothing was made in it, as where a mistake was found first.
 
         Raises:
             UserError: see `check_config`, or it cannot be a work directory.
@@ -128,6 +132,21 @@ class WorkDir:
         if differ := _other_fields(config, file):
             shown = "; ".join(differ[:6]) + ("; ..." if len(differ) > 6 else "")
             raise UserError(f"{self.path} belongs to a run with another config ({shown}): use another --workdir")
+
+    def check_shared(self) -> None:
+        """Checks that this process sees the folder which process 0 has claimed; all call it.
+
+        Raises:
+            UserError: it does not, since the file system is not the same.
+        """
+        said = tell((self.path / "config.json").read_bytes)
+        for wait in _LOOKS_S:
+            with contextlib.suppress(OSError):
+                if (self.path / "config.json").read_bytes() == said:
+                    return
+            time.sleep(wait)  # a network folder may be late
+        who = f"process {processes.index()} on {platform.node()}"
+        raise UserError(f"{who} does not see {self.path} as process 0 does: give a folder that all hosts share")
 
     def _has_begun(self) -> bool:
         """Whether a stage left something here that was made by the config."""

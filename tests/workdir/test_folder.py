@@ -16,7 +16,7 @@ from stgrpo.workdir import WorkDir
 SMOKE = f"--config={pathlib.Path(__file__).resolve().parents[2] / 'configs' / 'tiny.py'}:smoke"
 REFUSED = (
     *("lr=1e-3,[seed=0]", "a[b", "a]b", "a\\b", "a*b", "a?b", "a\nb", "a\rb", "a\tb", "a\x1bb", "a\x7fb", "a\u2028b"),
-    *("a\udcffb", "gs://bucket/run", "s3://bucket", "gs:", "x" * 256, "é" * 128, "/".join(["y" * 200] * 20)),
+    *("a\udcffb", "az://bucket/run", "s3://bucket", "gs:", "x" * 256, "é" * 128, "/".join(["y" * 200] * 20)),
 )
 TAKEN = (
     "lr=1e-3,seed=0",
@@ -66,6 +66,21 @@ def test_the_home_folder_is_meant_by_its_sign_and_a_folder_stays_where_it_was_gi
     monkeypatch.chdir(tmp_path / "elsewhere")
     workdir.claim(base())
     assert (tmp_path / "runs" / "b" / "config.json").is_file()
+
+
+def test_a_process_that_does_not_see_the_folder_of_process_0_says_so(tmp_path, monkeypatch):
+    workdir = WorkDir(tmp_path)
+    workdir.claim(base())
+    workdir.check_shared()
+    monkeypatch.setattr("stgrpo.workdir.folder._LOOKS_S", (0.0, 0.0))
+    monkeypatch.setattr("stgrpo.workdir.folder.tell", lambda make: b"another host's")
+    with pytest.raises(
+        UserError, match=f"process 0 on .* does not see {tmp_path} as process 0 does: give a folder that"
+    ):
+        workdir.check_shared()
+    (tmp_path / "config.json").unlink()
+    with pytest.raises(UserError, match="does not see"):
+        workdir.check_shared()
 
 
 def test_two_names_of_one_folder_have_one_owner(tmp_path):
