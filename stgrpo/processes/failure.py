@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from stgrpo import processes
 from stgrpo.errors import Preempted, UserError
 from stgrpo.files import from_json, to_json
-from stgrpo.processes import faults, store
+from stgrpo.processes import faults, preemption, store
 from stgrpo.processes.logs import complain
 
 BEAT = 3.0  # seconds between two signs of life
@@ -124,6 +124,8 @@ def _watch() -> None:
             _end(note["code"], f"process {index} on {note['host']}: {note['text']}")
         elif lost:
             fail(lost[0], lost=len(lost))
+        elif preemption.may_end_now():
+            _end(75, preemption.WORDS)
 
 
 def _end(code: int, text: str) -> None:

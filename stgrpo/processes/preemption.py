@@ -1,6 +1,7 @@
 """Asked to end: on SIGTERM a training saves after its step and says so; everything else stops where it is.
 
-With several processes JAX hears the signal, and lets all of them agree on one step after which they leave.
+With several processes JAX hears the signal in whichever it comes to, and lets all of them agree on one step after which
+they leave. Where there is no such step to come, `failure` ends them all at once.
 """
 
 import contextlib
@@ -12,6 +13,10 @@ from types import FrameType
 
 from stgrpo import processes
 from stgrpo.errors import Preempted
+from stgrpo.processes import store
+
+WORDS = "asked to end (SIGTERM): what is done is saved, the same command goes on from there"
+_KEY = "RECEIVED_PREEMPTION_NOTICE"  # under which JAX's coordinator has what one of several processes was told
 
 
 class _Notice:
@@ -19,13 +24,14 @@ class _Notice:
 
     def __init__(self) -> None:
         self.asked = self.saving = False
+        self.holds = 0
         self.checks = itertools.count()  # one over the whole run, as JAX wants it
 
     def hear(self, signum: int, frame: FrameType | None) -> None:
         self.asked = True
         signal.signal(signal.SIGTERM, signal.SIG_DFL)  # whoever asks twice does not want to wait
         if not self.saving:
-            raise Preempted(_words())
+            raise Preempted(WORDS)
 
 
 _notice = _Notice()
@@ -35,6 +41,21 @@ def listen() -> None:
     """Hears SIGTERM from here on, where this is the main thread of a run's only process."""
     if processes.count() == 1 and threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, _notice.hear)
+
+
+@contextlib.contextmanager
+def no_sudden_end() -> Generator[None]:
+    """Work of several processes that ends by itself when they are asked to, or that must not be broken off."""
+    _notice.holds += 1
+    try:
+        yield
+    finally:
+        _notice.holds -= 1
+
+
+def may_end_now() -> bool:
+    """Whether one of several processes was asked to end, and this one neither saves nor is about to leave."""
+    return not _notice.holds and not _notice.asked and store.has(_KEY)
 
 
 @contextlib.contextmanager
@@ -50,7 +71,7 @@ def saved_first() -> Generator[None]:
     finally:
         _notice.saving = False
     if _notice.asked:
-        raise Preempted(_words())
+        raise Preempted(WORDS)
 
 
 def leaving() -> bool:
@@ -60,7 +81,3 @@ def leaving() -> bool:
 
         _notice.asked |= multihost_utils.reached_preemption_sync_point(next(_notice.checks))
     return _notice.asked
-
-
-def _words() -> str:
-    return "asked to end (SIGTERM): what is done is saved, the same command goes on from there"

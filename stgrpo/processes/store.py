@@ -23,6 +23,15 @@ def put(key: str, value: bytes) -> None:
     client().key_value_set_bytes(f"{PREFIX}/{key}", value, allow_overwrite=True)
 
 
+def has(name: str) -> bool:
+    """Whether there is a value under a name of JAX's own."""
+    try:
+        client().key_value_try_get(name)
+    except Exception:  # noqa: BLE001 - jaxlib's errors have no public type: it is not there, or the coordinator is not
+        return False
+    return True
+
+
 def listed(folder: str) -> dict[str, bytes]:
     """What stands under a folder now, by name.
 

@@ -25,6 +25,7 @@ from stgrpo.files import check_place, is_leftover, reason_of, remove, sync, sync
 from stgrpo.models.finite import are_finite
 from stgrpo.models.lora import Adapters
 from stgrpo.models.transformer import Transformer
+from stgrpo.processes import preemption
 from stgrpo.processes.exchange import alone, tell
 from stgrpo.training.metadata import CheckpointMetadata, load_metadata, unreadable
 from stgrpo.training.step import TrainState
@@ -83,10 +84,12 @@ class Checkpoints:
                 raise UserError(f"{path} is a file where a folder belongs: move it away")
         self._orbax = ocp.AsyncCheckpointer(ocp.CompositeCheckpointHandler())
         self._thread, self._read_back = concurrent.futures.ThreadPoolExecutor(1), False
+        self._held = contextlib.ExitStack()
         self._pending: tuple[int, concurrent.futures.Future[None]] | None = None
         tell(self._clean)
 
     def __enter__(self) -> "Checkpoints":
+        self._held.enter_context(preemption.no_sudden_end())
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: object) -> None:
@@ -98,6 +101,7 @@ class Checkpoints:
             except RunError as other:
                 log.warning("%s", other)
         self.close()
+        self._held.close()
 
     def steps(self) -> list[int]:
         """Steps that are whole, in order.

@@ -87,6 +87,20 @@ def test_sigterm_to_one_saves_in_all_at_one_step(warm, folder, tmp_path):
     assert list(map(repeatable, lines(folder, "grpo"))) == list(map(repeatable, lines(whole, "grpo")))
 
 
+def test_sigterm_to_one_process_ends_what_saves_no_steps_in_all_at_once(folder):
+    more = changed(folder, evaluation__layouts=2000)
+    with running(["evaluate", *WARM, *more], 2) as run:
+        until(lambda: "evaluate" in (folder / "programs.log").read_text())  # it plays
+        begin = time.monotonic()
+        run.processes[1].send_signal(signal.SIGTERM)
+        status, said = run.wait()
+    assert status == [75, 75] and time.monotonic() - begin < LIMIT
+    assert (
+        said[0].strip().endswith("asked to end (SIGTERM): what is done is saved, the same command goes on from there")
+    )
+    assert not list((folder / "faults").glob("*"))
+
+
 def test_sigterm_to_a_run_of_one_process_saves_and_it_goes_on_from_there(folder):
     more = {"grpo__steps": 12, "grpo__validate_every": 0}
     with running(["grpo", *WARM, *changed(folder, **more)], 1, 2) as run:
