@@ -48,7 +48,7 @@ def rollout_memory(programs: StagePrograms) -> float:
     cache = rollout.cache_bytes(shape, T, size)
     drawn = 3 * 4 * slots * rollout.group * shape.vocab_size / T
     read = rollout.prefill_rows / rollout.devices * rollout.room * _values(shape, T, *_FORWARD) * size
-    whole = 4 * values if host_count(programs.mesh) > 1 else 0
+    whole = size * values if host_count(programs.mesh) > 1 else 0  # as `sampling.jax.shared.own_copy` has it
     return programs.state + whole + size * values + cache + max(drawn, read)
 
 

@@ -26,6 +26,7 @@ from stgrpo.sampling.jax.decode import (
     Slots,
     Weights,
     decode,
+    decode_dtypes,
     decode_weights,
     empty_slots,
     prefill_prompts,
@@ -77,7 +78,7 @@ def sampling_memory(config: ConfigDict, policy: Transformer, mesh: Mesh, there: 
         check_tensor(mesh)
         there = one_host(there)
         mesh = make_mesh(-1, 1, mesh.shape["tensor"], there.devices)
-        policy = abstract_tree(policy, policy.shape, mesh)
+        policy = _own_copy(policy, mesh, jnp.dtype(config.model.dtype))
     G = config.grpo.group_size
     count, room = sizes.slots(sizes.largest[G], config.limits.prompt, G)
     shards, copy = sizes.shards, bytes_a_device(policy) if hosts > 1 else 0
@@ -161,6 +162,12 @@ def _outputs(program: jax.stages.Wrapped, *arguments: object) -> Any:
 
 def _with_shardings(shapes: Any, shardings: object) -> Any:
     return jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, shardings)
+
+
+def _own_copy(policy: Transformer, mesh: Mesh, dtype: jnp.dtype) -> Transformer:
+    """What `sampling.jax.shared.own_copy` makes, as shapes."""
+    lowered = jax.tree.map(lambda x, d: jax.ShapeDtypeStruct(x.shape, d), policy, decode_dtypes(policy, dtype))
+    return abstract_tree(lowered, policy.shape, mesh)
 
 
 def _copied(weights: Weights, policy: Transformer, mesh: Mesh) -> int:

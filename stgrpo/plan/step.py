@@ -102,7 +102,7 @@ def _prefill(config: ConfigDict, programs: StagePrograms, rollout: Rollout) -> P
     one = Pass(tokens, 0, rollout.prefills, size)
     memory = rollout.prefills * times.pass_bytes(shape, tokens, size * matrix_values(shape, mesh), size)
     several = host_count(mesh) > 1
-    gathered = [Collective("weights", "all-gather", "fsdp", 4 * matrix_values(shape, mesh), 1)] if several else None
+    gathered = [Collective("weights", "all-gather", "fsdp", size * matrix_values(shape, mesh), 1)] if several else None
     return Part("prefill", rollout.prefill_work(shape), memory, gathered or logprobs_traffic(shape, mesh, one))
 
 

@@ -25,7 +25,7 @@ from jax.sharding import PartitionSpec
 from stgrpo.models.attention.xla import KeyValues, attend_causal, rotary, rotary_frequencies
 from stgrpo.models.lora import merged_layer
 from stgrpo.models.random import random_key
-from stgrpo.models.shapes import ModelShape
+from stgrpo.models.shapes import ModelShape, layer_specs, top_specs
 from stgrpo.models.sharding import BATCH_AXES, constrain_batch, gathered
 from stgrpo.models.transformer import Layers, Transformer, rms_norm
 from stgrpo.react.policy import SamplingParams
@@ -162,6 +162,21 @@ def decode_weights(model: Transformer, dtype: jnp.dtype) -> Weights:
 def take_layer(layers: Layers, at: jax.Array, shape: ModelShape, dtype: jnp.dtype) -> JoinedLayer:
     """One layer of all, its adapters merged and its matrices in a dtype, those that read the same joined."""
     return JoinedLayer(gathered(_lower(merged_layer(layers, at), dtype), shape))
+
+
+def decode_dtypes(model: Transformer, dtype: jnp.dtype) -> Transformer:
+    """What a copy for decoding and prefills can have each parameter in, with the same result: a tree of dtypes.
+
+    Matrices are used in the dtype of the computation; norms and biases stay as they are. Adapters are merged into
+    their matrices before, so with these nothing changes.
+    """
+    specs = {**top_specs(model.shape), **layer_specs(model.shape)}
+    matrices = set() if hasattr(model.layers, "adapters") else {name for name, spec in specs.items() if spec.fan_in}
+
+    def one(path: tuple, x: jax.Array) -> jnp.dtype:
+        return dtype if any(getattr(key, "name", "") in matrices for key in path) else x.dtype
+
+    return jax.tree_util.tree_map_with_path(one, model)
 
 
 def _lower(tree: Module, dtype: jnp.dtype) -> Module:

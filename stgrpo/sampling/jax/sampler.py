@@ -64,7 +64,7 @@ class JaxSampler:
             log: called with the name of a program before each time it runs.
         """
         self._model, self._version = model, 0
-        self._stop_ids, self._dtype, self.mesh, self._log = stop_ids, jnp.dtype(dtype), mesh, log
+        self._stop_ids, self.dtype, self.mesh, self._log = stop_ids, jnp.dtype(dtype), mesh, log
         self._batch, self._limit, self._largest = batch, limit, dict(largest or {})
 
     def update_weights(self, params: Transformer, version: int) -> None:
@@ -86,7 +86,7 @@ class JaxSampler:
         lengths = [len(prompt) for prompt in prompts]
         sizes = self.sizes(max(lengths))
         slots, room = sizes.slots(len(prompts), max(lengths), group_size)
-        shape = DecodeShape(group_size, room, self._stop_ids, params, self._dtype, sizes.shards)
+        shape = DecodeShape(group_size, room, self._stop_ids, params, self.dtype, sizes.shards)
         call = _Call(prompts, seeds, SlotSchedule(lengths, slots, sizes), sizes, shape)
         with jax.set_mesh(self.mesh) if self.mesh else contextlib.nullcontext():
             groups = self._run(call)
@@ -108,7 +108,7 @@ class JaxSampler:
         groups: dict[int, Group] = {}
         shape, schedule = call.shape, call.schedule
         count = len(schedule.prompt_S)
-        slots, weights = empty_slots(self._model.shape, count, shape), decode_weights(self._model, self._dtype)
+        slots, weights = empty_slots(self._model.shape, count, shape), decode_weights(self._model, self.dtype)
         while not schedule.finished:
             *first, last = schedule.fillings()
             for filling in first:
@@ -124,7 +124,7 @@ class JaxSampler:
             if not np.isfinite(np.concatenate(logprobs)).all():
                 raise RunError(
                     f"a prompt of {len(call.prompts[prompt])} tokens gets logits that are not finite from the policy "
-                    f"of step {self._version}: its weights are none, or too large for {self._dtype}"
+                    f"of step {self._version}: its weights are none, or too large for {self.dtype}"
                 )
         return groups
 
@@ -135,7 +135,7 @@ class JaxSampler:
         new = NewPrompts[np.ndarray](prompt_BP, np.maximum(length_B, 1), seed_B, filling.slot_B)
         self._log(f"prefill of {len(rows)} prompts of {filling.length} tokens")
         placed = jax.device_put(new, batch_sharding(self.mesh)) if self.mesh else new
-        return prefill_prompts(self._model, placed, call.sizes.room, self._dtype)
+        return prefill_prompts(self._model, placed, call.sizes.room, self.dtype)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,8 +1,9 @@
 """The embedded sampler in a run of several processes: each draws its share of the prompts on its own devices.
 
 A decode loop in lockstep over all hosts would wait for the slowest response of all in each turn. Here weights are
-gathered along `fsdp` once, each process views its own part of them as a model, draws by itself, and the results are
-exchanged. A response depends on its prompt and seed alone, so who draws it does not matter.
+gathered along `fsdp` once, in the dtype in which they are drawn from, each process views its own part of them as a
+model, draws by itself, and the results are exchanged. A response depends on its prompt and seed alone, so who draws it
+does not matter.
 """
 
 import contextlib
@@ -11,6 +12,7 @@ from collections.abc import Callable, Generator, Sequence
 from typing import TypeVar
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
@@ -20,6 +22,7 @@ from stgrpo.models.transformer import Transformer
 from stgrpo.processes.exchange import exchange
 from stgrpo.react.policy import SamplingParams
 from stgrpo.sampling.base import Sampler, Samples
+from stgrpo.sampling.jax.decode import decode_dtypes
 from stgrpo.sampling.jax.sampler import JaxSampler
 
 Item = TypeVar("Item")
@@ -69,7 +72,9 @@ class SharedSampler:
 
     @contextlib.contextmanager
     def _holding_weights(self) -> Generator[None]:
-        self._inner.update_weights(own_copy(self._model, self._mesh, self._own), self._version)
+        copy = own_copy(self._model, self._mesh, self._own, self._inner.dtype)
+        self._inner.update_weights(copy, self._version)
+        del copy
         try:
             with jax.set_mesh(self._own):
                 yield
@@ -95,13 +100,21 @@ def own_mesh(mesh: Mesh) -> Mesh:
     return Mesh(own.reshape(-1, 1, tensor), MESH_AXES, axis_types=mesh.axis_types)
 
 
-def own_copy(params: Transformer, mesh: Mesh, own: Mesh) -> Transformer:
-    """The parameters whole along `fsdp` on this process's devices: one gather over all processes, then a view."""
+def own_copy(params: Transformer, mesh: Mesh, own: Mesh, dtype: jnp.dtype) -> Transformer:
+    """The parameters whole along `fsdp` on this process's devices: one gather over all processes, then a view.
+
+    Args:
+        params: of the policy, on the devices of all processes.
+        mesh: of the parameters.
+        own: of this process, see `own_mesh`.
+        dtype: of the computation; what is read in it anyway is gathered in it.
+    """
     shardings = tree_shardings(params, params.shape, mesh)
     specs = jax.tree.map(lambda s: PartitionSpec(*(None if name == "fsdp" else name for name in s.spec)), shardings)
     leaves, form = jax.tree.flatten(params)
     wanted = jax.tree.leaves(specs, is_leaf=lambda s: isinstance(s, PartitionSpec))
-    whole = _gather(tuple(NamedSharding(mesh, spec) for spec in wanted))(leaves)
+    cut, dtypes = jax.tree.leaves(shardings), jax.tree.leaves(decode_dtypes(params, dtype))
+    whole = _gather(tuple(cut), tuple(NamedSharding(mesh, spec) for spec in wanted), tuple(dtypes))(leaves)
     views = [
         jax.make_array_from_single_device_arrays(
             x.shape, NamedSharding(own, spec), [s.data for s in x.addressable_shards]
@@ -112,5 +125,12 @@ def own_copy(params: Transformer, mesh: Mesh, own: Mesh) -> Transformer:
 
 
 @functools.lru_cache
-def _gather(shardings: tuple[NamedSharding, ...]) -> Callable[[list[jax.Array]], list[jax.Array]]:
-    return jax.jit(lambda leaves: leaves, out_shardings=list(shardings))
+def _gather(
+    cut: tuple[NamedSharding, ...], whole: tuple[NamedSharding, ...], dtypes: tuple[jnp.dtype, ...]
+) -> Callable[[list[jax.Array]], list[jax.Array]]:
+    def lowered(leaves: list[jax.Array]) -> list[jax.Array]:
+        """Rounded where they lie, or all would travel as they are."""
+        rounded = [x.astype(dtype) for x, dtype in zip(leaves, dtypes, strict=True)]
+        return [jax.lax.with_sharding_constraint(x, s) for x, s in zip(rounded, cut, strict=True)]
+
+    return jax.jit(lowered, out_shardings=list(whole))
