@@ -15,8 +15,8 @@ from stgrpo.envs.alfworld.game.observation import known_things
 from stgrpo.envs.alfworld.game.room import NOTHING, Action, World
 from stgrpo.envs.alfworld.game.rules import is_goal, possible
 from stgrpo.envs.alfworld.game.text import command
+from stgrpo.envs.alfworld.layouts.usual_places import RARELY, usual_places
 from stgrpo.envs.alfworld.planner.planner import WorldPlanner
-from stgrpo.envs.alfworld.planner.usual_places import RARELY, usual_places
 
 
 class Decision(NamedTuple):

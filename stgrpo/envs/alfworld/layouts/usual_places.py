@@ -2,7 +2,7 @@
 
 The table beside this file is all that is kept of those games; where they are at hand it is made anew by
 
-    python -m stgrpo.envs.alfworld.planner.usual_places DATA > stgrpo/envs/alfworld/planner/usual_places.txt
+    python -m stgrpo.envs.alfworld.layouts.usual_places DATA > stgrpo/envs/alfworld/layouts/usual_places.txt
 """
 
 import sys
