@@ -19,6 +19,7 @@ from stgrpo.protocol import (
     Problem,
     PureEnvironment,
     State,
+    expert_action_of,
     instructions_of,
     object_names_of,
     planner_of,
@@ -111,6 +112,10 @@ class FlakyPlanner:
     def optimal_actions(self, state: FlakyState) -> tuple[str, ...]:
         """Returns the actions that bring the goal one step nearer if they do not fail."""
         return self._planner.optimal_actions(state.inner)
+
+    def expert_action(self, state: FlakyState) -> str | None:
+        """Returns what the expert does, who has no failures in mind."""
+        return expert_action_of(self._planner, state.inner)
 
 
 class FlakyEnvironment:

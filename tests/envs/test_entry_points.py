@@ -14,7 +14,11 @@ class Ours:
         return ("here",)
 
 class Faster(Ours):
-    pass
+    data = ""
+
+    def with_data(self, path):
+        self.data = path
+        return self
 """
 OTHER = """
 [project]
@@ -49,6 +53,12 @@ def test_an_installed_package_brings_environments_and_engines(installed: None) -
     assert [type(envs.get("maze", engine=engine)).__name__ for engine in ("ours", "fast")] == ["Ours", "Faster"]
     with pytest.raises(UserError, match="no engine 'slow'; use one of ours, fast"):
         envs.get("maze", engine="slow")
+
+
+def test_data_are_for_environments_that_read_some(installed: None) -> None:
+    assert envs.get("maze", engine="fast", data="mazes").data == "mazes"
+    with pytest.raises(UserError, match="env.data='mazes': environment 'maze' reads no data, leave it out"):
+        envs.get("maze", data="mazes")
 
 
 @pytest.mark.parametrize(
