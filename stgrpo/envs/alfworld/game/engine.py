@@ -1,10 +1,11 @@
 """One game as a `Problem`: states are immutable, and what the agent has seen is part of them."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
 from stgrpo.envs.alfworld.game.observation import observation
+from stgrpo.envs.alfworld.game.reasoning import explain
 from stgrpo.envs.alfworld.game.room import NOTHING, Action, Room, World
 from stgrpo.envs.alfworld.game.rules import apply, is_goal, possible
 from stgrpo.envs.alfworld.game.text import Wording, command, feedback
@@ -95,6 +96,10 @@ class AlfworldProblem:
         """
         commands = self.admissible_commands(state)
         return observation(self.room, state.world, state.seen, self.feedback(state), commands, self.goal)
+
+    def explain(self, state: State, plan: Sequence[str]) -> str:
+        """Says why the first action of the expert's plan is right, by what the agent knows; the rest it cannot know."""
+        return explain(self.room, state.world, state.seen, self.actions(state)[plan[0]])
 
     def _find_commands(self, world: World) -> dict[str, Action]:
         found = {command(self.room, action, self.wording): action for action in possible(self.room, world)}

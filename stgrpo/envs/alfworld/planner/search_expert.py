@@ -16,7 +16,7 @@ from stgrpo.envs.alfworld.game.room import NOTHING, Action, World
 from stgrpo.envs.alfworld.game.rules import is_goal, possible
 from stgrpo.envs.alfworld.game.text import command
 from stgrpo.envs.alfworld.layouts.usual_places import RARELY, usual_places
-from stgrpo.envs.alfworld.planner.planner import WorldPlanner
+from stgrpo.envs.alfworld.planner.world_planner import WorldPlanner
 
 
 class Decision(NamedTuple):
