@@ -3,6 +3,7 @@
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable
+from typing import NamedTuple
 
 from stgrpo.envs.alfworld.game.record import Facts, GameRecord
 from stgrpo.envs.alfworld.game.room import CLEAN as CLEANED
@@ -76,19 +77,35 @@ def _kind(name: str) -> str:
     return name.split("_bar_", 1)[0] + ("basin" if "basin" in name else "")
 
 
+class EntityNumbers(NamedTuple):
+    """The numbers of objects, receptacles and locations, by their ids."""
+
+    objects: dict[str, int]
+    receptacles: dict[str, int]
+    locations: dict[str, int]
+
+    @classmethod
+    def of(cls, facts: Facts) -> "EntityNumbers":
+        """Numbers the things of a game along their sorted ids."""
+        places = [facts.get(name, []) for name in ("receptacleatlocation", "objectatlocation", "atlocation")]
+        return cls(
+            _numbered(fact[0] for fact in facts.get("objecttype", [])),
+            _numbered(fact[0] for fact in facts.get("receptacleatlocation", [])),
+            _numbered(fact[-1] for every in places for fact in every),
+        )
+
+
+def _numbered(ids: Iterable[str]) -> dict[str, int]:
+    return {name: number for number, name in enumerate(sorted(set(ids)))}
+
+
 class _Builder:
-    """Numbers the things of a game by their sorted ids."""
+    """Makes the parts of a room of the facts of its game."""
 
     def __init__(self, facts: Facts):
         self._facts = facts
         self._names = entity_names({name for every in facts.values() for fact in every for name in fact})
-        self._objects = self._numbered(facts.get("objecttype", []))
-        self._receptacles = self._numbered(facts.get("receptacleatlocation", []))
-        where = {fact[-1] for key in ("receptacleatlocation", "objectatlocation", "atlocation") for fact in facts[key]}
-        self._locations = {name: number for number, name in enumerate(sorted(where))}
-
-    def _numbered(self, facts: Iterable[tuple[str, ...]]) -> dict[str, int]:
-        return {name: number for number, name in enumerate(sorted({fact[0] for fact in facts}))}
+        self._objects, self._receptacles, self._locations = EntityNumbers.of(facts)
 
     def room(self, goal: Goal, task_line: str) -> Room:
         object_types = self._types("objecttype", self._objects)

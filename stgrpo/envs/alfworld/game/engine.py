@@ -78,8 +78,11 @@ class AlfworldProblem:
         done = self._commands(state.world).get(action)
         if done is None:
             raise InvalidAction(f"The command {action!r} is not admissible here.")
-        world = apply(self.room, state.world, done)
-        return State(world, state.seen.union(self._seen_by(world, done)), done)
+        return self.after(state, done, apply(self.room, state.world, done))
+
+    def after(self, state: State, action: Action, world: World) -> State:
+        """Returns the state after an action that made this world of the state's: with what the agent sees by it."""
+        return State(world, state.seen.union(self._seen_by(world, action)), action)
 
     def unknown(self, state: State, text: str) -> State:
         """Returns the state after words that are no admissible command: the game says that nothing happens."""

@@ -20,6 +20,7 @@ SPLITS = ("train", "valid_seen", "valid_unseen")
 VARIABLE = "ALFWORLD_DATA"
 _FILE = "game.tw-pddl"
 _FOLDER = "json_2.1.1"
+_DOWNLOADED = "~/.cache/alfworld"  # where `alfworld-download` puts them by itself
 _GET = (
     "`pip install alfworld && alfworld-download` gets them, then set --config.env.data=FOLDER or "
     f"{VARIABLE}=FOLDER; rooms of our own need none: layouts made:SEED, --config.env.family=made"
@@ -106,25 +107,25 @@ def open_games(data: str) -> Games:
     """Returns the games of a folder or of a pack.
 
     Args:
-        data: its path; empty for that in the environment variable ALFWORLD_DATA.
+        data: its path; empty for that in the environment variable ALFWORLD_DATA, or where they are downloaded to.
 
     Raises:
         UserError: there are none.
     """
     given = data or os.environ.get(VARIABLE, "")
-    if not given:
+    path = Path(given or _DOWNLOADED).expanduser()
+    if not given and not path.is_dir():
         raise UserError(f"the games of ALFWorld are not at hand: {_GET}")
-    return _opened(Path(given).expanduser())
+    return _opened(path)
 
 
 @cache
 def _opened(path: Path) -> Games:
     if path.is_file():
         return GamePack(path)
-    games = GameFolder(path)
     if not any(_split_folders(path)):
         raise UserError(f"{path} holds no games of ALFWorld ({_FOLDER}/SPLIT/NAME/TRIAL/{_FILE}): {_GET}")
-    return games
+    return GameFolder(path)
 
 
 def _split_folders(path: Path) -> Iterator[Path]:

@@ -1,4 +1,4 @@
-"""Rooms of our own making, written as the package's game files are, which it plays as well.
+"""Rooms of our own making, written as the facts and the goal of game files are; the package plays them as well.
 
 What is where follows the shares of real rooms (`usual_places`), so an expert that knows where things usually lie knows
 it here too. A room is a function of task, family and seed.
@@ -87,7 +87,7 @@ THINGS: Mapping[str, Sequence[str]] = {
 LAMP_OF = {"bedroom": "desklamp", "livingroom": "desklamp"}
 _FITS = 0.01  # the share of receptacles with a thing, from which on others of the type accept it
 _TOGETHER = 0.2  # of the receptacles, which are where the one before is; in real rooms it is as common
-_CONSTANTS = ("microwave", "fridge", "sink", "sinkbasin"), ("knife", "butterknife")  # types that the domain names
+_START = "loc_bar_0_bar_0_bar_0_bar_30"
 
 
 @dataclass(frozen=True)
@@ -252,12 +252,7 @@ class _Maker:
         sentence = self._rng.choice(self._form.sentences).format(**words)
         places = self._locations()
         facts = "\n".join(f"({fact})" for fact in [*self._receptacle_facts(places), *self._object_facts(places)])
-        start = "loc_bar_0_bar_0_bar_0_bar_30"
-        problem = (
-            f"(define (problem made)\n(:domain alfred)\n(:objects\n{self._declared(places, start)}\n)\n"
-            f"(:init\n(= (total-cost) 0)\n{facts}\n(atLocation agent1 {start})\n)\n"
-            f"(:goal (and {self._form.goal.format(**words)}))\n)"
-        )
+        problem = f"(:init\n{facts}\n(atLocation agent1 {_START})\n)\n(:goal (and {self._form.goal.format(**words)})))"
         return {"pddl_problem": problem, "grammar": '"rhs": ' + json.dumps(f"Your task is to: {sentence}.")}
 
     def _locations(self) -> dict[str, str]:
@@ -289,13 +284,3 @@ class _Maker:
                 yield f"pickupable {name}"
             if self._receptacles[home] == "fridge" and kind in ABLE["coolable"]:
                 yield f"isCool {name}"
-
-    def _declared(self, places: Mapping[str, str], start: str) -> str:
-        receptacle_types = {*self._receptacles.values(), *_CONSTANTS[0]}
-        object_types = {*(kind for _, kind, _ in self._things), *_CONSTANTS[1]}
-        lines = ["agent1 - agent", *(f"{place} - location" for place in dict.fromkeys([start, *places.values()]))]
-        lines += [f"{name} - receptacle" for name in self._receptacles]
-        lines += [f"{name} - object" for name, _, _ in self._things]
-        lines += [f"{kind}Type - rtype" for kind in sorted(receptacle_types)]
-        lines += [f"{kind}Type - otype" for kind in sorted(object_types)]
-        return "\n".join(lines)

@@ -5,7 +5,9 @@ in two splits under other names.
 """
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
 
 from stgrpo.envs.alfworld.game.engine import AlfworldProblem
 from stgrpo.envs.alfworld.game.load import load
@@ -51,6 +53,17 @@ class Layouts:
         Raises:
             UserError: there is no such task or layout, or the data set is not at hand.
         """
+        problem = load(self.source(task, layout), layout=layout, wording=self._wording)
+        if problem.task != task:
+            raise UserError(f"layout {layout!r} is a game of {problem.task}, not of {task}: ask for that task")
+        return problem
+
+    def source(self, task: str, layout: str) -> Mapping[str, Any] | Path:
+        """Returns the game of a layout, as `load` takes it.
+
+        Raises:
+            UserError: there is no such task or layout, or the data set is not at hand.
+        """
         if task not in TASKS:
             raise UserError(f"task {task!r}: unknown; {nearest(task, TASKS)}")
         kind, _, number = layout.partition(":")
@@ -58,17 +71,11 @@ class Layouts:
             names = ", ".join(f'"{name}:SEED"' for name in MADE) + ", " + ", ".join(f'"{s}:I"' for s in GAME_SPLITS)
             raise UserError(f"layout {layout!r}: unknown; use {names}")
         if kind in MADE:
-            return load(made_game(task, kind, int(number)), layout=layout, wording=self._wording)
-        return self._load(task, kind, int(number))
-
-    def _load(self, task: str, split: str, number: int) -> AlfworldProblem:
-        count = len(self._games.names(split))
-        if number >= count:
-            raise UserError(f"layout '{split}:{number}': there are {count} games; use a number below that")
-        problem = load(self._games.game(split, number), layout=f"{split}:{number}", wording=self._wording)
-        if problem.task != task:
-            raise UserError(f"layout '{split}:{number}' is a game of {problem.task}, not of {task}: ask for that task")
-        return problem
+            return made_game(task, kind, int(number))
+        count = len(self._games.names(kind))
+        if int(number) >= count:
+            raise UserError(f"layout {layout!r}: there are {count} games; use a number below that")
+        return self._games.game(kind, int(number))
 
     def of_task(self, split: str, task: str) -> tuple[str, ...]:
         """Returns the games of one task in a split of the data set; the names of the folders say which they are."""
