@@ -23,6 +23,7 @@ from stgrpo.errors import UserError, nearest
 
 MODELS = {"1.5b": "qwen2.5-1.5b", "llama3-8b": "llama3-8b"}
 TASKS = envs.get("alfworld").tasks()
+TINY_TASKS = ("pick_and_place_simple", "look_at_obj_in_light")  # the shortest
 
 
 def get_config(arg: str = "1.5b") -> ConfigDict:
@@ -69,32 +70,33 @@ def published(model: str) -> ConfigDict:
 
 
 def tiny() -> ConfigDict:
-    """A model of half a million parameters from random weights, in small rooms of our own."""
+    """A model of half a million parameters from random weights, on two tasks in small rooms of our own."""
     c = alfworld()
+    c.env.tasks = TINY_TASKS
     c.env.family = "small"
-    c.expert.trajectories = 500
-    c.expert.validation = 10
+    c.expert.trajectories = 800
+    c.expert.validation = 25
     c.prompt.instructions = "none"
     c.tokenizer.vocab_size = 1024
     c.model.name = "custom"
     c.model.width = 128
     c.model.depth = 3
     c.model.remat = False
-    c.limits.prompt = 448
+    c.limits.prompt = 320
     c.limits.response = 48
     c.sft.batch = 32
     c.sft.learning_rate = 2e-3
-    c.sft.steps = 600
+    c.sft.steps = 400
     c.sft.prompt_weight = 1.0  # see configs/tiny.py
     c.sft.group_by_length = True
     c.grpo.prompts = 16
     c.grpo.group_size = 8
-    c.grpo.steps = 80
+    c.grpo.steps = 40
     c.grpo.learning_rate = 1e-4
     c.grpo.warmup = 0.05
     c.grpo.resample = 4
-    c.grpo.validate_every = 40
-    c.grpo.validation_layouts = 10
-    c.evaluation.layouts = 50
+    c.grpo.validate_every = 20
+    c.grpo.validation_layouts = 20
+    c.evaluation.layouts = 100
     c.evaluation.suites = ("unseen",)
     return c

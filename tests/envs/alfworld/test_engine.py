@@ -6,7 +6,7 @@ import pathlib
 import pytest
 
 from stgrpo.envs.alfworld import load
-from stgrpo.envs.alfworld.layouts.games import GamePack
+from stgrpo.envs.alfworld.layouts.games import open_games
 from stgrpo.errors import UserError
 from stgrpo.protocol import InvalidAction
 
@@ -23,7 +23,7 @@ def says(problem, *commands):
 
 
 def test_every_line_of_the_recorded_games_is_equal(real_traces: list[dict], pack: pathlib.Path) -> None:
-    games, compared = GamePack(pack), 0
+    games, compared = open_games(str(pack)), 0
     for trace in real_traces:
         split, _, name = trace["game"].partition("/")
         problem = load(games.game(split, games.names(split).index(name)))

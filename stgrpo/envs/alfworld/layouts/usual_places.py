@@ -19,7 +19,7 @@ from stgrpo.envs.alfworld.layouts.games import open_games
 RARELY = 0.002
 """The share that stands for a pair of types which no training game has."""
 
-_TABLE = Path(__file__).with_suffix(".txt")
+TABLE = Path(__file__).with_suffix(".txt")
 
 
 @cache
@@ -29,7 +29,7 @@ def usual_places() -> Mapping[tuple[str, str], float]:
     Rooms without any such thing are not counted: whoever looks for it knows that there is one.
     """
     found = {}
-    for line in _TABLE.read_text("utf-8").splitlines():
+    for line in TABLE.read_text("utf-8").splitlines():
         thing, *shares = line.split()
         for place, share in zip(shares[::2], shares[1::2], strict=True):
             found[thing, place] = float(share)
@@ -58,11 +58,12 @@ def _shares(rooms: Iterable[Room]) -> dict[tuple[str, str], float]:
     return {pair: count / receptacles[pair] for pair, count in having.items()}
 
 
-def _training_rooms(data: str) -> Iterator[Room]:
+def training_rooms(data: str) -> Iterator[Room]:
+    """Yields the rooms of the training games of a data set."""
     games = open_games(data)
     for number in range(len(games.names("train"))):
         yield build_room(read_record(games.game("train", number)))
 
 
 if __name__ == "__main__":
-    print("\n".join(table(_training_rooms(sys.argv[1]))))
+    print("\n".join(table(training_rooms(sys.argv[1]))))
