@@ -1,5 +1,6 @@
 """The environment keeps to the protocol: layouts, splits, data and what is said without them, expert and rewards."""
 
+import itertools
 import json
 import pathlib
 import re
@@ -59,10 +60,9 @@ def test_a_room_is_a_function_of_task_family_and_seed() -> None:
         assert problem.task == task and problem.layout == "made:7" and problem.max_steps == 50
 
 
-@pytest.mark.parametrize("task", TASKS)
-def test_what_is_learned_is_the_experts_and_what_is_optimal_is_known_beside_it(task: str) -> None:
+def test_what_is_learned_is_the_experts_and_what_is_optimal_is_known_beside_it() -> None:
     environment, searched = envs.get("alfworld"), False
-    for seed in range(3):
+    for task, seed in itertools.product(TASKS, range(2)):
         problem = environment.make(task, f"made:{seed}")
         planner, state = environment.planner(problem), problem.initial_state()
         for step in PlannerExpert(problem, planner).trajectory().steps:
@@ -73,7 +73,7 @@ def test_what_is_learned_is_the_experts_and_what_is_optimal_is_known_beside_it(t
             searched |= step.action not in step.optimal_actions
             state = problem.step(state, step.action)
         assert problem.is_goal(state)
-    assert searched
+    assert searched  # somewhere it looked in a place that the optimum passes by
 
 
 def test_a_model_is_told_the_rules() -> None:

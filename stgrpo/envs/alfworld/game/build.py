@@ -12,22 +12,21 @@ from stgrpo.errors import UserError
 
 _ABLE = ("pickupable", "toggleable", "sliceable", "isreceptacleobject", "cleanable", "heatable", "coolable")
 _MARKS = {"isclean": CLEANED, "ishot": HOT, "iscool": COOL}
-_THING = re.compile(r"objectType \?\w+ (\w+)Type")
-_PLACE = re.compile(r"receptacleType \?\w+ (\w+)Type")
+_THING = re.compile(r"objecttype \?\w+ (\w+)type\b")
+_PLACE = re.compile(r"receptacletype \?\w+ (\w+)type\b")
 _PREDICATE = re.compile(r"\(\s*(\w+)[\s)]")
 # The predicates of each form of goal, beside the types: what tells the forms apart, and all that they may have.
-_COMMON = {"exists", "and", "objectType", "receptacleType", "inReceptacle"}
+_COMMON = {"exists", "and", "objecttype", "receptacletype", "inreceptacle"}
 _FORMS = {
     frozenset(_COMMON): (TASKS[0], "", 1),
-    frozenset({"cleanable", "isClean"} | _COMMON): (TASKS[2], CLEANED, 1),
-    frozenset({"heatable", "isHot"} | _COMMON): (TASKS[3], HOT, 1),
-    frozenset({"coolable", "isCool"} | _COMMON): (TASKS[4], COOL, 1),
+    frozenset({"cleanable", "isclean"} | _COMMON): (TASKS[2], CLEANED, 1),
+    frozenset({"heatable", "ishot"} | _COMMON): (TASKS[3], HOT, 1),
+    frozenset({"coolable", "iscool"} | _COMMON): (TASKS[4], COOL, 1),
     frozenset({"not"} | _COMMON): (TASKS[5], "", 2),
 }
-_LOOK_FORM = {"exists", "and", "objectType", "inReceptacle", "toggleable", "isToggled", "receptacleAtLocation"} | {
-    "atLocation",
-    "holds",
-}
+_LOOK_FORM = set(
+    "exists and objecttype inreceptacle toggleable istoggled receptacleatlocation atlocation holds".split()
+)
 
 
 def build_room(record: GameRecord) -> Room:
@@ -51,10 +50,10 @@ def _goal(record: GameRecord) -> Goal:
     things, places = _THING.findall(record.goal), _PLACE.findall(record.goal)
     predicates = frozenset(_PREDICATE.findall(record.goal))
     if predicates == _LOOK_FORM and len(things) == 2:
-        return Goal(LOOK, things[1].lower(), things[0].lower())
+        return Goal(LOOK, things[1], things[0])
     if predicates in _FORMS and things and places:
         task, mark, count = _FORMS[predicates]
-        return Goal(task, things[0].lower(), places[0].lower(), mark, count)
+        return Goal(task, things[0], places[0], mark, count)
     raise UserError(f"{record.name} has a goal of none of the six types: use games of {', '.join(TASKS)}")
 
 

@@ -24,7 +24,7 @@ class GameRecord:
     Attributes:
         name: for messages.
         facts: by predicate, in small letters, sorted and each once.
-        goal: the PDDL of the goal.
+        goal: the PDDL of the goal, in small letters.
         task_line: the sentence that states the task.
         wording: of the version whose grammar it has, a key of `WORDINGS`.
     """
@@ -69,7 +69,7 @@ def _record(name: str, content: object) -> GameRecord:
     if not has_goal or not task:
         missing = 'a line "Your task is to: ..."' if has_goal else "(:init ...) and (:goal ...)"
         raise _broken(name, f"without {missing}")
-    return GameRecord(name, _facts(init), goal, _text(task.group(1)), _wording(grammar))
+    return GameRecord(name, _facts(init), goal.lower(), _text(task.group(1)), _wording(grammar))
 
 
 def _facts(init: str) -> Facts:
