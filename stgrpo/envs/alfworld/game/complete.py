@@ -28,8 +28,10 @@ def complete_problem(problem: str) -> str:
         problem: (:init ...) and (:goal ...), and whatever stands around them.
     """
     init, _, goal = problem.lower().partition("(:init")[2].partition("(:goal")
-    declared = dict.fromkeys([*_names_of_domain(), *_names_of_facts(init), *_names_of_goal(goal)])
-    objects = "\n".join(f"{name} - {kind}" for name, kind in declared)
+    declared: dict[str, str] = {}  # a sink is an object too, but its type is that of a receptacle in the rules
+    for name, kind in (*_names_of_domain(), *_names_of_facts(init), *_names_of_goal(goal)):
+        declared.setdefault(name, kind)
+    objects = "\n".join(f"{name} - {kind}" for name, kind in declared.items())
     head = f"(define (problem game)\n(:domain alfred)\n(:objects\n{objects}\n)\n"
     return f"{head}(:init\n(= (total-cost) 0)\n{init.strip().removesuffix(')')}\n)\n(:goal{goal}"
 
