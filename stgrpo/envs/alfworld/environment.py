@@ -2,12 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from itertools import islice
+from typing import Self
 
 from stgrpo.envs.alfworld.game.engine import AlfworldProblem
 from stgrpo.envs.alfworld.game.instructions import INSTRUCTIONS
 from stgrpo.envs.alfworld.game.room import TASKS
 from stgrpo.envs.alfworld.layouts.layouts import BENCHMARKS, FAMILIES, GAMES, Layouts, solvable
 from stgrpo.envs.alfworld.planner.planner import AlfworldPlanner
+from stgrpo.envs.alfworld.planner.search_expert import SearchExpert
 from stgrpo.errors import UserError
 from stgrpo.protocol import Instructions, Noun
 
@@ -35,8 +37,8 @@ def make(task: str, layout: str, *, data: str = "", wording: str = "") -> Alfwor
     return Layouts(data, wording).make(task, layout)
 
 
-class Alfworld:
-    """The environment behind `stgrpo.envs.get("alfworld")`.
+class AlfworldLayouts:
+    """What is the same on any engine: tasks, layouts, words.
 
     Args:
         data: path of the data set; empty for that in ALFWORLD_DATA. It is looked at when a game of it is needed.
@@ -48,7 +50,7 @@ class Alfworld:
     def __init__(self, data: str = ""):
         self._layouts = Layouts(data, self.wording)
 
-    def with_data(self, path: str) -> "Alfworld":
+    def with_data(self, path: str) -> Self:
         """Returns the same environment with the data set at a path."""
         return type(self)(path)
 
@@ -85,16 +87,8 @@ class Alfworld:
         return found
 
     def _is_won(self, task: str, layout: str) -> bool:
-        problem = self.make(task, layout)
-        return solvable(problem, self.planner(problem).expert_action)
-
-    def make(self, task: str, layout: str) -> AlfworldProblem:
-        """Builds one problem; see `make`."""
-        return self._layouts.make(task, layout)
-
-    def planner(self, problem: AlfworldProblem) -> AlfworldPlanner:
-        """Returns the planner of a problem, which has an expert to imitate."""
-        return AlfworldPlanner(problem)
+        problem = self._layouts.make(task, layout)
+        return solvable(problem, SearchExpert(problem).action)
 
     def instructions(self) -> Instructions:
         """Returns what a model is told of rooms."""
@@ -104,6 +98,18 @@ class Alfworld:
         """Says of which kind rooms are that are all of one."""
         kinds = {layout.partition(":")[0] for layout in layouts}
         return _ABOUT.get(kinds.pop(), "") if len(kinds) == 1 else ""
+
+
+class Alfworld(AlfworldLayouts):
+    """The environment behind `stgrpo.envs.get("alfworld")`."""
+
+    def make(self, task: str, layout: str) -> AlfworldProblem:
+        """Builds one problem; see `make`."""
+        return self._layouts.make(task, layout)
+
+    def planner(self, problem: AlfworldProblem) -> AlfworldPlanner:
+        """Returns the planner of a problem, which has an expert to imitate."""
+        return AlfworldPlanner(problem)
 
 
 class AlfworldOldWording(Alfworld):

@@ -15,7 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from stgrpo.envs.alfworld.environment import Alfworld
+from stgrpo.envs.alfworld.environment import AlfworldLayouts
 from stgrpo.envs.alfworld.game.build import EntityNumbers
 from stgrpo.envs.alfworld.game.complete import complete_problem
 from stgrpo.envs.alfworld.game.engine import AlfworldProblem, State
@@ -188,7 +188,7 @@ class UpstreamPlanner:
         return self._planner.expert_action(state.ours)
 
 
-class UpstreamAlfworld(Alfworld):
+class UpstreamAlfworld(AlfworldLayouts):
     """The environment behind `stgrpo.envs.get("alfworld", engine="upstream")`.
 
     Raises:
@@ -203,7 +203,7 @@ class UpstreamAlfworld(Alfworld):
 
     def make(self, task: str, layout: str) -> UpstreamProblem:
         """Builds one problem; see `environment.make`."""
-        ours = super().make(task, layout)
+        ours = self._layouts.make(task, layout)
         return UpstreamProblem(ours, game_content(self._layouts.source(task, layout)))
 
     def planner(self, problem: UpstreamProblem) -> UpstreamPlanner:

@@ -109,7 +109,7 @@ class _Builder:
     def room(self, goal: Goal, task_line: str) -> Room:
         object_types = self._types("objecttype", self._objects)
         receptacle_types = self._types("receptacletype", self._receptacles)
-        location_of = dict(self._facts["receptacleatlocation"])
+        location_of = self._mapping("receptacleatlocation")
         return Room(
             objects=tuple(self._names[name] for name in self._objects),
             object_types=object_types,
@@ -127,8 +127,11 @@ class _Builder:
         )
 
     def _types(self, predicate: str, known: dict[str, int]) -> tuple[str, ...]:
-        types = dict(self._facts[predicate])
+        types = self._mapping(predicate)
         return tuple(types[name].removesuffix("type") for name in known)
+
+    def _mapping(self, predicate: str) -> dict[str, str]:
+        return {fact[0]: fact[1] for fact in self._facts[predicate]}
 
     def _having(self, predicate: str, known: dict[str, int]) -> frozenset[int]:
         """The things that have a property; one that is nowhere in the room does not matter."""

@@ -17,6 +17,7 @@ _SIGNATURES = {  # the types of a predicate's arguments; all other predicates ar
     "openable": ("receptacle",),
     "opened": ("receptacle",),
 }
+_TYPE_OF = {"receptacletype": "rtype", "objecttype": "otype"}
 _FACT = re.compile(r"\((\w+)((?:\s+[\w.-]+)+)\s*\)")
 _OF_GOAL = re.compile(r"(receptacletype|objecttype) \?\w+ (\w+)")
 
@@ -44,7 +45,7 @@ def _names_of_facts(init: str) -> Iterator[tuple[str, str]]:
 def _names_of_goal(goal: str) -> Iterator[tuple[str, str]]:
     """Types that a goal names, be there anything of them or not."""
     for predicate, name in _OF_GOAL.findall(goal):
-        yield name, _SIGNATURES[predicate][1]
+        yield name, _TYPE_OF[predicate]
 
 
 def _names_of_domain() -> Iterator[tuple[str, str]]:

@@ -44,15 +44,20 @@ class GameFolder:
 
     def __init__(self, folder: Path):
         self._root = folder / _FOLDER if (folder / _FOLDER).is_dir() else folder
-        self.names = cache(self._names)
 
-    def _names(self, split: str) -> tuple[str, ...]:
-        files = sorted((self._root / split).glob(f"*/*/{_FILE}"))
-        return tuple(f"{file.parts[-3]}/{file.parts[-2]}" for file in files if _is_played(file))
+    def names(self, split: str) -> tuple[str, ...]:
+        """See `Games.names`."""
+        return _names(self._root / split)
 
     def game(self, split: str, number: int) -> Path:
         """Returns the path of a game file."""
         return self._root / split / self.names(split)[number] / _FILE
+
+
+@cache
+def _names(folder: Path) -> tuple[str, ...]:
+    files = sorted(folder.glob(f"*/*/{_FILE}"))
+    return tuple(f"{file.parts[-3]}/{file.parts[-2]}" for file in files if _is_played(file))
 
 
 def _is_played(file: Path) -> bool:

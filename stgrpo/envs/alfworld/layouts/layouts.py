@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from stgrpo.envs.alfworld.game.engine import AlfworldProblem
+from stgrpo.envs.alfworld.game.engine import AlfworldProblem, State
 from stgrpo.envs.alfworld.game.load import load
 from stgrpo.envs.alfworld.game.room import TASKS, Room
 from stgrpo.envs.alfworld.layouts.games import SPLITS as GAME_SPLITS
@@ -116,13 +116,13 @@ class Layouts:
                 yield layout
 
 
-def solvable(problem: AlfworldProblem, expert_action: Callable) -> bool:
-    """Says whether a game has something to do and an expert wins it within the cap on its steps."""
+def solvable(problem: AlfworldProblem, expert: Callable[[State], str | None]) -> bool:
+    """Says whether a game has something to do and an expert, by its action in a state, wins it within the cap."""
     state = problem.initial_state()
     if problem.is_goal(state):
         return False
     for _ in range(problem.max_steps):
-        action = expert_action(state)
+        action = expert(state)
         if action is None:
             return False
         state = problem.step(state, action)
