@@ -3,8 +3,8 @@
     python benchmarks/alfworld_games.py --data=GAMES [--split=valid_seen --split=valid_unseen]
     python benchmarks/alfworld_games.py --data=GAMES --package=5      where the package is installed: docs/alfworld.md
 
-Times are wall clock in one process. `steps` are a step with its text and its commands, each state met once; with
---package they are those of walks through some games in both engines in turn, and every text is compared.
+Reading and planning are CPU time. With --package both engines do the same walks, step by step in turn: `steps` are wall
+clock, each with its text and its commands, and every text is compared.
 """
 
 import argparse
@@ -45,12 +45,12 @@ def solve(games: Games, split: str) -> None:
     reading, planning, optima, won = [], [], defaultdict(list), defaultdict(list)
     for number in range(len(games.names(split))):
         game = games.game(split, number)
-        started = time.perf_counter()
+        started = time.process_time()
         problem = load(game)
-        read = time.perf_counter()
+        read = time.process_time()
         planner = AlfworldPlanner(problem)
         optimum = planner.distance(problem.initial_state())
-        planned = time.perf_counter()
+        planned = time.process_time()
         reading.append(read - started)
         planning.append(planned - read)
         for key in (problem.task, "all"):

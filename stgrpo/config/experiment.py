@@ -76,7 +76,7 @@ EXPERT: Section = section(
         "planner",
         "which expert",
         choices={
-            "planner": "A*, provably shortest",
+            "planner": "A*, provably shortest; in ALFWorld one that knows only what it has seen",
             "llm": "a served model by rejection sampling (the paper's is Llama-3.3-70B)",
         },
     ),
