@@ -26,8 +26,8 @@ TASKS = envs.get("alfworld").tasks()
 TINY_TASKS = ("pick_and_place_simple", "look_at_obj_in_light")  # the shortest
 
 
-def get_config(arg: str = "1.5b") -> ConfigDict:
-    """`arg`: "1.5b" or "llama3-8b" for a published model and the data set's games, "tiny", or "smoke"."""
+def get_config(arg: str = "tiny") -> ConfigDict:
+    """`arg`: "tiny", "smoke", or "1.5b" and "llama3-8b" for a published model and the data set's games."""
     if arg in MODELS:
         return published(MODELS[arg])
     if arg == "tiny":

@@ -8,7 +8,7 @@ import re
 import pytest
 
 from stgrpo import envs
-from stgrpo.cli import main
+from stgrpo.cli import main, parse
 from stgrpo.envs.alfworld import load, make
 from stgrpo.envs.alfworld.game.room import TASKS
 from stgrpo.envs.alfworld.layouts.generator import FAMILIES, made_game
@@ -109,6 +109,12 @@ def test_published_games_are_two_suites(pack: pathlib.Path) -> None:
     environment = envs.get("alfworld", data=str(pack))
     counts = {suite.name: len(suite_layouts(environment, suite)) for suite in suites(config)}
     assert counts == {"valid_seen": 140, "valid_unseen": 134}
+
+
+@pytest.mark.parametrize("variant", ["tiny", "smoke", "1.5b", "llama3-8b"])
+def test_every_variant_of_the_config_can_run(variant: str, pack: pathlib.Path) -> None:
+    words = ["run", f"--config={CONFIGS / 'alfworld.py'}:{variant}", f"--config.env.data={pack}", "--dry_run"]
+    assert validate(parse(words).config) == []
 
 
 @pytest.mark.parametrize("at", ["", "nowhere", "empty"])

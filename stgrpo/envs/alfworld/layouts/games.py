@@ -119,7 +119,7 @@ def open_games(data: str) -> Games:
     """
     given = data or os.environ.get(VARIABLE, "")
     path = Path(given or _DOWNLOADED).expanduser()
-    if not given and not path.is_dir():
+    if not given and not any(_split_folders(path)):
         raise UserError(f"the games of ALFWorld are not at hand: {_GET}")
     return _opened(path)
 
