@@ -10,7 +10,7 @@ States are each environment's own. A `Problem[S]`, its `Planner[S]` and what els
 of them; a `Problem` or `Planner` without it stands for any, whose states nobody looks into.
 """
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
@@ -273,8 +273,12 @@ class Reading(Protocol):
 class SeveralBenchmarks(Protocol):
     """An `Environment` whose published results are of several sets of layouts, each with figures of its own."""
 
-    def benchmark_sets(self) -> Mapping[str, Mapping[str, tuple[str, ...]]]:
-        """Returns, by the name of a set and by task, the layouts; `benchmark_layouts` has those of all sets."""
+    def benchmark_sets(self) -> tuple[str, ...]:
+        """Returns the names of the sets."""
+        ...
+
+    def benchmark_set(self, name: str, task: str) -> tuple[str, ...]:
+        """Returns the layouts of one task in a set; `benchmark_layouts` has those of all sets."""
         ...
 
 
@@ -443,6 +447,22 @@ class Wording(Protocol):
     def describe_layouts(self, layouts: Sequence[str]) -> str:
         """Says what layouts of these names have in common, in a few words; "" where there is nothing to say."""
         ...
+
+
+BENCHMARK = "benchmark"
+"""The name of the set of published layouts where there is but one."""
+
+
+def benchmark_sets_of(environment: Environment) -> tuple[str, ...]:
+    """Returns the names of an environment's sets of published layouts."""
+    return environment.benchmark_sets() if isinstance(environment, SeveralBenchmarks) else (BENCHMARK,)
+
+
+def benchmark_set_of(environment: Environment, name: str, task: str) -> tuple[str, ...]:
+    """Returns the layouts of one task in a set of these."""
+    if isinstance(environment, SeveralBenchmarks):
+        return environment.benchmark_set(name, task)
+    return environment.benchmark_layouts(task)
 
 
 def object_names_of(environment: Environment) -> tuple[str, ...]:

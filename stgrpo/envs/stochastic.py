@@ -19,6 +19,8 @@ from stgrpo.protocol import (
     Problem,
     PureEnvironment,
     State,
+    benchmark_set_of,
+    benchmark_sets_of,
     expert_action_of,
     instructions_of,
     object_names_of,
@@ -143,6 +145,14 @@ class FlakyEnvironment:
             UserError: there is no such task or layout, or p is no such probability.
         """
         return FlakyProblem(self._environment.make(task, layout), self._p, self._seed)
+
+    def benchmark_sets(self) -> tuple[str, ...]:
+        """Returns those of the wrapped environment."""
+        return benchmark_sets_of(self._environment)
+
+    def benchmark_set(self, name: str, task: str) -> tuple[str, ...]:
+        """Returns the layouts of one task in a set of these."""
+        return benchmark_set_of(self._environment, name, task)
 
     def instructions(self) -> Instructions:
         """Returns those of the wrapped environment: of failures nothing is said."""

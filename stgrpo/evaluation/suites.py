@@ -13,14 +13,11 @@ from stgrpo.envs.sessions import open_sessions
 from stgrpo.envs.stochastic import FlakyEnvironment
 from stgrpo.evaluation.episodes import EpisodeConfig, run_episodes
 from stgrpo.evaluation.records import Episode
-from stgrpo.protocol import Environment, SeveralBenchmarks
+from stgrpo.protocol import BENCHMARK, Environment, benchmark_set_of, benchmark_sets_of
 from stgrpo.react.policy import SamplingParams
 from stgrpo.react.prompt import PromptStyle
 from stgrpo.sampling.base import Sampler, Shared
 from stgrpo.training.inputs import prompt_style
-
-BENCHMARK = "benchmark"
-"""The suite of published layouts, and their split."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,8 +27,8 @@ class Suite:
     Attributes:
         name: of the suite in file names.
         family: of layouts; unused by the benchmark's own.
-        split: "validation" or "test"; "benchmark" for the layouts of published results (ten a task in the paper), or
-            the set of them that the suite is named after.
+        split: "validation" or "test"; "benchmark" for layouts of published results (ten a task in the paper): the set
+            that the suite is named after.
         layouts: how many a task; the benchmark has its own number.
         tasks: to play.
     """
@@ -54,16 +51,9 @@ def suites(config: ConfigDict) -> list[Suite]:
 
 
 def _benchmarks(config: ConfigDict, tasks: tuple[str, ...]) -> list[Suite]:
-    """The sets of layouts of published results, one of them where the environment does not tell several apart."""
+    """A suite for each set of layouts that published results are of."""
     environment = envs.get(config.env.name, data=config.env.data)
-    names = environment.benchmark_sets() if isinstance(environment, SeveralBenchmarks) else [BENCHMARK]
-    return [Suite(name, name, BENCHMARK, 0, tasks) for name in names]
-
-
-def _benchmark_layouts(environment: Environment, suite: Suite, task: str) -> tuple[str, ...]:
-    if suite.name != BENCHMARK and isinstance(environment, SeveralBenchmarks):
-        return environment.benchmark_sets()[suite.name].get(task, ())
-    return environment.benchmark_layouts(task)
+    return [Suite(name, name, BENCHMARK, 0, tasks) for name in benchmark_sets_of(environment)]
 
 
 def suite_layouts(environment: Environment, suite: Suite) -> list[tuple[str, str]]:
@@ -71,7 +61,7 @@ def suite_layouts(environment: Environment, suite: Suite) -> list[tuple[str, str
     found = []
     for task in suite.tasks:
         if suite.split == BENCHMARK:
-            layouts = _benchmark_layouts(environment, suite, task)
+            layouts = benchmark_set_of(environment, suite.name, task)
         else:
             layouts = environment.layouts(task, suite.family, split=suite.split, count=suite.layouts)
         found += [(task, layout) for layout in layouts]
@@ -83,7 +73,7 @@ def suite_size(config: ConfigDict, suite: Suite) -> int:
     if suite.split != BENCHMARK:
         return suite.layouts * len(suite.tasks)
     environment = envs.get(config.env.name, data=config.env.data)
-    return sum(len(_benchmark_layouts(environment, suite, task)) for task in suite.tasks)
+    return sum(len(benchmark_set_of(environment, suite.name, task)) for task in suite.tasks)
 
 
 def play_suite(

@@ -1,6 +1,6 @@
 """The environment that the entry point names: tasks, layouts, problems and planners of ALFWorld."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import islice
 from typing import Self
 
@@ -62,13 +62,17 @@ class AlfworldLayouts:
         """Returns the families of our generator, and "games" for the data set's."""
         return FAMILIES
 
-    def benchmark_sets(self) -> Mapping[str, Mapping[str, tuple[str, ...]]]:
-        """Returns the 140 games of valid_seen and the 134 of valid_unseen, by task."""
-        return {split: {task: self._layouts.of_task(split, task) for task in TASKS} for split in BENCHMARKS}
+    def benchmark_sets(self) -> tuple[str, ...]:
+        """Returns the names of the validation splits: the 140 games of valid_seen and the 134 of valid_unseen."""
+        return BENCHMARKS
+
+    def benchmark_set(self, name: str, task: str) -> tuple[str, ...]:
+        """Returns the games of one task in one of them."""
+        return self._layouts.of_task(name, task)
 
     def benchmark_layouts(self, task: str) -> tuple[str, ...]:
-        """Returns those of one task in both."""
-        return tuple(layout for split in BENCHMARKS for layout in self._layouts.of_task(split, task))
+        """Returns those in both."""
+        return tuple(layout for name in BENCHMARKS for layout in self.benchmark_set(name, task))
 
     def layouts(self, task: str, family: str, *, split: str, count: int, seed: int = 0) -> list[str]:
         """Lists layouts that the expert wins within the cap; of the data set's validation games all.
