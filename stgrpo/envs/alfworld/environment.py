@@ -6,6 +6,7 @@ from typing import Self
 
 from stgrpo.envs.alfworld.game.engine import AlfworldProblem
 from stgrpo.envs.alfworld.game.instructions import INSTRUCTIONS
+from stgrpo.envs.alfworld.game.load import load
 from stgrpo.envs.alfworld.game.room import TASKS
 from stgrpo.envs.alfworld.layouts.layouts import BENCHMARKS, FAMILIES, GAMES, Layouts, solvable
 from stgrpo.envs.alfworld.planner.planner import AlfworldPlanner
@@ -114,6 +115,17 @@ class Alfworld(AlfworldLayouts):
     def planner(self, problem: AlfworldProblem) -> AlfworldPlanner:
         """Returns the planner of a problem, which has an expert to imitate."""
         return AlfworldPlanner(problem)
+
+    def play(self, task: str, layout: str, *, raw: bool = False) -> None:
+        """Plays one episode with a person; a layout may also be the path of a game file.
+
+        Raises:
+            UserError: there is no such task or layout.
+        """
+        from stgrpo.envs.alfworld.play import play
+
+        is_file = layout.endswith(".tw-pddl")
+        play(load(layout) if is_file else self.make(task or TASKS[0], layout or "made:0"), raw=raw)
 
 
 class AlfworldOldWording(Alfworld):

@@ -1,5 +1,6 @@
 """The environment keeps to the protocol: layouts, splits, data and what is said without them, expert and rewards."""
 
+import io
 import itertools
 import json
 import pathlib
@@ -159,3 +160,22 @@ def test_the_shares_of_places_are_counted_where_the_thing_is(make_game) -> None:
     other = game | {"pddl_problem": game["pddl_problem"].replace("Mug", "Cup")}
     lines = list(table([load(game).room, load(other).room]))
     assert {"mug desk 1.000", "cup desk 1.000", "apple fridge 1.000"} < set(lines)
+
+
+def test_a_person_plays_in_the_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys, tmp_path: pathlib.Path, make_game
+) -> None:
+    def play(*lines: str, layout: str) -> str:
+        monkeypatch.setattr("sys.stdin", io.StringIO("".join(f"{line}\n" for line in lines)))
+        main(["play", "--env=alfworld", f"--layout={layout}"])
+        return capsys.readouterr().out
+
+    file = tmp_path / "game.tw-pddl"
+    file.write_text(json.dumps(make_game()), encoding="utf-8")
+    way = ("go to desk 1", "take mug 1 from desk 1", "go to shelf 1", "move mug 1 to shelf 1")
+    shown = play("dance", "look", "undo", *way, layout=str(file))
+    assert (
+        "Nothing happens." in shown and "You arrive at desk 1. On the desk 1, you see a bowl 1, and a mug 1." in shown
+    )
+    assert shown.endswith("Solved in 4 steps; the fewest possible, for one who sees everything: 4.\n")
+    assert play("commands", "?", "raw", "quit", layout="made:3").endswith("Left after 0 steps.\n")

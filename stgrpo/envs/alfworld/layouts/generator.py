@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from stgrpo.envs.alfworld.game.room import LOOK, TASKS
 from stgrpo.envs.alfworld.layouts.usual_places import usual_places
 
-OPENABLE = ("fridge", "microwave", "safe", "cabinet", "drawer")
+_OPENABLE = ("fridge", "microwave", "safe", "cabinet", "drawer")
 LAMPS = ("desklamp", "floorlamp")
 ABLE: Mapping[str, Sequence[str]] = {
     "cleanable": "apple bowl butterknife cloth cup dishsponge egg fork kettle knife ladle lettuce mug pan plate pot "
@@ -84,7 +84,8 @@ THINGS: Mapping[str, Sequence[str]] = {
     "watch wateringcan".split(),
     "bathroom": "candle cloth handtowel soapbar soapbottle spraybottle tissuebox toiletpaper towel".split(),
 }
-LAMP_OF = {"bedroom": "desklamp", "livingroom": "desklamp"}
+LAMP = "desklamp"
+_LAMP_ROOMS = ("bedroom", "livingroom")
 _FITS = 0.01  # the share of receptacles with a thing, from which on others of the type accept it
 _TOGETHER = 0.2  # of the receptacles, which are where the one before is; in real rooms it is as common
 _START = "loc_bar_0_bar_0_bar_0_bar_30"
@@ -191,7 +192,7 @@ class _Maker:
         """The kinds of rooms in which the task can be done."""
         if self._form.able:
             return ("kitchen",)
-        return tuple(LAMP_OF) if self._task == LOOK else tuple(ROOMS)
+        return _LAMP_ROOMS if self._task == LOOK else tuple(ROOMS)
 
     def _draw_receptacles(self) -> dict[str, str]:
         """Types of the receptacles, by id."""
@@ -225,7 +226,7 @@ class _Maker:
             if thing not in able or not homes:
                 continue
             if self._task == LOOK:
-                found.append((thing, LAMP_OF[self._kind]))
+                found.append((thing, LAMP))
             elif len(homes) > 1:
                 found += [(thing, place) for place in homes]
         return self._rng.choice(found)
@@ -267,7 +268,7 @@ class _Maker:
         for name, kind in self._receptacles.items():
             yield f"receptacleType {name} {kind}Type"
             yield f"receptacleAtLocation {name} {places[name]}"
-            if kind in OPENABLE:
+            if kind in _OPENABLE:
                 yield f"openable {name}"
         for place in sorted(set(self._receptacles.values())):
             for thing in sorted({kind for _, kind, _ in self._things}):
