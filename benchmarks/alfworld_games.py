@@ -23,17 +23,16 @@ from stgrpo.envs.alfworld.planner.planner import AlfworldPlanner
 WALK = 30  # steps of a walk through both engines
 
 
-def played(problem: AlfworldProblem, planner: AlfworldPlanner) -> int | None:
-    """Returns the steps in which the expert wins; None where it does not within the cap."""
-    state = problem.initial_state()
-    for steps in range(problem.max_steps + 1):
-        if problem.is_goal(state):
-            return steps
+def played(problem: AlfworldProblem, planner: AlfworldPlanner) -> list[bool] | None:
+    """Returns, for each step of the expert, whether it was optimal; None where it does not win within the cap."""
+    state, steps = problem.initial_state(), []
+    while not problem.is_goal(state) and len(steps) < problem.max_steps:
         action = planner.expert_action(state)
         if action is None:
             return None
+        steps.append(action in planner.optimal_actions(state))
         state = problem.step(state, action)
-    return None
+    return steps if problem.is_goal(state) else None
 
 
 def milliseconds(times: list[float]) -> dict[str, float]:
@@ -62,9 +61,17 @@ def solve(games: Games, split: str) -> None:
     say(figure="plan", split=split, games=len(planning), **milliseconds(planning))
     for key in (*TASKS, "all"):
         solved = [steps for steps in won[key] if steps is not None]
-        mean = {"optimum": statistics.mean(optima[key]), "expert": statistics.mean(solved)} if solved else {}
-        steps = {name: round(value, 2) for name, value in mean.items()}
-        say(figure="expert", split=split, task=key, games=len(won[key]), won=len(solved), **steps)
+        taken = [is_optimal for steps in solved for is_optimal in steps]
+        say(
+            figure="expert",
+            split=split,
+            task=key,
+            games=len(won[key]),
+            won=len(solved),
+            optimum=round(statistics.mean(optima[key]), 2),
+            expert=round(len(taken) / max(1, len(solved)), 2),
+            optimal_actions=f"{sum(taken)} of {len(taken)}",
+        )
 
 
 def walks(games: Games, split: str, count: int) -> Iterator[tuple[float, float, bool]]:

@@ -127,7 +127,7 @@ class UpstreamProblem:
     def observation(self, state: UpstreamState) -> str:
         """Returns the text an agent is shown: the package's own words and commands, and our memory of them."""
         commands = self.admissible_commands(state)
-        return observation(self.room, state.ours.world, state.ours.seen, state.said, commands, self.goal)
+        return observation(self.room, state.ours.world, state.ours.seen, said=state.said, commands=commands)
 
     def _snapshot(self, state: UpstreamState) -> Snapshot:
         return self._snapshots[state.number, state.ours.world]

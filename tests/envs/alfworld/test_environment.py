@@ -78,6 +78,14 @@ def test_what_is_learned_is_the_experts_and_what_is_optimal_is_known_beside_it()
     assert searched  # somewhere it looked in a place that the optimum passes by
 
 
+def test_the_example_of_the_page_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    page = (CONFIGS.parent / "docs" / "alfworld.md").read_text("utf-8")
+    (example,) = re.findall(r"^```python\n(.*?)^```$", page, re.M | re.S)
+    exec(example, {})
+    shown = capsys.readouterr().out
+    assert shown.startswith("-= Welcome to TextWorld, ALFRED! =-") and "Valid Actions:" in shown
+
+
 def test_a_model_is_told_the_rules() -> None:
     assert "sink basin" in instructions_of(envs.get("alfworld")).rules
 

@@ -45,7 +45,7 @@ class AlfworldProblem:
     def __init__(self, room: Room, *, wording: Wording, layout: str, max_steps: int = MAX_STEPS):
         self.room, self.wording = room, wording
         self.task, self.layout, self.max_steps = room.goal.task, layout, max_steps
-        self.goal = room.task_line.removeprefix("Your task is to: ")
+        self.goal = room.goal_in_words
         self._commands = lru_cache(_CACHED_WORLDS)(self._find_commands)
         self._always = {word: Action(word) for word in ("inventory", "look", *(["help"] if wording.help else []))}
 
@@ -97,8 +97,8 @@ class AlfworldProblem:
 
         It is the feedback, and before it what earlier ones have told: see `game.observation`.
         """
-        commands = self.admissible_commands(state)
-        return observation(self.room, state.world, state.seen, self.feedback(state), commands, self.goal)
+        said, commands = self.feedback(state), self.admissible_commands(state)
+        return observation(self.room, state.world, state.seen, said=said, commands=commands)
 
     def explain(self, state: State, plan: Sequence[str]) -> str:
         """Says why the first action of the expert's plan is right, by what the agent knows; the rest it cannot know."""

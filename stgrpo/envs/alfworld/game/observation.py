@@ -11,7 +11,7 @@ from stgrpo.envs.alfworld.game.room import NOTHING, TOGGLED, Room, World
 from stgrpo.envs.alfworld.game.text import listed
 
 
-def observation(room: Room, world: World, seen: frozenset[int], said: str, commands: Sequence[str], goal: str) -> str:
+def observation(room: Room, world: World, seen: frozenset[int], *, said: str, commands: Sequence[str]) -> str:
     """Returns the whole text.
 
     Args:
@@ -20,10 +20,9 @@ def observation(room: Room, world: World, seen: frozenset[int], said: str, comma
         seen: receptacles that were looked into.
         said: the feedback to the last command.
         commands: that are possible.
-        goal: in words.
     """
     memory = list(_memory(room, world, seen))
-    return "\n".join([*memory, said.strip(), "", "Valid Actions:", *commands, "", f"Goal: {goal}"])
+    return "\n".join([*memory, said.strip(), "", "Valid Actions:", *commands, "", f"Goal: {room.goal_in_words}"])
 
 
 def _memory(room: Room, world: World, seen: frozenset[int]) -> Iterator[str]:

@@ -146,6 +146,11 @@ class Room:
     task_line: str
     start: World
 
+    @property
+    def goal_in_words(self) -> str:
+        """What is asked for."""
+        return self.task_line.removeprefix("Your task is to: ")
+
     @cached_property
     def at_location(self) -> tuple[tuple[int, ...], ...]:
         """The receptacles at each location."""
