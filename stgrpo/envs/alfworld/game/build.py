@@ -41,7 +41,7 @@ def build_room(record: GameRecord) -> Room:
     except (KeyError, IndexError, ValueError) as error:
         what = f"{error.args[0]!r}" if error.args else "a fact"
         raise UserError(
-            f"{record.name} is no game of ALFWorld, its facts do not fit together at {what}: "
+            f"{record.name} is no game of ALFWorld (its facts do not fit together at {what}): "
             "get the games anew with `alfworld-download`"
         ) from error
 

@@ -53,13 +53,13 @@ def read_record(game: Mapping[str, Any] | str | Path) -> GameRecord:
     except OSError as error:
         raise UserError(f"{path}: {reason_of(error)}: give the path of a game.tw-pddl") from error
     except ValueError as error:
-        raise _broken(str(path), f"not JSON ({error})") from error
+        raise _broken(str(path), f"not JSON: {error}") from error
     return _record(str(path), content)
 
 
 def _record(name: str, content: object) -> GameRecord:
     if not isinstance(content, Mapping):
-        raise _broken(name, "not a JSON object")
+        raise _broken(name, "no JSON object")
     texts = [content.get(key) for key in ("pddl_problem", "grammar")]
     if not all(isinstance(text, str) for text in texts):
         raise _broken(name, "without the texts pddl_problem and grammar")
@@ -91,4 +91,4 @@ def _wording(grammar: str) -> str:
 
 
 def _broken(name: str, what: str) -> UserError:
-    return UserError(f"{name} is no game of ALFWorld, it is {what}: get the games anew with `alfworld-download`")
+    return UserError(f"{name} is no game of ALFWorld ({what}): get the games anew with `alfworld-download`")
