@@ -183,6 +183,19 @@ class SessionEnvironment(Environment, Protocol):
         ...
 
 
+@runtime_checkable
+class Demonstrating(Protocol[S_contra]):
+    """A `Planner` with an expert to imitate that is not optimal.
+
+    Where an agent does not see the whole state, the optimal action is one that it could not know. Without this the
+    expert takes the first of the optimal actions.
+    """
+
+    def expert_action(self, state: S_contra) -> str | None:
+        """Returns the expert's action; None where it has none."""
+        ...
+
+
 P_contra = TypeVar("P_contra", bound=Problem[Any], contravariant=True)
 
 
@@ -247,6 +260,28 @@ class Playable(Protocol):
         ...
 
 
+@runtime_checkable
+class Reading(Protocol):
+    """An `Environment` some of whose layouts are read from data that are no part of it."""
+
+    def with_data(self, path: str) -> Environment:
+        """Returns the same environment with its data at a path, which is looked at when a layout needs it."""
+        ...
+
+
+@runtime_checkable
+class SeveralBenchmarks(Protocol):
+    """An `Environment` whose published results are of several sets of layouts, each with figures of its own."""
+
+    def benchmark_sets(self) -> tuple[str, ...]:
+        """Returns the names of the sets."""
+        ...
+
+    def benchmark_set(self, name: str, task: str) -> tuple[str, ...]:
+        """Returns the layouts of one task in a set; `benchmark_layouts` has those of all sets."""
+        ...
+
+
 @dataclass(frozen=True)
 class Instructions:
     """What `prompt.instructions="full"` tells a model of an environment, beside how it is to answer.
@@ -304,6 +339,13 @@ class Naming(Protocol):
 def planner_of(environment: Environment, problem: Problem) -> Planner | None:
     """Returns the planner of a problem that the environment made; None without one."""
     return environment.planner(problem) if isinstance(environment, Planning) else None
+
+
+def expert_action_of(planner: Planner, state: State) -> str | None:
+    """Returns the action of the expert that a planner speaks for; None at the goal, and where the expert has none."""
+    if isinstance(planner, Demonstrating):
+        return planner.expert_action(state)
+    return next(iter(planner.optimal_actions(state)), None)
 
 
 def wait_of(problem: Problem) -> str | None:
@@ -405,6 +447,22 @@ class Wording(Protocol):
     def describe_layouts(self, layouts: Sequence[str]) -> str:
         """Says what layouts of these names have in common, in a few words; "" where there is nothing to say."""
         ...
+
+
+BENCHMARK = "benchmark"
+"""The name of the set of published layouts where there is but one."""
+
+
+def benchmark_sets_of(environment: Environment) -> tuple[str, ...]:
+    """Returns the names of an environment's sets of published layouts."""
+    return environment.benchmark_sets() if isinstance(environment, SeveralBenchmarks) else (BENCHMARK,)
+
+
+def benchmark_set_of(environment: Environment, name: str, task: str) -> tuple[str, ...]:
+    """Returns the layouts of one task in a set of these."""
+    if isinstance(environment, SeveralBenchmarks):
+        return environment.benchmark_set(name, task)
+    return environment.benchmark_layouts(task)
 
 
 def object_names_of(environment: Environment) -> tuple[str, ...]:

@@ -18,6 +18,5 @@ that must not make another run of a work directory goes into `workdir.RUNTIME_FI
 """
 
 from stgrpo.config.build import FIELDS, SECTIONS, base, model_shape, with_new_names
-from stgrpo.config.playing import SUITES
 
-__all__ = ["FIELDS", "SECTIONS", "SUITES", "base", "model_shape", "with_new_names"]
+__all__ = ["FIELDS", "SECTIONS", "base", "model_shape", "with_new_names"]

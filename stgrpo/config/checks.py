@@ -96,11 +96,11 @@ def _attention(c: ConfigDict) -> Iterator[str]:
 def _environment(c: ConfigDict) -> Iterator[str]:
     """What the environment does not have or cannot do."""
     try:
-        environment = envs.get(c.env.name)
+        environment = envs.get(c.env.name, data=c.env.data)
+        yield from _names(c, environment)
     except UserError as error:
         yield str(error)
         return
-    yield from _names(c, environment)
     yield from _without_planner(c, environment)
 
 
@@ -113,7 +113,7 @@ def _names(c: ConfigDict, environment: Environment) -> Iterator[str]:
     yield from _unknown("evaluation.tasks", c.evaluation.tasks, tasks)
     if c.env.engine in engines:
         try:
-            envs.get(c.env.name, engine=c.env.engine)
+            envs.get(c.env.name, engine=c.env.engine, data=c.env.data)
         except UserError as error:
             yield str(error)
     played = [task for task in c.evaluation.tasks or c.env.tasks if task in tasks]

@@ -43,6 +43,11 @@ ENV: Section = section(
         'plays the episodes of evaluations: "ours", or "upstream" (the benchmark\'s own package)',
         one_of="an engine of the environment",
     ),
+    data=FilePath(
+        "",
+        "where the data are of an environment that reads some; empty: as it finds them itself",
+        also=("data_path", "data_dir", "data_root"),
+    ),
     tasks=Texts(
         ("burger",),
         "trained on",
@@ -71,7 +76,7 @@ EXPERT: Section = section(
         "planner",
         "which expert",
         choices={
-            "planner": "A*, provably shortest",
+            "planner": "A*, provably shortest; in ALFWorld one that knows only what it has seen",
             "llm": "a served model by rejection sampling (the paper's is Llama-3.3-70B)",
         },
     ),

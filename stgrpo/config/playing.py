@@ -103,7 +103,7 @@ EVALUATION: Section = section(
         SUITES,
         "which layouts",
         each="suite",
-        choices={"unseen": "new layouts of the family", "benchmark": "the ten test layouts (the paper's)"},
+        choices={"unseen": "new layouts of the family", "benchmark": "those of published results (the paper's ten)"},
         also=("suite", "splits", "benchmarks"),
     ),
     tasks=Texts(

@@ -11,7 +11,7 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 
 from stgrpo.errors import UserError, nearest
-from stgrpo.protocol import Environment
+from stgrpo.protocol import Environment, Reading
 
 ENTRY_POINTS = "stgrpo.environments"
 OURS = "ours"
@@ -48,20 +48,26 @@ def engines(name: str) -> tuple[str, ...]:
     return tuple(_engines(name))
 
 
-def get(name: str, *, engine: str = OURS) -> Environment:
+def get(name: str, *, engine: str = OURS, data: str = "") -> Environment:
     """Returns the environment of this name.
 
     Args:
         name: one of `names()`.
         engine: one of `engines(name)`.
+        data: where its data are; empty where it needs none, or finds them itself.
 
     Raises:
-        UserError: there is none, or what its engine runs on is not installed.
+        UserError: there is none, or what its engine runs on is not installed; or it reads no data.
     """
     known = _engines(name)
     if engine not in known:
         raise UserError(f"environment {name!r}: no engine {engine!r}; use one of {', '.join(known)}")
-    return known[engine]()
+    environment = known[engine]()
+    if not data:
+        return environment
+    if not isinstance(environment, Reading):
+        raise UserError(f"env.data={data!r}: environment {name!r} reads no data, leave it out")
+    return environment.with_data(data)
 
 
 def _engines(name: str) -> dict[str, Make]:

@@ -19,6 +19,9 @@ from stgrpo.protocol import (
     Problem,
     PureEnvironment,
     State,
+    benchmark_set_of,
+    benchmark_sets_of,
+    expert_action_of,
     instructions_of,
     object_names_of,
     planner_of,
@@ -112,6 +115,10 @@ class FlakyPlanner:
         """Returns the actions that bring the goal one step nearer if they do not fail."""
         return self._planner.optimal_actions(state.inner)
 
+    def expert_action(self, state: FlakyState) -> str | None:
+        """Returns what the expert does, who has no failures in mind."""
+        return expert_action_of(self._planner, state.inner)
+
 
 class FlakyEnvironment:
     """An environment all of whose problems are flaky; tasks, families and layouts are those of the wrapped one.
@@ -138,6 +145,14 @@ class FlakyEnvironment:
             UserError: there is no such task or layout, or p is no such probability.
         """
         return FlakyProblem(self._environment.make(task, layout), self._p, self._seed)
+
+    def benchmark_sets(self) -> tuple[str, ...]:
+        """Returns those of the wrapped environment."""
+        return benchmark_sets_of(self._environment)
+
+    def benchmark_set(self, name: str, task: str) -> tuple[str, ...]:
+        """Returns the layouts of one task in a set of these."""
+        return benchmark_set_of(self._environment, name, task)
 
     def instructions(self) -> Instructions:
         """Returns those of the wrapped environment: of failures nothing is said."""

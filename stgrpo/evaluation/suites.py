@@ -13,7 +13,7 @@ from stgrpo.envs.sessions import open_sessions
 from stgrpo.envs.stochastic import FlakyEnvironment
 from stgrpo.evaluation.episodes import EpisodeConfig, run_episodes
 from stgrpo.evaluation.records import Episode
-from stgrpo.protocol import Environment
+from stgrpo.protocol import BENCHMARK, Environment, benchmark_set_of, benchmark_sets_of
 from stgrpo.react.policy import SamplingParams
 from stgrpo.react.prompt import PromptStyle
 from stgrpo.sampling.base import Sampler, Shared
@@ -27,7 +27,8 @@ class Suite:
     Attributes:
         name: of the suite in file names.
         family: of layouts; unused by the benchmark's own.
-        split: "validation" or "test"; "benchmark" for the ten test layouts a task (the paper's protocol).
+        split: "validation" or "test"; "benchmark" for layouts of published results (ten a task in the paper): the set
+            that the suite is named after.
         layouts: how many a task; the benchmark has its own number.
         tasks: to play.
     """
@@ -42,19 +43,25 @@ class Suite:
 def suites(config: ConfigDict) -> list[Suite]:
     """The suites of a config."""
     e, tasks = config.evaluation, tuple(config.evaluation.tasks or config.env.tasks)
-    every = {
-        "unseen": Suite("unseen", config.env.family, "test", e.layouts, tasks),
-        "benchmark": Suite("benchmark", "benchmark", "benchmark", 0, tasks),
-    }
-    return [every[name] for name in e.suites]
+    found = []
+    for name in e.suites:
+        unseen = Suite(name, config.env.family, "test", e.layouts, tasks)
+        found += _benchmarks(config, tasks) if name == BENCHMARK else [unseen]
+    return found
+
+
+def _benchmarks(config: ConfigDict, tasks: tuple[str, ...]) -> list[Suite]:
+    """A suite for each set of layouts that published results are of."""
+    environment = envs.get(config.env.name, data=config.env.data)
+    return [Suite(name, name, BENCHMARK, 0, tasks) for name in benchmark_sets_of(environment)]
 
 
 def suite_layouts(environment: Environment, suite: Suite) -> list[tuple[str, str]]:
     """The (task, layout) of each episode of a suite."""
     found = []
     for task in suite.tasks:
-        if suite.split == "benchmark":
-            layouts = environment.benchmark_layouts(task)
+        if suite.split == BENCHMARK:
+            layouts = benchmark_set_of(environment, suite.name, task)
         else:
             layouts = environment.layouts(task, suite.family, split=suite.split, count=suite.layouts)
         found += [(task, layout) for layout in layouts]
@@ -63,10 +70,10 @@ def suite_layouts(environment: Environment, suite: Suite) -> list[tuple[str, str
 
 def suite_size(config: ConfigDict, suite: Suite) -> int:
     """The number of its layouts."""
-    if suite.split != "benchmark":
+    if suite.split != BENCHMARK:
         return suite.layouts * len(suite.tasks)
-    environment = envs.get(config.env.name)
-    return sum(len(environment.benchmark_layouts(task)) for task in suite.tasks)
+    environment = envs.get(config.env.name, data=config.env.data)
+    return sum(len(benchmark_set_of(environment, suite.name, task)) for task in suite.tasks)
 
 
 def play_suite(
@@ -131,5 +138,5 @@ def style_settings(style: PromptStyle) -> dict[str, str]:
 
 def playing_environment(config: ConfigDict) -> Environment:
     """The environment in which episodes are played: on the engine of the config, with its failures."""
-    environment = envs.get(config.env.name, engine=config.env.engine)
+    environment = envs.get(config.env.name, engine=config.env.engine, data=config.env.data)
     return FlakyEnvironment(environment, config.env.failure, config.seed) if config.env.failure else environment

@@ -1,10 +1,10 @@
-"""The expert that knows: an optimal planner whose choices are made unique, with its reasons."""
+"""The expert that an environment's planner speaks for: one action a state, with its reasons."""
 
 from collections.abc import Hashable, Sequence
 
 from stgrpo.data.records import Step, Trajectory
 from stgrpo.errors import UserError
-from stgrpo.protocol import Explaining, Planner, Problem, wait_of
+from stgrpo.protocol import Demonstrating, Explaining, Planner, Problem, wait_of
 from stgrpo.react.response import ParsedResponse, format_response, parse_response
 
 
@@ -14,6 +14,8 @@ class PlannerExpert:
     Where several actions are optimal it takes the one that is displayed first. The order of display depends on the
     layout alone, so the choice is the same in every run, and a model can see it in its prompt: of several free places,
     say, the one that is listed first. Where waiting is optimal it waits, rather than walk about.
+
+    A planner that is `Demonstrating` says itself what its expert does, which need not be optimal then.
     """
 
     def __init__(self, problem: Problem, planner: Planner) -> None:
@@ -29,13 +31,19 @@ class PlannerExpert:
             ValueError: if there is none: the state is a goal, or none can be reached from it.
         """
         if state not in self._choices:
-            optimal = self._planner.optimal_actions(state)
-            if not optimal:
+            choice = self._choice(state)
+            if choice is None:
                 raise ValueError(
                     f"no action leads to the goal of {self._problem.task} {self._problem.layout} from here"
                 )
-            self._choices[state] = self._wait if self._wait in optimal else optimal[0]
+            self._choices[state] = choice
         return self._choices[state]
+
+    def _choice(self, state: Hashable) -> str | None:
+        if isinstance(self._planner, Demonstrating):
+            return self._planner.expert_action(state)
+        optimal = self._planner.optimal_actions(state)
+        return self._wait if self._wait in optimal else next(iter(optimal), None)
 
     def plan(self, state: Hashable) -> tuple[str, ...]:
         """The expert's actions from a state to the goal."""

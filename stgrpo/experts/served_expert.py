@@ -84,7 +84,7 @@ def sample_expert(config: ConfigDict, workdir: WorkDir, task: str, split: str, c
 def _sample(
     config: ConfigDict, policy: ChatPolicy, journal: Journal, budget: Budget, of: tuple[str, str]
 ) -> list[LayoutTries]:
-    (task, split), environment = of, envs.get(config.env.name)
+    (task, split), environment = of, envs.get(config.env.name, data=config.env.data)
     wanted = expert_layouts(config, budget.trajectories)
     layouts = environment.layouts(task, config.env.family, split=split, count=wanted)
     _check_prompts(config, environment, task, layouts)

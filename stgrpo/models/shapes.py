@@ -200,7 +200,8 @@ _QWEN3 = {
     "qwen3-32b": (5120, 64, 64, 25_600, False),
 }
 _LLAMA3 = {
-    # name: width, depth, heads, head_dim, mlp_width, tied, factor of the rope; 8 key heads
+    # name: width, depth, heads, head_dim, mlp_width, tied, factor of the rope (0: as trained); 8 key heads
+    "llama3-8b": (4096, 32, 32, 128, 14_336, False, 0.0),
     "llama3.2-1b": (2048, 16, 32, 64, 8192, True, 32.0),
     "llama3.2-3b": (3072, 28, 24, 128, 8192, True, 32.0),
     "llama3.1-8b": (4096, 32, 32, 128, 14_336, False, 8.0),
@@ -230,12 +231,13 @@ def _qwen3(width: int, depth: int, heads: int, mlp_width: int, tied: bool) -> Mo
 
 
 def _llama3(width: int, depth: int, heads: int, head_dim: int, mlp_width: int, tied: bool, factor: float) -> ModelShape:
+    scaling = RopeScaling(factor, low=1.0, high=4.0, original_position=8192) if factor else None
     return ModelShape(
         *(128_256, width, depth, heads, 8, head_dim, mlp_width),
         rope_theta=500_000.0,
         norm_eps=1e-5,
         qkv_bias=False,
         tie_embeddings=tied,
-        max_position=131_072,
-        rope_scaling=RopeScaling(factor, low=1.0, high=4.0, original_position=8192),
+        max_position=131_072 if scaling else 8192,
+        rope_scaling=scaling,
     )

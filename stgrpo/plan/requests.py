@@ -36,7 +36,7 @@ def plan_policy(config: ConfigDict) -> Iterator[str]:
 
 def plan_expert(config: ConfigDict) -> Iterator[str]:
     """Lines on a collection from a served expert."""
-    environment, e, how = envs.get(config.env.name), config.expert, expert_episodes(config)
+    environment, e, how = envs.get(config.env.name, data=config.env.data), config.expert, expert_episodes(config)
     yield f"expert   {e.model} at {e.server}, at most {e.tries} tries a layout"
     every: list[tuple[str, str]] = []
     for task in config.env.tasks:

@@ -58,7 +58,7 @@ def _examples(file: Path) -> int:
 
 def _expected(config: ConfigDict) -> int | None:
     """Examples of as many trajectories as the planner's are long; None without one."""
-    environment, e = envs.get(config.env.name), config.expert
+    environment, e = envs.get(config.env.name, data=config.env.data), config.expert
     count = min(_SOLVED, e.trajectories)
     total = 0.0
     try:

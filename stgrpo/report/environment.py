@@ -58,7 +58,7 @@ def find_environment(config: Mapping[str, object], notes: list[str]) -> Environm
     if not name:
         return EnvironmentView()
     try:
-        return EnvironmentView(envs.get(str(name)))
+        return EnvironmentView(envs.get(str(name), data=str(config.get("env.data", ""))))
     except (UserError, ImportError) as error:
         notes.append(f"{error}. Without it there are no pictures and no published results.")
         return EnvironmentView()

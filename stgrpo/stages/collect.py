@@ -77,7 +77,7 @@ def _trajectories(config: ConfigDict, workdir: WorkDir, task: str, split: str, c
 
 def _planned(config: ConfigDict, task: str, split: str, count: int) -> Iterator[Trajectory]:
     bar = ProgressBar(f"collect {task} {split}", count)
-    environment = envs.get(config.env.name)
+    environment = envs.get(config.env.name, data=config.env.data)
     yield from collect(
         environment, task, config.env.family, split=split, count=count, progress=lambda done, _: bar.step(done)
     )
@@ -88,7 +88,7 @@ def _write_tokenizer(config: ConfigDict, workdir: WorkDir) -> None:
     tokenizer = given_tokenizer(config)
     source = "given" if tokenizer else "trained on the data"
     if tokenizer is None:
-        names = object_names_of(envs.get(config.env.name))
+        names = object_names_of(envs.get(config.env.name, data=config.env.data))
         size = config.tokenizer.vocab_size
         tokenizer = Tokenizer(train_tokenizer(_texts(config, workdir), vocab_size=size, names=names))
     with replacing(workdir.tokenizer) as unfinished:

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from ml_collections import ConfigDict
 
 from stgrpo import processes
-from stgrpo.config import SUITES
 from stgrpo.console import ProgramLog, say, table
 from stgrpo.evaluation.checkpoints import evaluate_checkpoint
 from stgrpo.evaluation.files import Evaluation
@@ -68,7 +67,7 @@ def show(results: Sequence[Evaluation]) -> None:
         if unjudged := result.summary.get("unjudged"):  # older files have no such figure
             say(f"{result.name}: {_unjudged(unjudged, result.summary['responses'])}")
     by_name = {result.name: result for result in results}
-    for suite in SUITES:
+    for suite in dict.fromkeys(name.partition("_")[2] for name in by_name):
         if f"sft_{suite}" in by_name and f"grpo_{suite}" in by_name:
             say(_comparison(suite, by_name[f"sft_{suite}"], by_name[f"grpo_{suite}"]))
 

@@ -54,7 +54,7 @@ def check_given(config: ConfigDict, *, weights: bool) -> None:
 
 def prompt_style(config: ConfigDict) -> PromptStyle:
     """How a state becomes a prompt in this run."""
-    about = instructions_of(envs.get(config.env.name))
+    about = instructions_of(envs.get(config.env.name, data=config.env.data))
     return PromptStyle(instructions=config.prompt.instructions, history=config.prompt.history, about=about)
 
 

@@ -34,6 +34,7 @@ RUNTIME_FIELDS = (
     "profile",
     "mesh",
     "watchdog_minutes",
+    "env.data",
     "expert.server",
     "expert.tries",
     "expert.layouts",

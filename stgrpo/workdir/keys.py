@@ -17,6 +17,7 @@ REVISION = {"data": 1, "evaluation": 1}
 _NO_PART = (
     *("client", "init_from", "lora", "mesh", "monitor", "profile", "reward", "sft", "grpo", "tokenizer"),
     "watchdog_minutes",
+    "env.data",  # a place
 )
 _IN_SUITES = ("env.tasks", "env.family", "evaluation.layouts", "evaluation.suites", "evaluation.tasks")
 _SERVING = ("servers", "python", "folder", "timeout", "server_wait_s")

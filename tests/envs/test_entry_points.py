@@ -14,7 +14,11 @@ class Ours:
         return ("here",)
 
 class Faster(Ours):
-    pass
+    data = ""
+
+    def with_data(self, path):
+        self.data = path
+        return self
 """
 OTHER = """
 [project]
@@ -51,6 +55,12 @@ def test_an_installed_package_brings_environments_and_engines(installed: None) -
         envs.get("maze", engine="slow")
 
 
+def test_data_are_for_environments_that_read_some(installed: None) -> None:
+    assert envs.get("maze", engine="fast", data="mazes").data == "mazes"
+    with pytest.raises(UserError, match="env.data='mazes': environment 'maze' reads no data, leave it out"):
+        envs.get("maze", data="mazes")
+
+
 @pytest.mark.parametrize(
     ("name", "said"),
     [
@@ -76,8 +86,10 @@ def test_a_checkout_that_is_not_installed_has_what_its_pyproject_declares(monkey
     monkeypatch.setattr(envs, "entry_points", lambda group: ())
     monkeypatch.setattr(envs, "_REGISTRY", {})
     declared = tomllib.loads((envs.CHECKOUT / "pyproject.toml").read_text("utf-8"))["project"]["entry-points"]
-    assert set(declared[envs.ENTRY_POINTS]) == {"robotouille", "robotouille.upstream"}
-    assert envs.names() == ("robotouille",) and envs.engines("robotouille") == ("ours", "upstream")
+    known = {"robotouille", "robotouille.upstream", "alfworld", "alfworld.upstream", "alfworld_0_3"}
+    assert set(declared[envs.ENTRY_POINTS]) == known
+    assert set(envs.names()) == {name.partition(".")[0] for name in known}
+    assert envs.engines("robotouille") == envs.engines("alfworld") == ("ours", "upstream")
     assert "burger" in envs.get("robotouille").tasks()
 
 

@@ -1,0 +1,1 @@
+"""Rules, text and reading of ALFWorld's text games."""
