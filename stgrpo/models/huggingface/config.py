@@ -30,21 +30,26 @@ def read_shape(folder: str | Path) -> ModelShape:
     return parse_shape(read_object(file, FOLDER), str(file))
 
 
-def parse_shape(values: Mapping[str, object], source: str) -> ModelShape:
+def parse_shape(values: Mapping[str, object], source: str, fix: str = _OWN) -> ModelShape:
     """The shape of a model from the contents of its config.json.
 
     What transformers has defaults for may be left out. The dtype and the class that are named there do not count: the
     tensors say their own dtype, and `model_type` the family.
 
+    Args:
+        values: of config.json.
+        source: what an error begins with.
+        fix: what an error on a value that cannot be ends with.
+
     Raises:
-        UserError: see `read_shape`; it begins with `source`.
+        UserError: see `read_shape`.
     """
     for reason in _unsupported(values):
         raise UserError(f"{source}: {reason}")
-    given, rope = Values(values, source), Values(_rope(values), source)
+    given, rope = Values(values, source, fix), Values(_rope(values), source, fix)
     width, heads = given.size("hidden_size", 2**17), given.size("num_attention_heads", 2**12)
     if width % heads and values.get("head_dim") is None:
-        raise UserError(f"{source}: hidden_size={width} is not a multiple of num_attention_heads={heads}: {_OWN}")
+        raise UserError(f"{source}: hidden_size={width} is not a multiple of num_attention_heads={heads}: {fix}")
     shape = ModelShape(
         vocab_size=given.size("vocab_size", MOST_TOKENS),
         width=width,
@@ -73,36 +78,40 @@ class Values:
     Attributes:
         found: by name.
         source: what an error begins with.
+        fix: what it ends with.
     """
 
     found: Mapping[str, object]
     source: str
+    fix: str = _OWN
 
     def size(self, name: str, most: int, default: int | None = None) -> int:
         """A whole number from 1 on."""
         value = self._get(name, default)
         if type(value) is not int or not 1 <= value <= most:
-            raise UserError(f"{self.source}: {name}={_shown(value)} is no whole number from 1 to {most}: {_OWN}")
+            raise UserError(f"{self.source}: {name}={_shown(value)} is no whole number from 1 to {most}: {self.fix}")
         return value
 
     def number(self, name: str, most: float, default: float | None = None) -> float:
         """A number above 0 and below `most`."""
         value = self._get(name, default)
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < most:
-            raise UserError(f"{self.source}: {name}={_shown(value)} is no number above 0 and below {most:g}: {_OWN}")
+            raise UserError(
+                f"{self.source}: {name}={_shown(value)} is no number above 0 and below {most:g}: {self.fix}"
+            )
         return float(value)
 
     def switch(self, name: str, *, default: bool) -> bool:
         """True or false."""
         value = self._get(name, default)
         if type(value) is not bool:
-            raise UserError(f"{self.source}: {name}={_shown(value)} is neither true nor false: {_OWN}")
+            raise UserError(f"{self.source}: {name}={_shown(value)} is neither true nor false: {self.fix}")
         return value
 
     def _get(self, name: str, default: object) -> object:
         value = self.found.get(name)
         if value is None and default is None:
-            raise UserError(f"{self.source} has no {name!r}: {_OWN}")
+            raise UserError(f"{self.source} has no {name!r}: {self.fix}")
         left_out = name not in self.found or (value is None and name in _NULLS)
         return default if left_out else value
 
@@ -135,13 +144,15 @@ def config_json(shape: ModelShape, tokenizer: Tokenizer, dtype: str) -> dict[str
         "torch_dtype": dtype,
         "use_cache": True,
         **extra,
-        **end_tokens(tokenizer),
+        **special_tokens(tokenizer),
     }
 
 
-def end_tokens(tokenizer: Tokenizer) -> dict[str, object]:
-    """The tokens that end and pad a text, as config.json and generation_config.json name them."""
-    return {"eos_token_id": list(tokenizer.stop_ids), "pad_token_id": tokenizer.pad_id}
+def special_tokens(tokenizer: Tokenizer) -> dict[str, object]:
+    """The tokens that begin, end and pad a text, as config.json and generation_config.json name them."""
+    ids = {"eos_token_id": list(tokenizer.stop_ids), "pad_token_id": tokenizer.pad_id}
+    first = tokenizer.base.bos_token_id
+    return ids if first is None else {"bos_token_id": first, **ids}
 
 
 def check_end_tokens(folder: str | Path, tokenizer: Tokenizer) -> None:
@@ -224,7 +235,7 @@ def _rope_scaling(values: Mapping[str, object], rope: Values) -> RopeScaling | N
         original_position=rope.size(
             "original_max_position_embeddings",
             2**31 - 1,
-            Values(values, rope.source).size("max_position_embeddings", 2**31 - 1),
+            Values(values, rope.source, rope.fix).size("max_position_embeddings", 2**31 - 1),
         ),
     )
 

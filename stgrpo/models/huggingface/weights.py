@@ -15,7 +15,7 @@ import glob
 import logging
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -27,7 +27,7 @@ from stgrpo.data.tokenizer import Tokenizer
 from stgrpo.errors import UserError
 from stgrpo.files import check_readable, is_leftover, read_object, remove, replacing
 from stgrpo.models.finite import are_finite
-from stgrpo.models.huggingface.config import FOLDER, config_json, end_tokens, write_json
+from stgrpo.models.huggingface.config import FOLDER, config_json, special_tokens, write_json
 from stgrpo.models.huggingface.tokenizer import save_tokenizer
 from stgrpo.models.lora import layer_weight
 from stgrpo.models.shapes import ModelShape, layer_specs, top_specs
@@ -185,13 +185,34 @@ def load_folder(folder: str | Path, abstract: Transformer) -> Transformer:
         return jax.tree_util.tree_map_with_path(load, abstract)
 
 
+@dataclasses.dataclass(frozen=True)
+class Weights:
+    """A model whose tensors are made one at a time.
+
+    Attributes:
+        shape: of the model.
+        read: gives the values of one of its `tensors` in a dtype, in their order of axes.
+    """
+
+    shape: ModelShape
+    read: Callable[[Tensor, jnp.dtype], np.ndarray]
+
+
 def save_folder(
     params: Transformer, tokenizer: Tokenizer, folder: str | Path, *, dtype: str = "float32", shard: int = SHARD_BYTES
+) -> None:
+    """Writes a model as a folder that `transformers` and vLLM load; see `write_folder`."""
+    weights = Weights(params.shape, functools.partial(_fetch, params))
+    write_folder(weights, tokenizer, folder, dtype=dtype, shard=shard)
+
+
+def write_folder(
+    weights: Weights, tokenizer: Tokenizer, folder: str | Path, *, dtype: str = "float32", shard: int = SHARD_BYTES
 ) -> None:
     """Writes a folder that `transformers` and vLLM load; it appears only when it is whole.
 
     Args:
-        params: the model.
+        weights: of the model.
         tokenizer: its files go beside the weights, its stop tokens into the configuration.
         folder: must not exist, or be empty.
         dtype: of the weights; "float32" loses nothing, "bfloat16" is half the size.
@@ -209,30 +230,30 @@ def save_folder(
             remove(path)
     with replacing(folder) as unfinished:
         unfinished.mkdir()
-        _write(params, tokenizer, unfinished, dtype, shard)
+        _write(weights, unfinished, jnp.dtype(dtype), shard)
+        save_description(weights.shape, tokenizer, unfinished, dtype=dtype)
 
 
-def _write(params: Transformer, tokenizer: Tokenizer, folder: Path, dtype: str, shard: int) -> None:
+def _write(weights: Weights, folder: Path, dtype: jnp.dtype, shard: int) -> None:
     from safetensors.numpy import save_file
 
-    files = list(_shards(tensors(params.shape), jnp.dtype(dtype).itemsize, shard))
+    files = list(_shards(tensors(weights.shape), dtype.itemsize, shard))
     names = (
         [_WHOLE] if len(files) == 1 else [f"model-{i + 1:05}-of-{len(files):05}.safetensors" for i in range(len(files))]
     )
     for name, part in zip(names, files, strict=True):
-        arrays = {t.name: _fetch(params, t, jnp.dtype(dtype)) for t in part}
+        arrays = {t.name: weights.read(t, dtype) for t in part}
         save_file(arrays, folder / name, metadata={"format": "pt"})
     if len(files) > 1:
         where = {t.name: name for name, part in zip(names, files, strict=True) for t in part}
-        size = sum(math.prod(t.shape) for part in files for t in part) * jnp.dtype(dtype).itemsize
+        size = sum(math.prod(t.shape) for part in files for t in part) * dtype.itemsize
         write_json(folder / _INDEX, {"metadata": {"total_size": size}, "weight_map": where})
-    save_description(params.shape, tokenizer, folder, dtype=dtype)
 
 
 def save_description(shape: ModelShape, tokenizer: Tokenizer, folder: Path, *, dtype: str) -> None:
     """Writes all of a folder but the weights: enough for a server that gets these later."""
     write_json(folder / "config.json", config_json(shape, tokenizer, dtype))
-    write_json(folder / "generation_config.json", end_tokens(tokenizer))
+    write_json(folder / "generation_config.json", special_tokens(tokenizer))
     save_tokenizer(tokenizer, folder)
 
 

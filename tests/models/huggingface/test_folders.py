@@ -13,7 +13,7 @@ from safetensors.numpy import load_file, save_file
 from stgrpo.data.tokenizer import CHAT_TEMPLATE, Tokenizer, train_tokenizer
 from stgrpo.errors import RunError, UserError
 from stgrpo.files import check_readable, read_object
-from stgrpo.models.huggingface.config import check_end_tokens, read_shape
+from stgrpo.models.huggingface.config import check_end_tokens, config_json, read_shape
 from stgrpo.models.huggingface.weights import check_folder, load_folder, save_folder
 from stgrpo.models.sharding import make_mesh
 from stgrpo.training.start import abstract_model
@@ -248,6 +248,18 @@ def test_an_end_that_is_no_special_token_is_named(folder, name, token):
     check_end_tokens(folder, tokenizer)
     change(folder / name, eos_token_id=token)
     refused(f"{name}: eos_token_id=.*ends a turn with {tokenizer.end_of_turn_id} ", check_end_tokens, folder, tokenizer)
+
+
+def test_the_token_that_begins_a_text_is_kept(make_model, folder, tokenizer, tmp_path):
+    """Qwen2.5's and Llama 3's folders name one; out again, and in by transformers, it is the same."""
+    from transformers import AutoConfig, GenerationConfig
+
+    change(folder / "tokenizer_config.json", bos_token="<|im_start|>")
+    begun = Tokenizer.load(folder)
+    save_folder(make_model(read_shape(folder)), begun, tmp_path / "out")
+    for read in (AutoConfig, GenerationConfig):
+        assert read.from_pretrained(tmp_path / "out").bos_token_id == begun.base.bos_token_id == 1
+    assert "bos_token_id" not in config_json(read_shape(folder), tokenizer, "float32")
 
 
 @pytest.mark.parametrize(
