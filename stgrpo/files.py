@@ -300,6 +300,14 @@ def check_readable(file: Path, fix: str) -> None:
         raise UserError(f"{file} is a git-lfs pointer, not the file itself: run `git lfs pull` in {file.parent}")
 
 
+def refuse_gguf(path: Path) -> None:
+    """Raises a UserError that names the command to import it where a model is given as GGUF, not as a folder."""
+    inside = sorted(path.glob("*.gguf")) if path.is_dir() and not (path / "config.json").exists() else []
+    for file in [path] if path.suffix in (".gguf", ".whl") and not path.is_dir() else inside:
+        how = f"`stgrpo import-model {file} --workdir=FOLDER`"
+        raise UserError(f"{file} is no Hugging Face folder: make one of it with {how} and give that")
+
+
 def read_object(file: Path, fix: str) -> dict[str, Any]:
     """A JSON object in a file from elsewhere.
 

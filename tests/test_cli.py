@@ -272,6 +272,15 @@ def test_a_cache_that_cannot_be_written_is_left_out(tmp_path, monkeypatch, caplo
     assert _cache() is None and "set XDG_CACHE_HOME" in caplog.text
 
 
+@pytest.mark.parametrize("given", ["model.gguf", "model-1-py3-none-any.whl", ""])
+def test_a_gguf_in_place_of_a_model_folder_names_the_command_that_imports_it(given, tmp_path, capsys):
+    file = tmp_path / (given or "inside.gguf")
+    file.write_bytes(b"GGUF")
+    assert call("run", SMOKE, f"--workdir={tmp_path / 'w'}", f"--config.model.path={tmp_path / given}") == 2
+    error = capsys.readouterr().err
+    assert f"`stgrpo import-model {file} --workdir=FOLDER`" in error and error.count("\n") == 1
+
+
 @pytest.mark.parametrize("broken", ["weights", "template", "vocabulary"])
 def test_a_model_that_cannot_be_used_is_refused_before_anything_is_played(broken, make_model, tmp_path, capsys):
     from stgrpo.data.tokenizer import CHAT_TEMPLATE, Tokenizer, train_tokenizer

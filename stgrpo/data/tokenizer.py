@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from stgrpo.data.chat_template import ChatTemplate, as_used_here, default_template
 from stgrpo.errors import UserError
-from stgrpo.files import check_readable, read_object
+from stgrpo.files import check_readable, read_object, refuse_gguf
 from stgrpo.react.prompt import Message, PromptStyle, Turn, render_messages
 from stgrpo.react.response import format_response
 
@@ -266,6 +266,7 @@ class Tokenizer:
 
 def _check_files(folder: Path) -> None:
     """Raises a UserError that names the file which cannot be read, for those that a tokenizer consists of."""
+    refuse_gguf(folder)
     vocabularies = [name for name in _VOCABULARIES if os.path.lexists(folder / name)]
     if not vocabularies or not os.path.lexists(folder / _SETTINGS[0]):
         raise UserError(f"{folder} holds no tokenizer: {_FIX}")

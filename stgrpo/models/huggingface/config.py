@@ -6,7 +6,7 @@ from pathlib import Path
 
 from stgrpo.data.tokenizer import MOST_TOKENS, Tokenizer
 from stgrpo.errors import UserError
-from stgrpo.files import read_object, to_json
+from stgrpo.files import read_object, refuse_gguf, to_json
 from stgrpo.models.shapes import ModelShape, RopeScaling
 
 _FAMILIES = {"qwen2": "Qwen2ForCausalLM", "qwen3": "Qwen3ForCausalLM", "llama": "LlamaForCausalLM"}
@@ -26,6 +26,7 @@ def read_shape(folder: str | Path) -> ModelShape:
     Raises:
         UserError: there is none, or it asks for something this decoder does not do.
     """
+    refuse_gguf(Path(folder))
     file = Path(folder) / "config.json"
     return parse_shape(read_object(file, FOLDER), str(file))
 
