@@ -208,13 +208,21 @@ _LLAMA3 = {
     "llama3.3-70b": (8192, 80, 64, 128, 28_672, False, 8.0),
 }
 
+_SMOLLM2_135M = ModelShape(
+    *(49_152, 576, 30, 9, 3, 64, 1536),
+    rope_theta=100_000.0,
+    norm_eps=1e-5,
+    qkv_bias=False,
+    max_position=8192,
+)
+
 
 def named_shapes() -> dict[str, ModelShape]:
-    """The Qwen2.5, Qwen3 (dense) and Llama 3 families as published, by name."""
+    """The Qwen2.5, Qwen3 (dense) and Llama 3 families as published, and a model that a CPU can train, by name."""
     qwen2_5 = {name: _qwen2_5(*sizes) for name, sizes in _QWEN2_5.items()}
     qwen3 = {name: _qwen3(*sizes) for name, sizes in _QWEN3.items()}
     llama3 = {name: _llama3(*sizes) for name, sizes in _LLAMA3.items()}
-    return qwen2_5 | qwen3 | llama3
+    return qwen2_5 | qwen3 | llama3 | {"smollm2-135m": _SMOLLM2_135M}
 
 
 def _qwen2_5(

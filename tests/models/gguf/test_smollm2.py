@@ -18,6 +18,7 @@ from stgrpo.envs.sessions import open_sessions
 from stgrpo.models.gguf.file import open_gguf
 from stgrpo.models.huggingface.config import read_shape
 from stgrpo.models.huggingface.weights import load_folder
+from stgrpo.models.shapes import named_shapes
 from stgrpo.models.sharding import make_mesh
 from stgrpo.models.transformer import dense_hidden
 from stgrpo.protocol import instructions_of
@@ -63,6 +64,11 @@ def conversations() -> list:
         second = [session.step(seen.valid_actions[0]) for session, seen in zip(sessions, first, strict=True)]
         third = [session.step(seen.valid_actions[-2]) for session, seen in zip(sessions, second, strict=True)]
     return [render_messages(s.observation, style=style) for s in (*first, *second, *third) for style in styles]
+
+
+@pytest.mark.slow
+def test_its_shape_is_the_one_that_configs_know_by_name(folder):
+    assert read_shape(folder) == named_shapes()["smollm2-135m"]
 
 
 @pytest.mark.slow
