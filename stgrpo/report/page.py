@@ -103,7 +103,9 @@ def _facts(run: RunData, noun: Noun) -> dict[str, str]:
     facts["Parameters"] = facts["Parameters"] or (counts[0] if counts else "")
     if facts["Parameters"].isdigit():
         facts["Parameters"] = f"{int(facts['Parameters']):,}"
-    if known.get("model.name") == "custom":
+    if path := known.get("model.path"):  # then it is not the shape of this name that was trained
+        facts["Model"] = pathlib.PurePath(str(path)).name
+    elif known.get("model.name") == "custom":
         facts["Model"] = "Trained from scratch"
         facts["Width × depth"] = f"{known.get('model.width')} × {known.get('model.depth')}"
     count, kind = known.get("devices.count"), known.get("devices.kind")

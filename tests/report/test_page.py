@@ -96,6 +96,15 @@ def check(page: str) -> Checker:
     return checker
 
 
+@pytest.mark.parametrize("name", ["qwen2.5-1.5b", "custom"])
+def test_a_model_that_came_from_a_folder_has_the_name_of_that(name, workdir):
+    given = {"name": name, "path": "models/smollm2", "width": 128, "depth": 2}
+    (workdir / "config.json").write_text(json.dumps(CONFIG | {"model": given}))
+    header = build_report(workdir).read_text().partition("</header>")[0]
+    assert "<dd>smollm2</dd>" in header
+    assert name not in header and "from scratch" not in header and "128 × 2" not in header
+
+
 def test_the_page_shows_everything_the_run_left(workdir):
     path = build_report(workdir)
     page = path.read_text()
