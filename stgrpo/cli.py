@@ -199,6 +199,8 @@ def run(arguments: Sequence[str]) -> None:
         return
     command = parse(with_local_checkpoint(arguments))
     check(command.config)
+    if command.stage in ("collect", "run", *TRAINING) and processes.is_first():
+        _warn(command.config)
     if command.dry_run:
         from stgrpo.plan.dry_run import describe
 
@@ -320,6 +322,13 @@ def check(config: "ConfigDict") -> None:
     errors = validate(config)
     if errors:
         raise UserError("; ".join(errors))
+
+
+def _warn(config: "ConfigDict") -> None:
+    from stgrpo.config.checks import doubts
+
+    for line in doubts(config):
+        log.warning("%s", line)
 
 
 def _stage(name: str) -> Callable[["ConfigDict", "WorkDir"], None]:

@@ -281,6 +281,11 @@ def test_a_gguf_in_place_of_a_model_folder_names_the_command_that_imports_it(giv
     assert f"`stgrpo import-model {file} --workdir=FOLDER`" in error and error.count("\n") == 1
 
 
+def test_what_is_doubted_of_a_config_is_said_first(tmp_path, caplog):
+    assert call("run", SMOKE, f"--workdir={tmp_path / 'w'}", f"--config.model.path={tmp_path}", "--dry_run") == 2
+    assert "for which this config is not meant: sft.prompt_weight=1 (use 0), sft.learning_rate=0.002" in caplog.text
+
+
 @pytest.mark.parametrize("broken", ["weights", "template", "vocabulary"])
 def test_a_model_that_cannot_be_used_is_refused_before_anything_is_played(broken, make_model, tmp_path, capsys):
     from stgrpo.data.tokenizer import CHAT_TEMPLATE, Tokenizer, train_tokenizer

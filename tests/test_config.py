@@ -6,6 +6,7 @@ import pytest
 
 from stgrpo.cli import check, parse
 from stgrpo.config import base
+from stgrpo.config.checks import doubts
 from stgrpo.errors import UserError
 from stgrpo.plan.checks import validate
 from stgrpo.workdir import WorkDir
@@ -179,3 +180,18 @@ def test_choosing_a_monitor_does_not_make_another_run(tmp_path):
     WorkDir(tmp_path / "w").claim(config)
     config.monitor.writers, config.monitor.name, config.monitor.mode = ("tensorboard",), "mine", "online"
     WorkDir(tmp_path / "w").claim(config)
+
+
+def test_settings_for_random_weights_are_doubted_where_weights_are_given():
+    config = parse(["run", f"--config={CONFIGS / 'tiny.py'}", "--dry_run"]).config
+    assert doubts(config) == []
+    config.model.path = "models/smollm2"
+    (said,) = doubts(config)
+    for part in (
+        "sft.prompt_weight=1 (use 0)",
+        "sft.learning_rate=0.002 (use 5e-5",
+        "grpo.learning_rate=0.0001 (use 1e-6",
+    ):
+        assert part in said
+    config.sft.prompt_weight, config.lora.rank, config.lora.stages = 0.0, 16, ("sft", "grpo")
+    assert doubts(config) == []

@@ -48,6 +48,25 @@ def validate(config: ConfigDict, *more: Check) -> list[str]:
     return errors + [error for error in related if not any(re.search(rf"\b{name}\b", error) for name in faulty)]
 
 
+_MEANT_FOR_TRAINED = {"sft": (5e-4, "5e-5"), "grpo": (5e-5, "1e-6")}  # rates of a whole model: at most, and usual ones
+
+
+def doubts(config: ConfigDict) -> list[str]:
+    """What a valid config most likely does not mean, one line each, with the fix."""
+    if not config.model.path:
+        return []
+    found = []
+    if config.sft.prompt_weight:
+        found.append(f"sft.prompt_weight={config.sft.prompt_weight:g} (use 0)")
+    for stage, (most, usual) in _MEANT_FOR_TRAINED.items():
+        rate, adapted = config[stage].learning_rate, config.lora.rank and stage in config.lora.stages
+        if rate > most and not adapted:
+            found.append(f"{stage}.learning_rate={rate:g} (use {usual}, or adapters: lora.rank=16)")
+    if not found:
+        return []
+    return [f"model.path brings trained weights, for which this config is not meant: {', '.join(found)}"]
+
+
 def refuse_constraint(config: ConfigDict, stage: str) -> None:
     """Raises a UserError if the answers that a stage learns from would be held to the valid actions."""
     if config.evaluation.constrain_action:
