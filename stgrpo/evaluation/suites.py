@@ -15,7 +15,7 @@ from stgrpo.evaluation.episodes import EpisodeConfig, run_episodes
 from stgrpo.evaluation.records import Episode
 from stgrpo.protocol import BENCHMARK, Environment, benchmark_set_of, benchmark_sets_of
 from stgrpo.react.policy import SamplingParams
-from stgrpo.react.prompt import PromptStyle
+from stgrpo.react.prompt import PromptStyle, render_messages
 from stgrpo.sampling.base import Sampler, Shared
 from stgrpo.training.inputs import prompt_style
 
@@ -74,6 +74,17 @@ def suite_size(config: ConfigDict, suite: Suite) -> int:
         return suite.layouts * len(suite.tasks)
     environment = envs.get(config.env.name, data=config.env.data)
     return sum(len(benchmark_set_of(environment, suite.name, task)) for task in suite.tasks)
+
+
+def longest_first_prompt(config: ConfigDict, suite: Suite, tokenizer: Tokenizer) -> tuple[int, str]:
+    """Tokens of the longest prompt that an episode of a suite begins with, and its layout; later ones may be longer."""
+    environment, style = playing_environment(config), prompt_style(config)
+    layouts = suite_layouts(environment, suite)
+    with open_sessions(environment, layouts) as sessions:
+        asked = [render_messages(session.reset().observation, style=style) for session in sessions]
+    lengths = [len(prompt) for prompt in tokenizer.encode_prompts(asked)]
+    longest = max(range(len(lengths)), key=lengths.__getitem__)
+    return lengths[longest], " ".join(layouts[longest])
 
 
 def play_suite(

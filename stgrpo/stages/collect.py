@@ -1,6 +1,8 @@
 """Collect: the expert plays layouts, and every state of its solutions becomes a single-turn problem."""
 
 import itertools
+import logging
+import math
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -9,17 +11,21 @@ from ml_collections import ConfigDict
 from stgrpo import envs
 from stgrpo.config.checks import refuse_constraint
 from stgrpo.console import ProgressBar, say
-from stgrpo.data.examples import tokenizer_texts
+from stgrpo.data.examples import build_examples, tokenizer_texts
 from stgrpo.data.records import Trajectory, read_trajectories, write_trajectories
 from stgrpo.data.tokenizer import Tokenizer, train_tokenizer
 from stgrpo.errors import UserError
+from stgrpo.evaluation.suites import longest_first_prompt, suites
 from stgrpo.experts.collect import collect
 from stgrpo.files import from_json, replacing, to_json, write_atomically
 from stgrpo.monitors.open import write_figures
-from stgrpo.protocol import object_names_of
+from stgrpo.protocol import PureEnvironment, object_names_of
 from stgrpo.training.inputs import check_given, given_tokenizer, prompt_style
 from stgrpo.workdir import WorkDir
 from stgrpo.workdir.keys import differences, with_key
+
+log = logging.getLogger(__name__)
+ROOM = 1.1  # later states of an episode have more to say than the first
 
 
 def run_collect(config: ConfigDict, workdir: WorkDir) -> None:
@@ -41,6 +47,7 @@ def run_collect(config: ConfigDict, workdir: WorkDir) -> None:
             say(f"collect: wrote {written} trajectories to {path.relative_to(workdir.path)}")
     if not workdir.tokenizer.is_dir():
         _write_tokenizer(config, workdir)
+    _check_lengths(config, Tokenizer.load(workdir.tokenizer), workdir)
     write_figures(config, workdir, "collect", {0: _counts(config, workdir)})
 
 
@@ -94,6 +101,31 @@ def _write_tokenizer(config: ConfigDict, workdir: WorkDir) -> None:
     with replacing(workdir.tokenizer) as unfinished:
         tokenizer.save(unfinished)
     say(f"collect: tokenizer of {tokenizer.vocab_size} tokens, {source}")
+
+
+def _check_lengths(config: ConfigDict, tokenizer: Tokenizer, workdir: WorkDir) -> None:
+    """Holds every prompt and response that is known by now to the limits, before hours of training meet them.
+
+    Raises:
+        UserError: an example is over a limit, which training refuses. Of an episode to be played, which would only fail
+            in its turn, a warning is given; environments whose every start costs something are not asked for them.
+    """
+    limits = {"max_prompt_len": config.limits.prompt, "max_response_len": config.limits.response}
+    for task, split in itertools.product(config.env.tasks, ("train", "validation")):
+        try:
+            build_examples(read_trajectories(workdir.data(task, split)), tokenizer, prompt_style(config), **limits)
+        except UserError as error:
+            raise UserError(f"{error}, in another --workdir, since this one is of the old limit") from error
+    if not isinstance(envs.get(config.env.name), PureEnvironment):
+        return
+    for suite in suites(config):
+        length, layout = longest_first_prompt(config, suite, tokenizer)
+        if length > config.limits.prompt:
+            log.warning(
+                "the first prompt of %s (%s) has %d tokens, over limits.prompt=%d, and its episode will fail: "
+                "set --config.limits.prompt to %d, in another --workdir",
+                *(layout, suite.name, length, config.limits.prompt, math.ceil(ROOM * length / 64) * 64),
+            )
 
 
 def _texts(config: ConfigDict, workdir: WorkDir) -> Iterator[str]:
