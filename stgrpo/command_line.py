@@ -172,8 +172,9 @@ def _check_paths(command: Command) -> None:
     if command.stage == "export" and not command.checkpoint:
         raise UserError("--checkpoint is missing: give one step folder, such as --checkpoint=RUN/checkpoints/grpo/160")
     one_policy = command.checkpoint and command.stage == "evaluate"
-    if one_policy and command.config.policy.kind == "server":
-        raise UserError("--checkpoint and config.policy.kind='server' are two policies: leave one of them out")
+    kind = command.config.policy.kind
+    if one_policy and kind != "checkpoint":
+        raise UserError(f"--checkpoint and config.policy.kind={kind!r} are two policies: leave one of them out")
     needs_none = command.dry_run or command.stage in ("plan", "serve") or one_policy
     if not command.workdir and not needs_none:
         raise UserError("--workdir is missing: give a folder for this run, such as --workdir=runs/tiny")

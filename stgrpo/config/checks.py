@@ -195,6 +195,8 @@ def _servers(c: ConfigDict) -> Iterator[str]:
             yield f"{name}.server has an address twice: give each once"
         if addresses:
             yield from _address_errors(f"{name}.server", c[name].server)
+    if c.policy.kind == "model" and not (c.policy.path or c.model.path):
+        yield "policy.kind='model' has no model: set policy.path, or model.path, to a Hugging Face folder"
     if c.expert.tries > 1 and c.expert.temperature == 0 and c.expert.kind == "llm":
         yield f"expert.temperature=0 makes all expert.tries={c.expert.tries} alike: use a temperature or expert.tries=1"
     if c.expert.successes > c.expert.tries:

@@ -125,7 +125,14 @@ POLICY: Section = section(
     kind=Choice(
         "checkpoint",
         "which policy",
-        choices={"checkpoint": "those of the work directory", "server": "any model that a server has"},
+        choices={
+            "checkpoint": "those of the work directory",
+            "server": "any model that a server has",
+            "model": "a Hugging Face folder, without training",
+        },
+    ),
+    path=FilePath(
+        "", "`model`: the folder; empty: that of model.path", also=("policy_path", "base_model", "model_name_or_path")
     ),
     server=Text("", "`server`: as expert.server", form=SERVERS, also=("base_url", "url", "address")),
     model=Text("", "`server`: its name on the server"),

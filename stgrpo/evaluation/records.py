@@ -2,15 +2,18 @@
 
 import dataclasses
 import functools
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeVar, get_type_hints
 
+from stgrpo.errors import UserError
 from stgrpo.react.policy import SERVER, THINKING
 
 # How a policy can fail an episode, in the order in which reports list them.
 FAILURES = ("timeout", "loop", "invalid", "format", THINKING, "finish", "prompt_too_long", "ended")
 # The policies of a run and what reports call them; served models have names of their own.
-STAGE_LABELS = {"base": "Before training", "sft": "SFT", "grpo": "SFT + GRPO"}
+BASE = "base"  # the model that training starts from
+STAGE_LABELS = {BASE: "Before training", "sft": "SFT", "grpo": "SFT + GRPO"}
 # Failures of a response (stgrpo.react) that mean the text did not have the ReAct form.
 MALFORMED = ("reasoning", "action", THINKING)
 Record = TypeVar("Record", "TurnRecord", "Episode")
@@ -81,6 +84,18 @@ class Episode:
     def counted_steps(self) -> int:
         """Steps as ASAT counts them: a failure costs the cap, however early it came."""
         return self.steps if self.success else self.cap
+
+
+def result_name(given: str) -> str:
+    """What a model that is not trained here is called in the names of results: letters, digits, dots and dashes.
+
+    Raises:
+        UserError: it would be that of a policy of the work directory.
+    """
+    name = re.sub(r"[^A-Za-z0-9.]+", "-", given).strip("-.")
+    if not name or name.lower() in STAGE_LABELS:
+        raise UserError(f"policy.name={given!r} cannot name this model's results: give another, such as qwen-7b")
+    return name
 
 
 def played(episodes: Iterable[Episode]) -> list[Episode]:

@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import re
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -15,7 +14,7 @@ from stgrpo.errors import ServerError, Unreachable, UserError
 from stgrpo.evaluation.episodes import EpisodeConfig, play_episodes
 from stgrpo.evaluation.files import Evaluation, reusable, write_evaluation
 from stgrpo.evaluation.journal import Journal, usage
-from stgrpo.evaluation.records import STAGE_LABELS, Episode, played
+from stgrpo.evaluation.records import Episode, played, result_name
 from stgrpo.evaluation.suites import Suite, play_settings, playing_environment, style_settings, suite_layouts, suites
 from stgrpo.protocol import Environment
 from stgrpo.react.policy import SamplingParams
@@ -34,10 +33,7 @@ def policy_name(config: ConfigDict) -> str:
     Raises:
         UserError: it would be that of a policy of the work directory.
     """
-    given = config.policy.name or config.policy.model.rstrip("/").rpartition("/")[2]
-    name = re.sub(r"[^A-Za-z0-9.]+", "-", given).strip("-.")
-    if not name or name.lower() in STAGE_LABELS:
-        raise UserError(f"policy.name={given!r} cannot name a served model's results: give another, such as qwen-7b")
+    name = result_name(config.policy.name or config.policy.model.rstrip("/").rpartition("/")[2])
     return name + ("-constrained" if config.evaluation.constrain_action else "")
 
 

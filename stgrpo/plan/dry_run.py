@@ -4,6 +4,8 @@ import jax
 from ml_collections import ConfigDict
 
 from stgrpo.config.checks import refuse_constraint
+from stgrpo.evaluation.model_folders import model_policy, playing_config
+from stgrpo.evaluation.suites import suite_size, suites
 from stgrpo.models.shapes import ModelShape
 from stgrpo.models.sharding import make_mesh
 from stgrpo.plan.requests import plan_expert, plan_policy
@@ -27,11 +29,20 @@ def describe(stage: str, config: ConfigDict) -> str:
     lines = [str(config), f"stage    {stage}"]
     if stage in ("evaluate", "run") and config.policy.kind == "server":
         lines += plan_policy(config)
+    if stage in ("evaluate", "run") and config.policy.kind == "model":
+        lines += _model(config)
     if stage in ("collect", "run") and config.expert.kind == "llm":
         lines += plan_expert(config)
     if stage != "evaluate" or config.policy.kind == "checkpoint":
         lines[2:2] = _training(config)
     return "\n".join(lines)
+
+
+def _model(config: ConfigDict) -> list[str]:
+    """On an evaluation of a Hugging Face folder."""
+    policy = model_policy(playing_config(config))
+    counts = ", ".join(f"{suite_size(config, suite)} layouts {suite.name}" for suite in suites(config))
+    return [f"policy   {_count(policy.shape)} parameters of {policy.tokenizer.source}, as {policy.name}: {counts}"]
 
 
 def _training(config: ConfigDict) -> list[str]:

