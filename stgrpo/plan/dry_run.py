@@ -1,5 +1,7 @@
 """What a stage would do, without doing it: the resolved config, the sizes, the memory of the train state."""
 
+import logging
+
 import jax
 from ml_collections import ConfigDict
 
@@ -8,12 +10,17 @@ from stgrpo.evaluation.model_folders import model_policy, playing_config
 from stgrpo.evaluation.suites import suite_size, suites
 from stgrpo.models.shapes import ModelShape
 from stgrpo.models.sharding import make_mesh
+from stgrpo.plan.estimate import update_memory
+from stgrpo.plan.fits import doubts_of_memory
+from stgrpo.plan.programs import stage_programs
 from stgrpo.plan.requests import plan_expert, plan_policy
 from stgrpo.plan.sizes import size_text, state_parts
-from stgrpo.rl.programs import train_program
+from stgrpo.plan.topologies import target
 from stgrpo.training.inputs import check_given
 from stgrpo.training.start import starting_shape
 from stgrpo.training.step import TrainProgram
+
+log = logging.getLogger(__name__)
 
 
 def describe(stage: str, config: ConfigDict) -> str:
@@ -48,13 +55,19 @@ def _model(config: ConfigDict) -> list[str]:
 def _training(config: ConfigDict) -> list[str]:
     mesh = make_mesh(config.mesh.data, config.mesh.fsdp, config.mesh.tensor)
     shape = starting_shape(config)
-    programs = {stage: train_program(config, stage, shape, mesh, updates=1) for stage in ("sft", "grpo")}
+    stages = {stage: stage_programs(config, stage, target("")) for stage in ("sft", "grpo")}
+    programs = {stage: found.program for stage, found in stages.items()}
+    for found in stages.values():
+        for line in doubts_of_memory(found):
+            log.warning("%s", line)
     P, R, g = config.limits.prompt, config.limits.response, config.grpo
     return [
         f"devices  {len(jax.devices())} x {jax.devices()[0].device_kind}, mesh {dict(mesh.shape)}",
         f"model    {_count(shape)} parameters, {shape.depth} layers of width {shape.width}, "
         f"attention by {programs['grpo'].model.core.name}",
         *(_state(name, steps) for name, steps in programs.items()),
+        "memory   of an update, about, at its longest: "
+        + ", ".join(f"{name} {size_text(update_memory(found))} a device" for name, found in stages.items()),
         f"sft      {config.sft.batch} examples of at most {P + R} tokens an update",
         f"grpo     {g.prompts} prompts x {g.group_size} responses: "
         f"at most {g.prompts * (P + g.group_size * R):,} tokens a rollout "

@@ -17,6 +17,7 @@ from stgrpo.evaluation.suites import Suite, play_suite, suite_size
 from stgrpo.models.transformer import Transformer
 from stgrpo.monitors.machine import open_meter
 from stgrpo.monitors.open import open_monitor
+from stgrpo.plan.fits import warn_of_memory
 from stgrpo.processes import preemption
 from stgrpo.rl.group_batch import Group, group_batch, rollout_metrics
 from stgrpo.rl.programs import train_program
@@ -69,6 +70,7 @@ def _run(setting: RunContext, checkpoints: Checkpoints) -> None:
     folder = reference_step(workdir)
     updates = total * config.grpo.minibatches * config.grpo.passes
     steps = train_program(config, "grpo", load_metadata(folder).shape, setting.mesh, updates=updates)
+    warn_of_memory(config, "grpo", setting.mesh, steps)
     with jax.set_mesh(setting.mesh):
         given = read_merged(folder, steps.model)
         state, record = _start(setting, steps, given, checkpoints)

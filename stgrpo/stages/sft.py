@@ -13,6 +13,7 @@ from stgrpo.models.random import random_key
 from stgrpo.models.shapes import ModelShape
 from stgrpo.monitors.machine import open_meter
 from stgrpo.monitors.open import open_monitor
+from stgrpo.plan.fits import warn_of_memory
 from stgrpo.processes import preemption
 from stgrpo.rl.programs import train_program
 from stgrpo.training.batch_packer import BatchPacker, padding
@@ -57,6 +58,7 @@ def _run(setting: RunContext, checkpoints: Checkpoints) -> None:
     else:
         shape = starting_shape(config, setting.tokenizer.vocab_size)
     steps = train_program(config, "sft", shape, setting.mesh, updates=total)
+    warn_of_memory(config, "sft", setting.mesh, steps)
     with jax.set_mesh(setting.mesh):
         state, record = _start(setting, steps, shape, checkpoints)
         record = dataclasses.replace(record, total=total, data=identity)
