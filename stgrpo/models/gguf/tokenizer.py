@@ -1,7 +1,7 @@
 """The tokenizer of a GGUF file: vocabulary and merges as they are, and the pre-tokenizer, of which a file has the name.
 
-Transformers' own reader of GGUF knows no such names: it gives every Llama the same pre-tokenizer, and with it SmolLM2
-other ids wherever a text has two digits in a row.
+Transformers' own reader of GGUF knows no such names: it gives every Llama GPT-2's pre-tokenizer, and with it SmolLM2
+other ids where blanks stand before a digit.
 """
 
 from collections.abc import Callable, Mapping, Sequence
