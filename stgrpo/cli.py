@@ -198,7 +198,7 @@ def run(arguments: Sequence[str]) -> None:
         _import_model(arguments)
         return
     command = parse(with_local_checkpoint(arguments))
-    check(command.config)
+    check(command.config, only_planned=command.stage == "plan")
     if command.stage in ("collect", "run", *TRAINING) and processes.is_first():
         _warn(command.config)
     if command.dry_run:
@@ -315,11 +315,11 @@ def _import_model(arguments: Sequence[str]) -> None:
     import_model(given.source, given.folder, given.dtype)
 
 
-def check(config: "ConfigDict") -> None:
+def check(config: "ConfigDict", *, only_planned: bool = False) -> None:
     """Raises a UserError that holds every error of the config."""
     from stgrpo.plan.checks import validate
 
-    errors = validate(config)
+    errors = validate(config, only_planned=only_planned)
     if errors:
         raise UserError("; ".join(errors))
 

@@ -91,6 +91,7 @@ def test_adapters_of_sft_need_a_model_under_them():
     config.lora.rank = 8
     (error,) = validate(config)
     assert "lora.stages" in error and "model.path" in error
+    assert validate(config, only_planned=True) == []
     config.model.path = "somewhere"
     assert validate(config) == []
     config.lora.targets, config.grpo.optimiser, config.grpo.moment_dtype = (), "adafactor", "bfloat16"

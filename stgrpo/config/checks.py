@@ -280,7 +280,11 @@ def _adapters(c: ConfigDict) -> Iterator[str]:
     for name in ("targets", "stages"):
         if not c.lora[name]:
             yield f"lora.{name} is empty: name at least one, or set lora.rank=0"
-    if "sft" in c.lora.stages and not (c.init_from or c.model.path):
+
+
+def frozen_weights(c: ConfigDict) -> Iterator[str]:
+    """That adapters have something to lie on; for whoever trains them, a plan needs no weights."""
+    if c.lora.rank and "sft" in c.lora.stages and not (c.init_from or c.model.path):
         yield (
             f"lora.rank={c.lora.rank} with lora.stages={tuple(c.lora.stages)} has sft, "
             'whose frozen weights would be random: use lora.stages=("grpo",), or start from model.path or init_from'

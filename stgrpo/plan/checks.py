@@ -13,9 +13,10 @@ from stgrpo.rl.losses import find_loss, loss_options
 T = TypeVar("T")
 
 
-def validate(config: ConfigDict) -> list[str]:
-    """Every error at once, each with the value, the limit and the fix; empty when the config can run."""
-    return checks.validate(config, _losses, writer_errors)
+def validate(config: ConfigDict, *, only_planned: bool = False) -> list[str]:
+    """Every error at once, each with the value, the limit and the fix; empty when the config can run, or be planned."""
+    more = () if only_planned else (checks.frozen_weights,)
+    return checks.validate(config, *more, _losses, writer_errors)
 
 
 def _losses(c: ConfigDict) -> Iterator[str]:
