@@ -196,3 +196,21 @@ def test_settings_for_random_weights_are_doubted_where_weights_are_given():
         assert part in said
     config.sft.prompt_weight, config.lora.rank, config.lora.stages = 0.0, 16, ("sft", "grpo")
     assert doubts(config) == []
+
+
+def test_variants_of_smollm2_go_together_in_any_order():
+    file = f"--config={CONFIGS / 'smollm2.py'}"
+    whole, some = (
+        parse(["run", f"{file}:{arg}", "--dry_run"]).config for arg in ("", "bare,lora,benchmark,cheese_burger")
+    )
+    assert (whole.env.tasks, whole.env.family, whole.lora.rank, whole.prompt.instructions) == (
+        ("burger",),
+        "small",
+        0,
+        "full",
+    )
+    assert (some.env.tasks, some.env.family, some.lora.rank) == (("cheese_burger",), "random", 16)
+    assert some.prompt.instructions == "none" and "benchmark" in some.evaluation.suites
+    for both in ("burger,cheese_burger", "small,benchmark"):
+        with pytest.raises(UserError, match="is two experiments"):
+            parse(["run", f"{file}:{both}", "--dry_run"])
