@@ -47,7 +47,10 @@ class GgufFile:
         """
         if (field := self.reader.fields.get(name)) is None:
             return None
-        value = field.contents()
+        try:
+            value = field.contents()
+        except (ValueError, IndexError) as error:  # a text that is not UTF-8 among them
+            raise UserError(f"{self.source}: {name} cannot be read ({error}): {AGAIN}") from error
         return float(str(np.float32(value))) if isinstance(value, float) else value
 
     def need(self, name: str, kind: type[T]) -> T:

@@ -52,11 +52,12 @@ def read_tokenizer(file: GgufFile) -> Tokenizer:
     """
     from transformers import PreTrainedTokenizerFast
 
-    pre, tokens = _pre_tokenizer(file), file.need("tokenizer.ggml.tokens", list)
+    pre = _pre_tokenizer(file)
+    tokens, kinds, merges = (file.need(f"tokenizer.ggml.{name}", list) for name in ("tokens", "token_type", "merges"))
     template = default_template(file.get("tokenizer.chat_template"), file.source)
     names = {role: _special(file, role, tokens) for role in ("bos", "eos", "padding")}
     try:
-        backend = _backend(file, pre, tokens)
+        backend = _backend(pre, tokens, kinds, merges)
     except Exception as error:  # the library raises no other for a vocabulary that it cannot use
         raise UserError(f"{file.source}: its tokenizer cannot be built ({error}): {AGAIN}") from error
     base = PreTrainedTokenizerFast(
@@ -83,16 +84,15 @@ def _pre_tokenizer(file: GgufFile) -> str:
     return pre
 
 
-def _backend(file: GgufFile, pre: str, tokens: Sequence[str]) -> "Backend":
+def _backend(pre: str, tokens: Sequence[str], kinds: list[int], merges: Sequence[str]) -> "Backend":
     from tokenizers import Tokenizer as Backend
     from tokenizers import decoders, models, normalizers
 
-    kinds = file.need("tokenizer.ggml.token_type", list)
     vocabulary = {t: i for i, (t, kind) in enumerate(zip(tokens, kinds, strict=True)) if kind != _UNUSED}
     if len(vocabulary) != len(tokens) - kinds.count(_UNUSED):
         raise ValueError("a token is there twice")
-    merges = [(left, right) for left, right in (m.split(" ") for m in file.need("tokenizer.ggml.merges", list))]
-    backend = Backend(models.BPE(vocabulary, merges, ignore_merges=pre == "llama-bpe"))
+    pairs = [(left, right) for left, right in (merge.split(" ") for merge in merges)]
+    backend = Backend(models.BPE(vocabulary, pairs, ignore_merges=pre == "llama-bpe"))
     if pre == "qwen2":
         backend.normalizer = normalizers.NFC()
     backend.pre_tokenizer = PRE_TOKENIZERS[pre]()

@@ -151,7 +151,7 @@ def config_json(shape: ModelShape, tokenizer: Tokenizer, dtype: str) -> dict[str
 
 def special_tokens(tokenizer: Tokenizer) -> dict[str, object]:
     """The tokens that begin, end and pad a text, as config.json and generation_config.json name them."""
-    ids = {"eos_token_id": list(tokenizer.stop_ids), "pad_token_id": tokenizer.pad_id}
+    ids: dict[str, object] = {"eos_token_id": list(tokenizer.stop_ids), "pad_token_id": tokenizer.pad_id}
     first = tokenizer.base.bos_token_id
     return ids if first is None else {"bos_token_id": first, **ids}
 
