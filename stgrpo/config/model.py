@@ -82,6 +82,14 @@ LORA: Section = section(
         source=NOT_IN_PAPER,
         also=("target_modules", "modules"),
     ),
+    layers=Number(
+        0,
+        "the last so many that have one, and nothing below takes part in the backward pass; 0: all",
+        low=0,
+        high=1024,
+        source=NOT_IN_PAPER,
+        also=("num_layers", "last_layers", "layers_to_transform"),
+    ),
     stages=Texts(
         TRAINED,
         "that train adapters; GRPO's lie on the SFT policy, which is its reference",

@@ -72,8 +72,10 @@ def training_flops(shape: ModelShape, counts: TokenCounts, lora: Lora | None = N
     """
     if lora is None:
         return 3 * forward_flops(shape, counts)
-    adapters = sum(spec.size for spec in adapter_specs(shape, lora.rank, lora.targets).values())
-    return 2 * _linear(shape, counts) + 3 * (_attention(shape, counts) + 2 * adapters * counts.tokens)
+    changed = dataclasses.replace(shape, depth=lora.depth(shape))  # no gradient goes further down
+    adapters = sum(spec.size for spec in adapter_specs(changed, lora.rank, lora.targets).values())
+    backward = _linear(changed, counts) + 2 * _attention(changed, counts)
+    return forward_flops(shape, counts) + backward + 6 * adapters * counts.tokens
 
 
 def _linear(shape: ModelShape, counts: TokenCounts) -> int:

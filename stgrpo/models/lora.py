@@ -26,6 +26,8 @@ class Lora:
         targets: names of the linear maps, of `shapes.LINEAR`.
         base_dtype: in which the frozen matrices are kept; norms and biases stay float32.
         seed: of A.
+        layers: the last so many are changed; 0: all. No gradient goes through those below, and nothing of them is kept
+            for it.
     """
 
     rank: int
@@ -33,13 +35,22 @@ class Lora:
     targets: tuple[str, ...] = tuple(LINEAR)
     base_dtype: str = "float32"
     seed: int = 0
+    layers: int = 0
+
+    def depth(self, shape: ModelShape) -> int:
+        """Layers that are changed."""
+        return min(self.layers or shape.depth, shape.depth)
 
 
 class Adapters(nnx.Module):
-    """A and B of every target, stacked over layers like the weights; inside the scan, those of one layer."""
+    """A and B of every target, stacked over layers like the weights; inside the scan, those of one layer.
+
+    Where the last layers alone are changed, B of those below `first` stays zero.
+    """
 
     def __init__(self, shape: ModelShape, lora: Lora):
         self.scale = nnx.static(lora.alpha / lora.rank)
+        self.first = nnx.static(shape.depth - lora.depth(shape))
         declare(self, adapter_specs(shape, lora.rank, lora.targets), random_key(lora.seed))
 
     def has(self, name: str) -> bool:

@@ -28,6 +28,7 @@ from stgrpo.models.shapes import LINEAR, ModelShape, ParameterSpec, layer_specs,
 from stgrpo.models.sharding import constrain_batch, constrain_width
 
 Carry = TypeVar("Carry")
+Stacked = TypeVar("Stacked")
 Attend = Callable[..., tuple[jax.Array, Carry]]
 """Of queries and new keys and values, and of what a layer has besides (`Transformer.hidden`)."""
 
@@ -154,8 +155,24 @@ class Transformer(nnx.Module):
             here = attend if extra is None else lambda q, kv: attend(q, kv, extra)
             return layer(constrain_batch(x), rope, here, c.norm_eps)
 
-        x_BSD, kept = jax.lax.scan(jax.checkpoint(body) if self.remat else body, x_BSD, (self.layers, layered))
+        x_BSD, kept = self._scan(jax.checkpoint(body) if self.remat else body, x_BSD, layered)
         return rms_norm(x_BSD, self.final_norm[...], c.norm_eps), kept
+
+    def _scan(self, body, x_BSD: jax.Array, layered):
+        """Goes through the layers; those below all adapters by themselves, where no gradient is asked for."""
+        first = self.layers.adapters.first if hasattr(self.layers, "adapters") else 0
+        if not first:
+            return jax.lax.scan(body, x_BSD, (self.layers, layered))
+        below, above = _cut((self.layers, layered), first)
+        del below[0].adapters
+        x_BSD, kept_below = jax.lax.scan(body, x_BSD, below)
+        x_BSD, kept_above = jax.lax.scan(body, x_BSD, above)
+        return x_BSD, jax.tree.map(lambda *parts: jnp.concatenate(parts), kept_below, kept_above)
+
+
+def _cut(stacked: Stacked, at: int) -> tuple[Stacked, Stacked]:
+    """The first so many layers of a pytree that has them on its leading axis, and the others."""
+    return jax.tree.map(lambda x: x[:at], stacked), jax.tree.map(lambda x: x[at:], stacked)
 
 
 def group_hidden(

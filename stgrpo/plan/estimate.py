@@ -11,6 +11,7 @@ from stgrpo.plan.communication import Pass
 from stgrpo.plan.programs import StagePrograms
 from stgrpo.plan.sampling import host_count, longest_rollout
 from stgrpo.plan.step import pass_of
+from stgrpo.training.context import lora_settings
 from stgrpo.training.logprobs import CHUNK
 from stgrpo.training.micro_batches import largest_batch
 
@@ -33,7 +34,9 @@ def update_memory(programs: StagePrograms) -> float:
     table = shape.vocab_size * shape.width / T
     layer = gradient + tokens * _values(shape, T, *_LAYER) * size + _SCORES * scores + 4 * table
     head = (size + 4) * table + 2 * _logits(programs, one)
-    return programs.state + summed + shape.depth * kept + max(layer, head)
+    lora = lora_settings(programs.config, programs.stage)
+    depth = lora.depth(shape) if lora else shape.depth
+    return programs.state + summed + depth * kept + max(layer, head)
 
 
 def logprobs_memory(programs: StagePrograms) -> float:

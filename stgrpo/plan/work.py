@@ -67,7 +67,8 @@ def update_work(shape: ModelShape, tokens: TokenCounts, batch: Batch, *, remat: 
         lora: the adapters that are trained; None where the whole model is.
     """
     again = tokens if remat else TokenCounts(0, tokens.predicted, 0)
-    needed, repeated = training_flops(shape, tokens, lora), forward_flops(shape, again)
+    through = dataclasses.replace(shape, depth=lora.depth(shape)) if lora else shape  # what has a backward pass
+    needed, repeated = training_flops(shape, tokens, lora), forward_flops(through, again)
     return _padded(Work(needed, 0.0, repeated), batch, tokens)
 
 

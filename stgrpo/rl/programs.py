@@ -4,6 +4,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
+from stgrpo.errors import UserError
 from stgrpo.models.shapes import ModelShape
 from stgrpo.rl.losses import Coefficients, loss_options, make_loss
 from stgrpo.rl.mismatch import Mismatch
@@ -45,7 +46,14 @@ def train_program(config: ConfigDict, stage: str, shape: ModelShape, mesh: Mesh,
         shape: of the model.
         mesh: devices that parameters and batches are split over.
         updates: that the stage does, for the schedule of the learning rate.
+
+    Raises:
+        UserError: more layers are to have adapters than the model has.
     """
+    lora = lora_settings(config, stage)
+    if lora and lora.layers > shape.depth:
+        fix = f"use at most {shape.depth}, or 0 for all"
+        raise UserError(f"lora.layers={lora.layers} is over the {shape.depth} layers of the model: {fix}")
     return build_program(
         shape,
         mesh,
@@ -54,6 +62,6 @@ def train_program(config: ConfigDict, stage: str, shape: ModelShape, mesh: Mesh,
         micro_batches=micro_batch_count(config, stage, mesh),
         dtype=jnp.dtype(config.model.dtype),
         remat=config.model.remat,
-        lora=lora_settings(config, stage),
+        lora=lora,
         core=attention_core(config, shape, mesh),
     )

@@ -97,7 +97,7 @@ def lora_settings(config: ConfigDict, stage: str) -> Lora | None:
     if not c.rank or stage not in c.stages:
         return None
     seed = mix_seed(config.seed, ("sft", "grpo").index(stage))
-    return Lora(c.rank, c.alpha, tuple(c.targets), c.base_dtype, seed)
+    return Lora(c.rank, c.alpha, tuple(c.targets), c.base_dtype, seed, c.layers)
 
 
 def new_metadata(

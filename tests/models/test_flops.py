@@ -58,8 +58,9 @@ def test_a_pass_and_an_update_need_the_products_that_jax_makes(tiny_shape, count
     assert training_flops(shape, counts) == counted(both, model)
 
 
-def test_adapters_spare_the_gradient_of_what_is_frozen(tiny_shape, counts):
-    lora, tokens = Lora(4, 8.0), jnp.zeros((2, TOKENS), jnp.int32)
+@pytest.mark.parametrize("layers", [0, 1])
+def test_adapters_spare_the_gradient_of_what_is_frozen(tiny_shape, counts, layers):
+    lora, tokens = Lora(4, 8.0, layers=layers), jnp.zeros((2, TOKENS), jnp.int32)
     base, adapters = (
         frozen(Transformer(tiny_shape, jax.random.key(0), remat=False), "float32"),
         Adapters(tiny_shape, lora),

@@ -6,6 +6,7 @@ import jax
 import pytest
 
 from stgrpo.cli import parse
+from stgrpo.errors import UserError
 from stgrpo.models.sharding import make_mesh
 from stgrpo.plan.dry_run import describe
 from stgrpo.plan.sizes import state_parts
@@ -56,3 +57,9 @@ def test_a_dry_run_shows_both_stages():
     (sft,), (grpo,) = ([x for x in text.splitlines() if x.startswith(f"state    {s}")] for s in ("sft", "grpo"))
     whole = 4 * (MATRICES + VECTORS) / MIB
     assert f"sft: {4 * whole:.1f} MiB a device" in sft and f"frozen base {whole:.1f} MiB" in grpo
+
+
+def test_more_layers_with_adapters_than_there_are_is_one_line():
+    options = ("--config.lora.rank=4", "--config.lora.stages=('grpo',)", "--config.lora.layers=3")
+    with pytest.raises(UserError, match="lora.layers=3 is over the 2 layers of the model: use at most 2, or 0 for all"):
+        parts(*options)

@@ -1,0 +1,81 @@
+"""What an SFT update takes with adapters in all layers and in the last ones alone: one JSON line a figure.
+
+    python benchmarks/adapters.py [--layers=0,15,8] [--prompt=896] [--response=64] [--repeats=3]
+
+SmolLM2-135M's shape with random weights, float32, one example, layers not computed again; 0 are all 30. Updates come in
+turns; CPU seconds of the process, the least of the repeats, and what XLA plans for temporaries.
+"""
+
+import argparse
+import json
+import time
+
+import jax
+import numpy as np
+import optax
+
+from stgrpo.models.flops import training_flops
+from stgrpo.models.lora import Lora
+from stgrpo.models.shapes import named_shapes
+from stgrpo.models.sharding import make_mesh
+from stgrpo.rl.losses import make_loss
+from stgrpo.training.batch import GroupBatch
+from stgrpo.training.step import build_program
+
+SHAPE = named_shapes()["smollm2-135m"]
+
+
+def example(prompt: int, response: int) -> GroupBatch:
+    """One prompt with one response, all of it in the loss."""
+    rng = np.random.default_rng(0)
+    each = np.ones((1, 1, response), np.float32)
+    return GroupBatch(
+        prompt_BP=rng.integers(0, SHAPE.vocab_size, (1, prompt), np.int32),
+        prompt_len_B=np.full(1, prompt, np.int32),
+        response_BGR=rng.integers(0, SHAPE.vocab_size, (1, 1, response), np.int32),
+        weight_BGR=each / response,
+        mask_BGR=each,
+        adv_BG=np.zeros((1, 1), np.float32),
+        ref_logp_BGR=0 * each,
+    )
+
+
+class Job:
+    """A compiled update and its state."""
+
+    def __init__(self, batch: GroupBatch, layers: int):
+        mesh, self.lora = make_mesh(1, devices=jax.devices()[:1]), Lora(16, 32.0, layers=layers)
+        options = {"loss": make_loss("sft"), "remat": False, "lora": self.lora}
+        self.program, self.batch = build_program(SHAPE, mesh, optax.adam(1e-5), **options), jax.device_put(batch)
+        compiled = self.program.update.lower(self.program.abstract, self.batch).compile()
+        self.layers, self.temporary = layers, compiled.memory_analysis().temp_size_in_bytes
+        self.state, self.seconds = self.program.init(jax.random.key(0)), []
+
+    def run(self) -> None:
+        """One update."""
+        start = time.process_time()
+        self.state, metrics = self.program.update(self.state, self.batch)
+        jax.block_until_ready(metrics)
+        self.seconds.append(time.process_time() - start)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--layers", default="0,15,8")
+    parser.add_argument("--prompt", type=int, default=896)
+    parser.add_argument("--response", type=int, default=64)
+    parser.add_argument("--repeats", type=int, default=3)
+    given = parser.parse_args()
+    batch = example(given.prompt, given.response)
+    jobs = [Job(batch, int(layers)) for layers in given.layers.split(",")]
+    for _ in range(given.repeats + 1):  # the first is not counted
+        for job in jobs:
+            job.run()
+    for job in jobs:
+        figures = {"cpu_seconds": min(job.seconds[1:]), "temporary_gib": job.temporary / 2**30}
+        counted = training_flops(SHAPE, batch.counts, job.lora) / 1e12
+        print(json.dumps({"layers": job.layers or SHAPE.depth, **figures, "tflop_needed": counted}), flush=True)
+
+
+if __name__ == "__main__":
+    main()
