@@ -78,13 +78,12 @@ def suite_size(config: ConfigDict, suite: Suite) -> int:
 
 def longest_first_prompt(config: ConfigDict, suite: Suite, tokenizer: Tokenizer) -> tuple[int, str]:
     """Tokens of the longest prompt that an episode of a suite begins with, and its layout; later ones may be longer."""
-    environment, style = playing_environment(config), prompt_style(config)
+    environment, style = envs.get(config.env.name), prompt_style(config)  # every engine shows the same
     layouts = suite_layouts(environment, suite)
     with open_sessions(environment, layouts) as sessions:
         asked = [render_messages(session.reset().observation, style=style) for session in sessions]
-    lengths = [len(prompt) for prompt in tokenizer.encode_prompts(asked)]
-    longest = max(range(len(lengths)), key=lengths.__getitem__)
-    return lengths[longest], " ".join(layouts[longest])
+    lengths = (len(prompt) for prompt in tokenizer.encode_prompts(asked))
+    return max(zip(lengths, map(" ".join, layouts), strict=True), default=(0, ""))
 
 
 def play_suite(
