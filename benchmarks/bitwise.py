@@ -8,6 +8,7 @@ of log-probabilities of the embedded sampler that are the trainer's to the bit, 
 each token with those to come unknown; `ratio_cpu` what drawing so takes against the sampler, by CPU time.
 """
 
+import argparse
 import functools
 
 import jax
@@ -67,6 +68,7 @@ def _difference(
 
 
 def main() -> None:
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     model = jax.jit(Transformer, static_argnums=0)(SHAPE, jax.random.key(0))
     for dtype in ("float32", "bfloat16"):
         say(dtype, **figures(model, jnp.dtype(dtype)))
