@@ -27,7 +27,7 @@ class Catalogue:
         self.products = tuple(products)
         self._by_name = {product.asin: product for product in products}
         self._index = Bm25([product.asin for product in products], [product.contents for product in products])
-        self.hits = lru_cache(maxsize=_KEPT_SEARCHES)(self._hits)
+        self._found = lru_cache(maxsize=_KEPT_SEARCHES)(self._search)
 
     def product(self, asin: str) -> Product:
         """Returns the product of this name."""
@@ -41,8 +41,11 @@ class Catalogue:
         """
         return ShopProblem(self, goal if isinstance(goal, Goal) else read_goal(goal), task=task, layout=layout)
 
-    def _hits(self, query: str) -> tuple[Product, ...]:
-        """What a search finds, best first; "<q> QUERY" and "<c> CATEGORY" list what is filed under these."""
+    def hits(self, query: str) -> tuple[Product, ...]:
+        """Returns what a search finds, best first; "<q> QUERY" and "<c> CATEGORY" list what is filed under these."""
+        return self._found(query)
+
+    def _search(self, query: str) -> tuple[Product, ...]:
         first, _, rest = query.partition(" ")
         if first == "<q>":
             return tuple(product for product in self.products if product.query == rest.strip())

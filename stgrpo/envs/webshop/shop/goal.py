@@ -43,9 +43,9 @@ def read_goal(given: Mapping[str, Any]) -> Goal:
     for key in ("asin", *_TEXTS):
         if not isinstance(given.get(key), str):
             raise UserError(f"goal: {key} is {given.get(key)!r}, not a text: take a goal as the benchmark writes it")
-    attributes, options, limit = given.get("attributes"), given.get("goal_options"), given.get("price_upper")
-    if not _are_texts(attributes):
-        raise UserError(f"goal {given['asin']}: attributes is {attributes!r}, not a list of texts")
+    attributes, limit = _texts(given.get("attributes")), given.get("price_upper")
+    if attributes is None:
+        raise UserError(f"goal {given['asin']}: attributes is {given.get('attributes')!r}, not a list of texts")
     if not isinstance(limit, int | float) or isinstance(limit, bool):
         raise UserError(f"goal {given['asin']}: price_upper is {limit!r}, not a number")
     return Goal(
@@ -54,19 +54,23 @@ def read_goal(given: Mapping[str, Any]) -> Goal:
         query=given["query"],
         product_category=given["product_category"],
         instruction=given["instruction_text"],
-        attributes=tuple(attributes),
-        options=_options(given["asin"], options),
+        attributes=attributes,
+        options=_options(given),
         price_upper=float(limit),
     )
 
 
-def _options(asin: str, given: object) -> tuple[tuple[str, str] | str, ...]:
-    if isinstance(given, Mapping) and _are_texts(list(given.values())):
-        return tuple(given.items())
-    if _are_texts(given):
-        return tuple(given)
-    raise UserError(f"goal {asin}: goal_options is {given!r}, neither names with values nor a list of values")
+def _options(goal: Mapping[str, Any]) -> tuple[tuple[str, str] | str, ...]:
+    given = goal.get("goal_options")
+    values = _texts(list(given.values()) if isinstance(given, Mapping) else given)
+    if values is None:
+        raise UserError(
+            f"goal {goal['asin']}: goal_options is {given!r}, neither names with values nor a list of values"
+        )
+    return tuple(zip(given, values, strict=True)) if isinstance(given, Mapping) else values
 
 
-def _are_texts(value: Any) -> bool:
-    return isinstance(value, Sequence) and not isinstance(value, str) and all(isinstance(item, str) for item in value)
+def _texts(value: Any) -> tuple[str, ...] | None:
+    """A list of texts as a tuple; None where it is none."""
+    is_list = isinstance(value, Sequence) and not isinstance(value, str)
+    return tuple(value) if is_list and all(isinstance(item, str) for item in value) else None

@@ -12,7 +12,7 @@ import random
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from stgrpo.envs.webshop.shop.fields import Fields
 from stgrpo.envs.webshop.shop.product import Product, Review
@@ -189,10 +189,10 @@ def _price(record: Fields, prices: Mapping[str, Any] | None) -> float:
         seed = hashlib.sha256(asin.encode()).digest()
         return float(pricing[0] if len(pricing) == 1 else random.Random(seed).uniform(*pricing[:2]))
     price = prices.get(asin)
-    if not _is_number(price):
-        raise UserError(f"{PRICES}: product {asin} has no price ({json.dumps(price)}): give it one, or remove the file")
-    return float(price)
+    if _is_number(price):
+        return float(price)
+    raise UserError(f"{PRICES}: product {asin} has no price ({json.dumps(price)}): give it one, or remove the file")
 
 
-def _is_number(value: Any) -> bool:
+def _is_number(value: Any) -> TypeGuard[int | float]:
     return isinstance(value, int | float) and not isinstance(value, bool)

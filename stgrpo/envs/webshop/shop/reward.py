@@ -3,7 +3,8 @@
 It is r_type · (attributes met + options met + [price within the limit]) / (attributes + options + 1).
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
+from functools import lru_cache
 
 from stgrpo.envs.webshop.shop.goal import Goal
 from stgrpo.envs.webshop.shop.nouns import nouns
@@ -24,9 +25,23 @@ COLORS = (
 
 def reward(product: Product, goal: Goal, options: Mapping[str, str]) -> float:
     """Returns the reward, from 0 to 1, of buying a product with options chosen."""
-    met = _attributes_met(product, goal) + _options_met(goal, list(options.values()))
-    met += product.price <= goal.price_upper
-    return met / (len(goal.attributes) + len(goal.options) + 1) * kind_match(product, goal)
+    met = frozenset[int]().union(*(options_met(goal, value) for value in options.values()))
+    return reward_of(goal, kind_match(product, goal), requirements_met(product, goal) + len(met))
+
+
+def reward_of(goal: Goal, kind: float, met: int) -> float:
+    """Returns the reward of a product of a kind that meets so many of the goal's attributes, options and its limit."""
+    return met / (len(goal.attributes) + len(goal.options) + 1) * kind
+
+
+def requirements_met(product: Product, goal: Goal) -> int:
+    """Returns how much of the goal a product meets whatever options are chosen: attributes, and the price's limit."""
+    return _attributes_met(product, goal) + (product.price <= goal.price_upper)
+
+
+def options_met(goal: Goal, chosen: str) -> frozenset[int]:
+    """Returns the numbers of the goal's options that a chosen value meets: those that it is like."""
+    return _options_met(goal.options, chosen)
 
 
 def kind_match(product: Product, goal: Goal) -> float:
@@ -52,22 +67,20 @@ def _attributes_met(product: Product, goal: Goal) -> int:
     )
 
 
-def _options_met(goal: Goal, chosen: Sequence[str]) -> int:
-    """How many of the goal's options were chosen, or something like them."""
-    colors = [_color_in(value) or value for value in chosen]
-    return sum(any(is_alike(value, wanted) for value in colors) for wanted in _wanted(goal))
+@lru_cache(maxsize=1 << 16)
+def _options_met(wanted: tuple[tuple[str, str] | str, ...], chosen: str) -> frozenset[int]:
+    value = _color_in(chosen) or chosen
+    return frozenset(number for number, option in enumerate(wanted) if is_alike(value, _compared(option)))
 
 
-def _wanted(goal: Goal) -> Iterator[str]:
-    """The goal's options as they are compared: a colour alone, else name and value as Python writes a pair of them.
+def _compared(option: tuple[str, str] | str) -> str:
+    """What a goal's option is compared as: a colour alone, else name and value as Python writes a pair of them.
 
     A goal of a person's has values without names.
     """
-    for option in goal.options:
-        if isinstance(option, str):
-            yield _color_in(option) or option
-        else:
-            yield next((color for color in COLORS if color in option), str(option))
+    if isinstance(option, str):
+        return _color_in(option) or option
+    return next((color for color in COLORS if color in option), str(option))
 
 
 def _color_in(text: str) -> str:
