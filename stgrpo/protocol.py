@@ -2,9 +2,10 @@
 
 An environment lists tasks and layouts (`Environment`) and makes of each a pure `Problem` (`PureEnvironment`) or, where
 its engine cannot be pure, a stateful `Session` (`SessionEnvironment`). All else may be left out: a planner
-(`Planning`), words of its own (`Instructing`, `Explaining`, `Naming`), an action that lets time pass (`Waiting`), a
-person in the agent's place (`Playable`). Prompts, rewards, training, evaluation and the report only ever talk to these
-methods; how an environment is found by its name is in `stgrpo.envs`.
+(`Planning`), words of its own (`Instructing`, `Explaining`, `Naming`), an action that lets time pass (`Waiting`), an
+end short of the goal (`Ending`), a score (`Scoring`), a person in the agent's place (`Playable`). Prompts, rewards,
+training, evaluation and the report only ever talk to these methods; how an environment is found by its name is in
+`stgrpo.envs`.
 
 States are each environment's own. A `Problem[S]`, its `Planner[S]` and what else speaks of its states are of one type
 of them; a `Problem` or `Planner` without it stands for any, whose states nobody looks into.
@@ -76,12 +77,14 @@ class Observed:
         valid_actions: in the order in which the observation lists them.
         done: whether the episode is over: at the goal, or where the engine lets nobody go on.
         success: whether the goal holds.
+        score: how well the episode went so far, from 0 to 1; None where the environment says no more than success.
     """
 
     observation: str
     valid_actions: tuple[str, ...]
     done: bool
     success: bool
+    score: float | None = None
 
 
 class Session(Protocol):
@@ -239,6 +242,24 @@ class Waiting(Protocol):
     @property
     def wait(self) -> str:
         """The action."""
+        ...
+
+
+@runtime_checkable
+class Ending(Protocol[S_contra]):
+    """A `Problem` with states other than the goal in which an episode is over."""
+
+    def is_over(self, state: S_contra) -> bool:
+        """Says whether nothing more can be done."""
+        ...
+
+
+@runtime_checkable
+class Scoring(Protocol[S_contra]):
+    """A `Problem` that says how well an episode went, where there is more than success and failure."""
+
+    def score(self, state: S_contra) -> float:
+        """Returns the score of an episode that ends in a state, from 0 to 1; 1 at the goal."""
         ...
 
 

@@ -5,11 +5,13 @@ from contextlib import ExitStack, closing, contextmanager
 
 from stgrpo.errors import UserError
 from stgrpo.protocol import (
+    Ending,
     Environment,
     Observed,
     Planner,
     Problem,
     PureEnvironment,
+    Scoring,
     Session,
     SessionEnvironment,
     State,
@@ -41,7 +43,7 @@ class ProblemSession:
         return self._observed()
 
     def step(self, action: str) -> Observed:
-        """Does an action; an episode is over at the goal alone.
+        """Does an action; an episode is over at the goal, and where the problem says so (`Ending`).
 
         Raises:
             InvalidAction: the action is not valid now; the state is unchanged.
@@ -53,9 +55,11 @@ class ProblemSession:
         """Does nothing: a pure problem holds nothing."""
 
     def _observed(self) -> Observed:
-        problem, at_goal = self.problem, self.problem.is_goal(self.state)
-        valid = tuple(problem.valid_actions(self.state))
-        return Observed(problem.observation(self.state), valid, done=at_goal, success=at_goal)
+        problem, state = self.problem, self.state
+        at_goal, valid = problem.is_goal(state), tuple(problem.valid_actions(state))
+        is_over = at_goal or (isinstance(problem, Ending) and problem.is_over(state))
+        score = problem.score(state) if isinstance(problem, Scoring) else None
+        return Observed(problem.observation(state), valid, done=is_over, success=at_goal, score=score)
 
 
 def open_session(environment: Environment, task: str, layout: str) -> Session:

@@ -13,6 +13,7 @@ from typing import NamedTuple
 from stgrpo.envs.sessions import require_problems
 from stgrpo.errors import UserError
 from stgrpo.protocol import (
+    Ending,
     Environment,
     Instructions,
     Planner,
@@ -95,6 +96,10 @@ class FlakyProblem:
     def is_goal(self, state: FlakyState) -> bool:
         """Says whether the goal holds."""
         return self.problem.is_goal(state.inner)
+
+    def is_over(self, state: FlakyState) -> bool:
+        """Says whether nothing more can be done in the wrapped problem."""
+        return isinstance(self.problem, Ending) and self.problem.is_over(state.inner)
 
 
 class FlakyPlanner:

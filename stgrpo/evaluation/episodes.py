@@ -206,6 +206,7 @@ class _Game:
             optimal_steps=self.optimal_steps,
             turns=tuple(self.turns),
             last_observation=self.seen.observation,
+            score=self.seen.score,
         )
 
 

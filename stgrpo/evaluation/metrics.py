@@ -119,6 +119,7 @@ class Summary(TypedDict):
         asat: mean steps of all episodes, a failure counted at its cap.
         asst: mean steps of the successful ones.
         excess_steps: mean steps above the optimum of the successful ones.
+        score: mean score of all episodes, where the environment gives one.
         responses: in all episodes.
         unjudged: those to states of which no planner could tell what is best.
         format_rate: share of the responses with a reasoning and an action.
@@ -139,6 +140,7 @@ class Summary(TypedDict):
     asat: float | None
     asst: float | None
     excess_steps: float | None
+    score: float | None
     responses: int
     unjudged: int
     format_rate: float | None
@@ -166,6 +168,7 @@ def summarise(episodes: Sequence[Episode], confidence: float = 0.95) -> Summary:
         "asat": _mean([episode.counted_steps for episode in episodes]),
         "asst": _mean([episode.steps for episode in solved]),
         "excess_steps": _mean([e.steps - e.optimal_steps for e in solved if e.optimal_steps is not None]),
+        "score": _mean([episode.score for episode in episodes if episode.score is not None]),
         "responses": len(turns),
         "unjudged": sum(turn.distance is None for turn in turns),
         "format_rate": _rate(turns, lambda turn: turn.failure not in MALFORMED),

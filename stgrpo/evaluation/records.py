@@ -68,6 +68,7 @@ class Episode:
         optimal_steps: fewest steps from the start; None without a planner.
         turns: every response in order, refused ones included.
         last_observation: the state in which the episode ended; after a success the goal holds in it.
+        score: how well it went, from 0 to 1; None where the environment says no more than success.
     """
 
     task: str
@@ -79,6 +80,7 @@ class Episode:
     optimal_steps: int | None
     turns: tuple[TurnRecord, ...]
     last_observation: str = ""
+    score: float | None = None
 
     @property
     def counted_steps(self) -> int:

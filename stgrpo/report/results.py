@@ -92,7 +92,10 @@ def verdict(test: McNemar, noun: Noun = LAYOUT) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """A policy in the table of a comparison; `rates` are those of `RATES`, None where one is not known."""
+    """A policy in the table of a comparison; `rates` are those of `RATES`, None where one is not known.
+
+    The score is None where the environment says no more than success, and in published results.
+    """
 
     policy: str
     tone: str
@@ -102,6 +105,7 @@ class Row:
     asat: float | None
     asst: float | None
     rates: tuple[float | None, ...]
+    score: float | None = None
 
     @property
     def is_judged(self) -> bool:
@@ -152,12 +156,14 @@ class ResultsView:
     Attributes:
         missing: stages that nobody evaluated, by the names they are shown under.
         is_judged: whether a planner judged every policy's responses.
+        is_scored: whether there are scores, in a column of their own.
     """
 
     headings: tuple[tuple[str, str], ...]
     comparisons: tuple[ComparisonView, ...]
     missing: tuple[str, ...]
     is_judged: bool
+    is_scored: bool
 
 
 def _own_row(stage: str, episodes: Sequence[Episode]) -> Row:
@@ -165,7 +171,9 @@ def _own_row(stage: str, episodes: Sequence[Episode]) -> Row:
     interval = wilson_interval(s["successes"], s["n"])
     rates = tuple(s[key] for key in RATES)
     label = STAGE_LABELS.get(stage, stage)
-    return Row(label, f"tone-{stage}", s["n"], s["successes"] / s["n"], interval, s["asat"], s["asst"], rates)
+    return Row(
+        label, f"tone-{stage}", s["n"], s["successes"] / s["n"], interval, s["asat"], s["asst"], rates, s["score"]
+    )
 
 
 def _published_row(row: PublishedResult) -> Row:
@@ -210,12 +218,13 @@ def _comparison(comparison: Comparison, environment: EnvironmentView) -> Compari
     )
 
 
-def _headings(noun: Noun) -> tuple[tuple[str, str], ...]:
+def _headings(noun: Noun, *, is_scored: bool) -> tuple[tuple[str, str], ...]:
     return (
         ("Policy", ""),
         (noun.many.capitalize(), f"Episodes, one a {noun.one}"),
         ("", ""),
         ("Success rate", "SR, with its 95 % Wilson interval"),
+        *([("Score", "Mean score of all episodes, from 0 to 1")] if is_scored else []),
         ("ASAT", "Mean steps of all episodes, failures counted at the cap"),
         ("ASST", "Mean steps of the successful episodes"),
         *RATES.values(),
@@ -226,5 +235,7 @@ def results_view(comparisons: Sequence[Comparison], environment: EnvironmentView
     """Every comparison with its table, its test and its outcomes."""
     views = tuple(_comparison(comparison, environment) for comparison in comparisons)
     missing = (STAGE_LABELS[s] for s in ("sft", "grpo") if views and all(s not in c.stages for c in comparisons))
-    ours = (row for view in views for group in view.groups if group.is_ours for row in group.rows)
-    return ResultsView(_headings(environment.noun), views, tuple(missing), all(row.is_judged for row in ours))
+    rows = [row for view in views for group in view.groups if group.is_ours for row in group.rows]
+    is_judged, is_scored = all(row.is_judged for row in rows), any(row.score is not None for row in rows)
+    headings = _headings(environment.noun, is_scored=is_scored)
+    return ResultsView(headings, views, tuple(missing), is_judged=is_judged, is_scored=is_scored)

@@ -69,7 +69,9 @@ def show(results: Sequence[Evaluation]) -> None:
     for result in results:
         if failed := result.summary.get("server_failures"):
             say(f"{result.name}: {failed} further episodes are in no figure, in which the server had no answer")
-        if unjudged := result.summary.get("unjudged"):  # older files have no such figure
+        if (score := result.summary.get("score")) is not None:  # older files have no such figure, nor the next
+            say(f"{result.name}: mean score {score:.3f}")
+        if unjudged := result.summary.get("unjudged"):
             say(f"{result.name}: {_unjudged(unjudged, result.summary['responses'])}")
     by_name = {result.name: result for result in results}
     for suite in dict.fromkeys(name.partition("_")[2] for name in by_name):

@@ -1,5 +1,6 @@
 """The numbers against values worked by hand, tables of others, and the paper's own results."""
 
+import dataclasses
 import fractions
 import itertools
 import math
@@ -137,6 +138,12 @@ def test_summary_without_success_without_planner_and_without_episodes():
 
 def test_summary_measures_steps_above_the_optimum():
     assert metrics.summarise([episode(True, 10, optimal=8), episode(True, 8, optimal=8)])["excess_steps"] == 1
+
+
+def test_summary_has_the_mean_score_where_there_is_one():
+    scored = [dataclasses.replace(episode(score == 1, 3), score=score) for score in (1.0, 0.4, 0.0, 0.2)]
+    assert metrics.summarise(scored)["score"] == pytest.approx(0.4)
+    assert metrics.summarise([episode(True, 3)])["score"] is None
 
 
 def test_pairs_match_kitchens_whatever_their_order():

@@ -112,3 +112,13 @@ def test_what_no_planner_judged_is_a_dash_and_said_once():
     page = section(*(Evaluation(f"{s}_unseen", summary, {"maze": summary}, {}, episodes) for s in ("sft", "grpo")))
     assert page.count("No planner judged") == 1 and page.count("<td>–</td>") == 4
     assert "No planner" not in section(evaluation("grpo_unseen", [True]))
+
+
+def test_scores_have_a_column_where_there_are_any():
+    scored = tuple(
+        Episode("shop", str(i), i == 0, 2, 15, "", 2, (TURN,), score=score) for i, score in enumerate((1.0, 0.5))
+    )
+    summary = metrics.summarise(scored)
+    page = section(Evaluation("grpo_unseen", summary, {"shop": summary}, {}, scored))
+    assert ">Score</th>" in page and "<td>75.0 %</td>" in page
+    assert "Score" not in section(evaluation("grpo_unseen", [True]))

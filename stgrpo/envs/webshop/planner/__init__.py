@@ -1,0 +1,1 @@
+"""What the expert knows of a goal: which purchases are best, and how far they are."""
