@@ -162,6 +162,7 @@ def test_every_stage_passes_by(tmp_path: pathlib.Path) -> None:
 
 def test_real_goals_are_collected(folder: pathlib.Path, tmp_path: pathlib.Path) -> None:
     fields = ["env.family=goals", f"env.data={folder}", "expert.trajectories=3", "expert.validation=1"]
+    fields += ["limits.prompt=2048"]  # real pages are longer than those of our own catalogue
     words = [f"--config={CONFIG}:smoke", f"--workdir={tmp_path / 'w'}", *(f"--config.{field}" for field in fields)]
     main(["collect", *words])
     lines = (tmp_path / "w" / "data" / "shop" / "train.jsonl").read_text().splitlines()
