@@ -78,7 +78,8 @@ def suite_size(config: ConfigDict, suite: Suite) -> int:
 
 def longest_first_prompt(config: ConfigDict, suite: Suite, tokenizer: Tokenizer) -> tuple[int, str]:
     """Tokens of the longest prompt that an episode of a suite begins with, and its layout; later ones may be longer."""
-    environment, style = envs.get(config.env.name), prompt_style(config)  # every engine shows the same
+    environment = envs.get(config.env.name, data=config.env.data)  # every engine shows the same
+    style = prompt_style(config)
     layouts = suite_layouts(environment, suite)
     with open_sessions(environment, layouts) as sessions:
         asked = [render_messages(session.reset().observation, style=style) for session in sessions]

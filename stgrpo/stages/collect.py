@@ -116,7 +116,7 @@ def _check_lengths(config: ConfigDict, tokenizer: Tokenizer, workdir: WorkDir) -
             build_examples(read_trajectories(workdir.data(task, split)), tokenizer, prompt_style(config), **limits)
         except UserError as error:
             raise UserError(f"{error}, in another --workdir, since this one is of the old limit") from error
-    if not isinstance(envs.get(config.env.name), PureEnvironment):
+    if not isinstance(envs.get(config.env.name, data=config.env.data), PureEnvironment):
         return
     for suite in suites(config):
         length, layout = longest_first_prompt(config, suite, tokenizer)
