@@ -198,6 +198,14 @@ def test_settings_for_random_weights_are_doubted_where_weights_are_given():
     assert doubts(config) == []
 
 
+def test_a_published_model_without_its_weights_is_doubted():
+    config = parse(["run", f"--config={CONFIGS / 'smollm2.py'}", "--dry_run"]).config
+    (said,) = doubts(config)
+    assert "smollm2-135m begins with random weights" in said and "set --config.model.path=FOLDER" in said
+    config.init_from = "runs/a/checkpoints/sft/9"
+    assert doubts(config) == []
+
+
 def test_variants_of_smollm2_go_together_in_any_order():
     file = f"--config={CONFIGS / 'smollm2.py'}"
     whole, some = (

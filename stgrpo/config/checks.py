@@ -54,7 +54,9 @@ _MEANT_FOR_TRAINED = {"sft": (5e-4, "5e-5"), "grpo": (5e-5, "1e-6")}  # rates of
 def doubts(config: ConfigDict) -> list[str]:
     """What a valid config most likely does not mean, one line each, with the fix."""
     if not config.model.path:
-        return []
+        is_published = config.model.name != "custom" and not config.init_from
+        what = f"model.path is empty, so {config.model.name} begins with random weights, not the published ones"
+        return [f"{what}: set --config.model.path=FOLDER"] if is_published else []
     found = []
     if config.sft.prompt_weight:
         found.append(f"sft.prompt_weight={config.sft.prompt_weight:g} (use 0)")
