@@ -11,8 +11,6 @@ import collections
 import pathlib
 import textwrap
 
-import spacy
-
 from stgrpo.envs.webshop.shop import nouns
 from stgrpo.envs.webshop.shop.records import read_products
 
@@ -42,6 +40,8 @@ def main():
     parser.add_argument("--data", type=pathlib.Path, required=True, help="folder of the benchmark's products")
     parser.add_argument("--model", default="en_core_web_sm", help="of spaCy")
     words = parser.parse_args()
+    import spacy  # of this script alone
+
     titles = sorted({product.title for product in read_products(words.data)}, key=nouns.digest)
     docs = list(spacy.load(words.model).pipe(titles))
     lines = [" ".join(map(str, (nouns.digest(doc.text), *turns(doc)))) for doc in docs]

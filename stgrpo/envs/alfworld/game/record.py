@@ -1,6 +1,5 @@
 """What is read of a game file (game.tw-pddl), as text: its facts, its goal, its task in words, its wording."""
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -81,7 +80,7 @@ def _facts(init: str) -> Facts:
 
 def _text(quoted: str) -> str:
     try:
-        return json.loads(quoted)
+        return from_json(quoted)
     except ValueError:  # an escape that JSON does not have
         return quoted[1:-1]
 

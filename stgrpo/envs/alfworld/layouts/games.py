@@ -4,7 +4,6 @@ A pack is JSON lines, compressed by xz: first a list of lists of canContain fact
 split, name, trial, task in words, goal, facts, and the number of its list in the first line.
 """
 
-import json
 import lzma
 import os
 from collections.abc import Iterator, Mapping
@@ -14,7 +13,7 @@ from typing import Any, Protocol
 
 from stgrpo.envs.alfworld.game.room import TASKS
 from stgrpo.errors import UserError
-from stgrpo.files import reason_of
+from stgrpo.files import from_json, reason_of, to_json
 
 SPLITS = ("train", "valid_seen", "valid_unseen")
 VARIABLE = "ALFWORLD_DATA"
@@ -84,7 +83,7 @@ class GamePack:
     def _lines(self) -> tuple[list[list[str]], list[dict[str, Any]]]:
         try:
             with lzma.open(self._file, "rt", encoding="utf-8") as file:
-                return json.loads(next(file)), [json.loads(line) for line in file]
+                return from_json(next(file)), [from_json(line) for line in file]
         except (OSError, lzma.LZMAError, EOFError, StopIteration, ValueError) as error:
             raise UserError(f"{self._file} is no pack of games ({reason_of(error)}): {_GET}") from error
 
@@ -104,7 +103,7 @@ def _unpacked(packed: Mapping[str, Any], can_contain: list[list[str]]) -> dict[s
     facts = "\n".join(f"({fact})" for fact in [*packed["facts"], *can_contain[packed["can"]]])
     return {
         "pddl_problem": f"(:init\n{facts}\n)\n{packed['goal']}",
-        "grammar": '"rhs": ' + json.dumps(f"Your task is to: {packed['task']}"),
+        "grammar": '"rhs": ' + to_json(f"Your task is to: {packed['task']}"),
     }
 
 

@@ -4,13 +4,13 @@ What is where follows the shares of real rooms (`usual_places`), so an expert th
 it here too. A room is a function of task, family and seed.
 """
 
-import json
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from stgrpo.envs.alfworld.game.room import LOOK, TASKS
 from stgrpo.envs.alfworld.layouts.usual_places import usual_places
+from stgrpo.files import to_json
 
 _OPENABLE = ("fridge", "microwave", "safe", "cabinet", "drawer")
 LAMPS = ("desklamp", "floorlamp")
@@ -254,7 +254,7 @@ class _Maker:
         places = self._locations()
         facts = "\n".join(f"({fact})" for fact in [*self._receptacle_facts(places), *self._object_facts(places)])
         problem = f"(:init\n{facts}\n(atLocation agent1 {_START})\n)\n(:goal (and {self._form.goal.format(**words)})))"
-        return {"pddl_problem": problem, "grammar": '"rhs": ' + json.dumps(f"Your task is to: {sentence}.")}
+        return {"pddl_problem": problem, "grammar": '"rhs": ' + to_json(f"Your task is to: {sentence}.")}
 
     def _locations(self) -> dict[str, str]:
         """The location of each receptacle; some share one."""

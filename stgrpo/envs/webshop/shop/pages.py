@@ -3,11 +3,11 @@
 Pages are pure functions of where an agent is (`Place`), the products and the goal.
 """
 
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple, Protocol
 
 from stgrpo.envs.webshop.shop.product import Product, Review
+from stgrpo.files import to_json
 
 PER_PAGE = 10
 SUB_PAGES = ("description", "features", "reviews")
@@ -183,4 +183,4 @@ def _done(place: Place, reward: float) -> Iterator[str]:
 
 def _written(options: Mapping[str, str]) -> str:
     """JSON that may stand in HTML."""
-    return json.dumps(options, sort_keys=True).translate(_HTML)
+    return to_json(options, sort_keys=True).translate(_HTML)

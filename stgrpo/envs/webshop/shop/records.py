@@ -6,7 +6,6 @@ xz) or as they were collected (`items_shuffle_1000.json`, `items_shuffle.json`);
 """
 
 import hashlib
-import json
 import lzma
 import random
 import re
@@ -17,7 +16,7 @@ from typing import Any, TypeGuard
 from stgrpo.envs.webshop.shop.fields import Fields
 from stgrpo.envs.webshop.shop.product import Product, Review
 from stgrpo.errors import UserError
-from stgrpo.files import check_readable, from_json, read_object, reason_of
+from stgrpo.files import check_readable, from_json, read_object, reason_of, to_json
 
 DOCUMENTS = ("products.jsonl.xz", "documents.jsonl.xz", "documents.jsonl", "products.jsonl")
 ITEMS = ("items_shuffle_1000.json", "items_shuffle.json")
@@ -184,14 +183,14 @@ def _price(record: Fields, prices: Mapping[str, Any] | None) -> float:
     """The price that is paid: that of the file of prices, or drawn from the range, by the product's name."""
     asin, pricing = record.text("asin"), record.value("pricing", None)
     if not (isinstance(pricing, list) and pricing and all(map(_is_number, pricing))):
-        raise UserError(f"{record.where}: product {asin} has no price (pricing is {json.dumps(pricing)}): give it one")
+        raise UserError(f"{record.where}: product {asin} has no price (pricing is {to_json(pricing)}): give it one")
     if prices is None:
         seed = hashlib.sha256(asin.encode()).digest()
         return float(pricing[0] if len(pricing) == 1 else random.Random(seed).uniform(*pricing[:2]))
     price = prices.get(asin)
     if _is_number(price):
         return float(price)
-    raise UserError(f"{PRICES}: product {asin} has no price ({json.dumps(price)}): give it one, or remove the file")
+    raise UserError(f"{PRICES}: product {asin} has no price ({to_json(price)}): give it one, or remove the file")
 
 
 def _is_number(value: Any) -> TypeGuard[int | float]:
