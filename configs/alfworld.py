@@ -15,7 +15,8 @@ The runs with published models were not made by us for want of weights, and `tin
 """
 
 from ml_collections import ConfigDict
-from tiny import smoke
+from qwen2_5 import on_accelerators
+from tiny import from_scratch, smoke
 
 from stgrpo import envs
 from stgrpo.config import base
@@ -37,9 +38,8 @@ def get_config(arg: str = "tiny") -> ConfigDict:
     raise UserError(f"configs/alfworld.py has no variant {arg!r}: {nearest(arg, [*MODELS, 'tiny', 'smoke'])}")
 
 
-def alfworld() -> ConfigDict:
+def alfworld(c: ConfigDict) -> ConfigDict:
     """What all variants share."""
-    c = base()
     c.env.name = "alfworld"
     c.env.tasks = TASKS
     return c
@@ -47,54 +47,34 @@ def alfworld() -> ConfigDict:
 
 def published(model: str) -> ConfigDict:
     """The experiment with a published model."""
-    c = alfworld()
+    c = alfworld(base())
     c.env.family = "games"
     c.expert.trajectories = 250  # of the 308 games that the rarest task has
     c.expert.validation = 12
     c.evaluation.suites = ("benchmark",)
-    c.model.name = model
-    c.model.dtype = "bfloat16"
+    on_accelerators(c, model)
     c.limits.prompt = 2048
     c.limits.response = 128
     c.sft.row_tokens = 4096
     c.sft.epochs = 2
     c.grpo.row_tokens = 4096
     c.grpo.prompts = 64
-    c.grpo.group_size = 8
-    c.grpo.micro_batches = 8
     c.grpo.epochs = 4
-    c.mesh.data = 1
-    c.mesh.fsdp = -1
-    c.rollout.batch = 512
     return c
 
 
 def tiny() -> ConfigDict:
     """A model of half a million parameters from random weights, on two tasks in small rooms of our own."""
-    c = alfworld()
+    c = alfworld(from_scratch())
     c.env.tasks = TINY_TASKS
     c.env.family = "small"
     c.expert.trajectories = 800
     c.expert.validation = 25
-    c.prompt.instructions = "none"
-    c.tokenizer.vocab_size = 1024
-    c.model.name = "custom"
-    c.model.width = 128
-    c.model.depth = 3
-    c.model.remat = False
     c.limits.prompt = 320
     c.limits.response = 48
-    c.sft.batch = 32
-    c.sft.learning_rate = 2e-3
     c.sft.steps = 400
-    c.sft.prompt_weight = 1.0  # see configs/tiny.py
     c.sft.group_by_length = True
-    c.grpo.prompts = 16
-    c.grpo.group_size = 8
     c.grpo.steps = 40
-    c.grpo.learning_rate = 1e-4
-    c.grpo.warmup = 0.05
-    c.grpo.resample = 4
     c.grpo.validate_every = 20
     c.grpo.validation_layouts = 20
     c.evaluation.layouts = 100

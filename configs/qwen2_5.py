@@ -92,13 +92,18 @@ def published(file: str, prefix: str, size: str, arg: str) -> ConfigDict:
     c = base()
     c.env.tasks = (task,)
     c.evaluation.tasks = TASKS  # the paper's table of generalisation has all four
-    c.model.name = prefix + size
-    c.model.dtype = "bfloat16"
+    on_accelerators(c, prefix + size)
     c.sft.row_tokens = 2048  # not in paper
     c.grpo.row_tokens = 4096  # not in paper
+    return c
+
+
+def on_accelerators(c: ConfigDict, model: str) -> None:
+    """A published model in bfloat16, cut over all devices that there are."""
+    c.model.name = model
+    c.model.dtype = "bfloat16"
     c.mesh.data = 1
     c.mesh.fsdp = -1
     c.grpo.group_size = 8  # not in paper
     c.grpo.micro_batches = 8
     c.rollout.batch = 512
-    return c

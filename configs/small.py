@@ -11,8 +11,8 @@ and .7 on the ten test layouts of the two tasks (docs/benchmarks.md).
 """
 
 from ml_collections import ConfigDict
+from tiny import from_scratch
 
-from stgrpo.config import base
 from stgrpo.errors import UserError
 
 
@@ -20,30 +20,16 @@ def get_config(arg: str = "") -> ConfigDict:
     """No variants."""
     if arg:
         raise UserError(f"configs/small.py has no variant {arg!r}: use none")
-    c = base()
+    c = from_scratch()
     c.env.tasks = ("burger", "cheese_sandwich")
     c.env.family = "random"
     c.expert.trajectories = 6000
     c.expert.validation = 50
-    c.prompt.instructions = "none"
-    c.tokenizer.vocab_size = 1024
-    c.model.name = "custom"
-    c.model.width = 128
-    c.model.depth = 3
-    c.model.remat = False
     c.limits.prompt = 640
     c.limits.response = 64
-    c.sft.batch = 32
     c.sft.steps = 3500  # about an epoch
-    c.sft.learning_rate = 2e-3
-    c.sft.prompt_weight = 1.0  # see configs/tiny.py
     c.sft.group_by_length = True  # prompts have 100 to 500 tokens
-    c.grpo.prompts = 16
-    c.grpo.group_size = 8
     c.grpo.steps = 250
-    c.grpo.learning_rate = 1e-4
-    c.grpo.warmup = 0.05
-    c.grpo.resample = 4
     c.grpo.validate_every = 125
     c.grpo.validation_layouts = 25
     c.evaluation.layouts = 200

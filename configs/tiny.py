@@ -16,28 +16,14 @@ from stgrpo.errors import UserError
 
 def get_config(arg: str = "") -> ConfigDict:
     """`arg`: "" for the experiment, "smoke" for a few steps of each stage."""
-    c = base()
+    c = from_scratch()
     c.env.family = "small"
     c.expert.trajectories = 1500
     c.expert.validation = 50
-    c.prompt.instructions = "none"
-    c.tokenizer.vocab_size = 1024
-    c.model.name = "custom"
-    c.model.width = 128
-    c.model.depth = 3
-    c.model.remat = False
     c.limits.prompt = 256
     c.limits.response = 48
-    c.sft.batch = 32
-    c.sft.learning_rate = 2e-3
     c.sft.steps = 550  # 1.2 epochs, and short of what SFT alone could reach, to leave GRPO something to do
-    c.sft.prompt_weight = 1.0  # nothing is pretrained: the prompt is where looking up is learned fastest
-    c.grpo.prompts = 16
-    c.grpo.group_size = 8
     c.grpo.steps = 160
-    c.grpo.learning_rate = 1e-4  # 3e-4 loses a tenth of the reward in its first twenty steps
-    c.grpo.warmup = 0.05
-    c.grpo.resample = 4  # four groups in five are all right and teach nothing
     c.grpo.validate_every = 80
     c.grpo.validation_layouts = 50
     c.evaluation.layouts = 200
@@ -46,6 +32,26 @@ def get_config(arg: str = "") -> ConfigDict:
         return smoke(c)
     if arg:
         raise UserError(f"configs/tiny.py has no variant {arg!r}: use none or :smoke")
+    return c
+
+
+def from_scratch() -> ConfigDict:
+    """A model of half a million parameters from random weights, and how it is trained, in any environment."""
+    c = base()
+    c.prompt.instructions = "none"
+    c.tokenizer.vocab_size = 1024
+    c.model.name = "custom"
+    c.model.width = 128
+    c.model.depth = 3
+    c.model.remat = False
+    c.sft.batch = 32
+    c.sft.learning_rate = 2e-3
+    c.sft.prompt_weight = 1.0  # nothing is pretrained: the prompt is where looking up is learned fastest
+    c.grpo.prompts = 16
+    c.grpo.group_size = 8
+    c.grpo.learning_rate = 1e-4  # 3e-4 loses a tenth of the reward in its first twenty steps
+    c.grpo.warmup = 0.05
+    c.grpo.resample = 4  # four groups in five are all right and teach nothing
     return c
 
 

@@ -15,7 +15,8 @@ Neither `1.5b` nor `tiny` has been run by us yet.
 """
 
 from ml_collections import ConfigDict
-from tiny import smoke
+from qwen2_5 import on_accelerators
+from tiny import from_scratch, smoke
 
 from stgrpo.config import base
 from stgrpo.errors import UserError, nearest
@@ -36,9 +37,8 @@ def get_config(arg: str = "tiny") -> ConfigDict:
     raise UserError(f"configs/webshop.py has no variant {arg!r}: {nearest(arg, [*MODELS, 'tiny', 'smoke'])}")
 
 
-def webshop() -> ConfigDict:
+def webshop(c: ConfigDict) -> ConfigDict:
     """What all variants share."""
-    c = base()
     c.env.name = "webshop"
     c.env.tasks = ("shop",)
     c.evaluation.suites = ("unseen",)
@@ -47,53 +47,33 @@ def webshop() -> ConfigDict:
 
 def published(model: str) -> ConfigDict:
     """The experiment with a published model."""
-    c = webshop()
+    c = webshop(base())
     c.env.family = "goals"
     c.expert.trajectories = 1000
     c.expert.validation = 100
     c.evaluation.layouts = 500  # as many as published results have
-    c.model.name = model
-    c.model.dtype = "bfloat16"
+    on_accelerators(c, model)
     c.limits.prompt = 4096
     c.limits.response = 128
     c.sft.row_tokens = 8192
     c.sft.epochs = 2
     c.grpo.row_tokens = 8192
     c.grpo.prompts = 64
-    c.grpo.group_size = 8
-    c.grpo.micro_batches = 8
     c.grpo.epochs = 4
-    c.mesh.data = 1
-    c.mesh.fsdp = -1
-    c.rollout.batch = 512
     return c
 
 
 def tiny() -> ConfigDict:
     """A model of half a million parameters from random weights, in our own catalogue."""
-    c = webshop()
+    c = webshop(from_scratch())
     c.env.family = "made"
     c.expert.trajectories = 900
     c.expert.validation = 25
-    c.prompt.instructions = "none"
-    c.tokenizer.vocab_size = 1024
-    c.model.name = "custom"
-    c.model.width = 128
-    c.model.depth = 3
-    c.model.remat = False
     c.limits.prompt = 768
     c.limits.response = 64
-    c.sft.batch = 32
-    c.sft.learning_rate = 2e-3
     c.sft.steps = 400
-    c.sft.prompt_weight = 1.0  # see configs/tiny.py
     c.sft.group_by_length = True
-    c.grpo.prompts = 16
-    c.grpo.group_size = 8
     c.grpo.steps = 40
-    c.grpo.learning_rate = 1e-4
-    c.grpo.warmup = 0.05
-    c.grpo.resample = 4
     c.grpo.validate_every = 20
     c.grpo.validation_layouts = 20
     c.evaluation.layouts = 100
