@@ -1,7 +1,6 @@
 """The environment that the entry point names: tasks, layouts, problems and planners of ALFWorld."""
 
 from collections.abc import Sequence
-from itertools import islice
 from typing import Self
 
 from stgrpo.envs.alfworld.game.engine import AlfworldProblem
@@ -11,7 +10,7 @@ from stgrpo.envs.alfworld.game.room import TASKS
 from stgrpo.envs.alfworld.layouts.layouts import BENCHMARKS, FAMILIES, GAMES, Layouts, solvable
 from stgrpo.envs.alfworld.planner.planner import AlfworldPlanner
 from stgrpo.envs.alfworld.planner.search_expert import SearchExpert
-from stgrpo.errors import UserError
+from stgrpo.envs.layouts import first_layouts, only_kind
 from stgrpo.protocol import Instructions, Noun
 
 _ABOUT = {
@@ -83,13 +82,8 @@ class AlfworldLayouts:
         """
         candidates = self._layouts.candidates(task, family, split, seed)
         is_published = family == GAMES and split != "train"
-        found = list(islice((name for name in candidates if is_published or self._is_won(task, name)), count))
-        if len(found) < count:
-            raise UserError(
-                f"layouts: {count} {split} layouts of {task} {family} asked for, "
-                f"{len(found)} distinct found from seed {seed}; ask for at most {len(found)}"
-            )
-        return found
+        wanted = (name for name in candidates if is_published or self._is_won(task, name))
+        return first_layouts(wanted, count, f"{split} layouts of {task} {family}", seed=seed)
 
     def _is_won(self, task: str, layout: str) -> bool:
         problem = self._layouts.make(task, layout)
@@ -101,8 +95,7 @@ class AlfworldLayouts:
 
     def describe_layouts(self, layouts: Sequence[str]) -> str:
         """Says of which kind rooms are that are all of one."""
-        kinds = {layout.partition(":")[0] for layout in layouts}
-        return _ABOUT.get(kinds.pop(), "") if len(kinds) == 1 else ""
+        return _ABOUT.get(only_kind(layouts), "")
 
 
 class Alfworld(AlfworldLayouts):

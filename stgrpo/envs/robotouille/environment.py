@@ -1,8 +1,8 @@
 """The environment that the entry point names: tasks, layouts, problems and planners of Robotouille."""
 
 from collections.abc import Sequence
-from itertools import islice
 
+from stgrpo.envs.layouts import first_layouts, only_kind
 from stgrpo.envs.robotouille.kitchen.engine import RobotouilleProblem
 from stgrpo.envs.robotouille.kitchen.instructions import INSTRUCTIONS
 from stgrpo.envs.robotouille.kitchen.names import OBJECT_NAMES
@@ -11,7 +11,6 @@ from stgrpo.envs.robotouille.layouts.generator import FAMILIES
 from stgrpo.envs.robotouille.layouts.layouts import enumerate_layouts, layout_cap, layout_kitchen
 from stgrpo.envs.robotouille.planner.planner import RobotouillePlanner
 from stgrpo.envs.robotouille.published import published_results
-from stgrpo.errors import UserError
 from stgrpo.protocol import Instructions, Noun, PublishedTable
 
 _LAYOUTS = {
@@ -61,8 +60,7 @@ class Robotouille:
 
     def describe_layouts(self, layouts: Sequence[str]) -> str:
         """Says of which kind kitchens are that are all of one."""
-        families = {layout.partition(":")[0] for layout in layouts}
-        return _LAYOUTS.get(families.pop(), "") if len(families) == 1 else ""
+        return _LAYOUTS.get(only_kind(layouts), "")
 
     def published_results(self, task: str) -> tuple[PublishedTable, ...]:
         """Returns the paper's table of a task that it ran."""
@@ -116,13 +114,8 @@ class Robotouille:
         def accept(layout: str) -> bool:
             return _solvable_within_cap(make(task, layout), family)
 
-        found = list(islice(enumerate_layouts(definition, family, split=split, seed=seed, accept=accept), count))
-        if len(found) < count:
-            raise UserError(
-                f"layouts: {count} {split} layouts of {task} {family} asked for, "
-                f"{len(found)} distinct found from seed {seed}; ask for at most {len(found)}"
-            )
-        return found
+        candidates = enumerate_layouts(definition, family, split=split, seed=seed, accept=accept)
+        return first_layouts(candidates, count, f"{split} layouts of {task} {family}", seed=seed)
 
 
 def _solvable_within_cap(problem: RobotouilleProblem, family: str) -> bool:

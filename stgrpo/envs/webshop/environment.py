@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from itertools import islice
 from typing import Self
 
+from stgrpo.envs.layouts import only_kind
 from stgrpo.envs.webshop.instructions import INSTRUCTIONS
 from stgrpo.envs.webshop.layouts.layouts import FAMILIES, GOALS, TASK, Layouts
 from stgrpo.envs.webshop.planner.planner import ShopPlanner
@@ -94,5 +95,4 @@ class Webshop:
 
     def describe_layouts(self, layouts: Sequence[str]) -> str:
         """Says of which kind goals are that are all of one."""
-        kinds = {layout.partition(":")[0] for layout in layouts}
-        return _ABOUT.get(kinds.pop(), "") if len(kinds) == 1 else ""
+        return _ABOUT.get(only_kind(layouts), "")

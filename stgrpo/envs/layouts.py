@@ -1,0 +1,33 @@
+"""Names of layouts, KIND:NUMBER, as environments list them."""
+
+from collections.abc import Iterable, Sequence
+from itertools import islice
+
+from stgrpo.errors import UserError
+
+
+def first_layouts(candidates: Iterable[str], count: int, what: str, *, seed: int) -> list[str]:
+    """The first so many layouts.
+
+    Args:
+        candidates: distinct ones; no more of them are made than are wanted.
+        count: how many are wanted.
+        what: they are, for the error, such as "train layouts of burger small".
+        seed: that they were drawn from.
+
+    Raises:
+        UserError: there are fewer.
+    """
+    found = list(islice(candidates, count))
+    if len(found) < count:
+        raise UserError(
+            f"layouts: {count} {what} asked for, {len(found)} distinct found from seed {seed}; "
+            f"ask for at most {len(found)}"
+        )
+    return found
+
+
+def only_kind(layouts: Sequence[str]) -> str:
+    """The kind that all layouts are of; empty where there are none, or several kinds."""
+    kinds = {layout.partition(":")[0] for layout in layouts}
+    return kinds.pop() if len(kinds) == 1 else ""
