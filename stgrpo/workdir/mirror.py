@@ -19,6 +19,7 @@ from pathlib import Path
 
 from stgrpo.errors import RunError, UserError
 from stgrpo.files import check_place, from_json, is_leftover, remove, to_json, write_atomically
+from stgrpo.processes.failure import fail
 from stgrpo.workdir.bucket import Bucket, is_bucket
 from stgrpo.workdir.lease import BEAT_S, NAME, Lease, Lost
 from stgrpo.workdir.lock import locked
@@ -162,6 +163,7 @@ class Mirror:
 
     def push(self) -> None:
         """Brings to the bucket what is new here, and removes there what is here no more."""
+        before = dict(self._there)
         steps, files = self._found()
         self._bring([name for name in files if self._is_new(name, files)], files)
         for step in steps:
@@ -169,7 +171,8 @@ class Mirror:
         kept = {*files, *(name for step in steps.values() for name in step)}
         gone = [name for name in self._there if name not in kept]
         self._forget(sorted(gone, key=lambda name: not name.endswith(f"/{SUMS}")))
-        self._write_record()
+        if self._there != before:
+            self._write_record()
 
     def _found(self) -> tuple[dict[str, dict[str, Stamp]], dict[str, Stamp]]:
         """The files here: those of whole steps, by their folders, looked for first; and all others."""
@@ -274,8 +277,6 @@ def _kept_up(mirror: Mirror, lease: Lease) -> Generator[None]:
 
 def _every(seconds: float, work: Callable[[], None], stop: threading.Event, mirror: Mirror) -> None:
     """Does something now and then. What fails is said once, and tried again; a folder that is lost ends the run."""
-    from stgrpo.processes.failure import fail
-
     fails = False
     while not stop.wait(seconds):
         try:

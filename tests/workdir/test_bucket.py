@@ -231,7 +231,7 @@ def test_passes_are_made_while_a_run_is_at_work_and_a_lost_folder_ends_it(store,
     monkeypatch.setattr(mirrors, "PUSH_S", 0.05)
     monkeypatch.setattr(mirrors, "BEAT_S", 0.05)
     ended = []
-    monkeypatch.setattr("stgrpo.processes.failure.fail", ended.append)
+    monkeypatch.setattr(mirrors, "fail", ended.append)
 
     def work(folder):
         fill(folder, WHOLE)
