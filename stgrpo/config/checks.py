@@ -11,6 +11,7 @@ from ml_collections.config_dict import RequiredValueError
 
 from stgrpo import envs
 from stgrpo.config.build import FIELDS, SECTIONS, WHOLE, base, model_shape
+from stgrpo.config.environments import environment_of
 from stgrpo.config.field import Section, repeated, shown
 from stgrpo.config.names import suggest
 from stgrpo.config.playing import one_address
@@ -117,7 +118,7 @@ def _attention(c: ConfigDict) -> Iterator[str]:
 def _environment(c: ConfigDict) -> Iterator[str]:
     """What the environment does not have or cannot do."""
     try:
-        environment = envs.get(c.env.name, data=c.env.data)
+        environment = environment_of(c)
         yield from _names(c, environment)
     except UserError as error:
         yield str(error)
@@ -134,7 +135,7 @@ def _names(c: ConfigDict, environment: Environment) -> Iterator[str]:
     yield from _unknown("evaluation.tasks", c.evaluation.tasks, tasks)
     if c.env.engine in engines:
         try:
-            envs.get(c.env.name, engine=c.env.engine, data=c.env.data)
+            environment_of(c, engine=c.env.engine)
         except UserError as error:
             yield str(error)
     played = [task for task in c.evaluation.tasks or c.env.tasks if task in tasks]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from ml_collections import ConfigDict
 
-from stgrpo import envs
+from stgrpo.config.environments import environment_of
 from stgrpo.console import ProgressBar
 from stgrpo.data.tokenizer import Tokenizer
 from stgrpo.envs.sessions import open_sessions
@@ -52,7 +52,7 @@ def suites(config: ConfigDict) -> list[Suite]:
 
 def _benchmarks(config: ConfigDict, tasks: tuple[str, ...]) -> list[Suite]:
     """A suite for each set of layouts that published results are of."""
-    environment = envs.get(config.env.name, data=config.env.data)
+    environment = environment_of(config)
     return [Suite(name, name, BENCHMARK, 0, tasks) for name in benchmark_sets_of(environment)]
 
 
@@ -72,13 +72,13 @@ def suite_size(config: ConfigDict, suite: Suite) -> int:
     """The number of its layouts."""
     if suite.split != BENCHMARK:
         return suite.layouts * len(suite.tasks)
-    environment = envs.get(config.env.name, data=config.env.data)
+    environment = environment_of(config)
     return sum(len(benchmark_set_of(environment, suite.name, task)) for task in suite.tasks)
 
 
 def longest_first_prompt(config: ConfigDict, suite: Suite, tokenizer: Tokenizer) -> tuple[int, str]:
     """Tokens of the longest prompt that an episode of a suite begins with, and its layout; later ones may be longer."""
-    environment = envs.get(config.env.name, data=config.env.data)  # every engine shows the same
+    environment = environment_of(config)  # every engine shows the same
     style = prompt_style(config)
     layouts = suite_layouts(environment, suite)
     with open_sessions(environment, layouts) as sessions:
@@ -149,5 +149,5 @@ def style_settings(style: PromptStyle) -> dict[str, str]:
 
 def playing_environment(config: ConfigDict) -> Environment:
     """The environment in which episodes are played: on the engine of the config, with its failures."""
-    environment = envs.get(config.env.name, engine=config.env.engine, data=config.env.data)
+    environment = environment_of(config, engine=config.env.engine)
     return FlakyEnvironment(environment, config.env.failure, config.seed) if config.env.failure else environment

@@ -6,7 +6,7 @@ from contextlib import closing
 
 from ml_collections import ConfigDict
 
-from stgrpo import envs
+from stgrpo.config.environments import environment_of
 from stgrpo.console import ProgressBar, say
 from stgrpo.data.examples import longest_parts
 from stgrpo.data.records import Trajectory
@@ -84,7 +84,7 @@ def sample_expert(config: ConfigDict, workdir: WorkDir, task: str, split: str, c
 def _sample(
     config: ConfigDict, policy: ChatPolicy, journal: Journal, budget: Budget, of: tuple[str, str]
 ) -> list[LayoutTries]:
-    (task, split), environment = of, envs.get(config.env.name, data=config.env.data)
+    (task, split), environment = of, environment_of(config)
     wanted = expert_layouts(config, budget.trajectories)
     layouts = environment.layouts(task, config.env.family, split=split, count=wanted)
     _check_prompts(config, environment, task, layouts)

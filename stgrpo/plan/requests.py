@@ -5,7 +5,7 @@ from contextlib import closing
 
 from ml_collections import ConfigDict
 
-from stgrpo import envs
+from stgrpo.config.environments import environment_of
 from stgrpo.envs.sessions import open_session
 from stgrpo.evaluation.episodes import EpisodeConfig
 from stgrpo.evaluation.served import policy_episodes, policy_name
@@ -36,7 +36,7 @@ def plan_policy(config: ConfigDict) -> Iterator[str]:
 
 def plan_expert(config: ConfigDict) -> Iterator[str]:
     """Lines on a collection from a served expert."""
-    environment, e, how = envs.get(config.env.name, data=config.env.data), config.expert, expert_episodes(config)
+    environment, e, how = environment_of(config), config.expert, expert_episodes(config)
     yield f"expert   {e.model} at {e.server}, at most {e.tries} tries a layout"
     every: list[tuple[str, str]] = []
     for task in config.env.tasks:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from stgrpo import envs
+from stgrpo.config.environments import environment_of
 from stgrpo.data.records import read_trajectories
 from stgrpo.envs.sessions import require_problems
 from stgrpo.errors import UserError
@@ -58,7 +58,7 @@ def _examples(file: Path) -> int:
 
 def _expected(config: ConfigDict) -> int | None:
     """Examples of as many trajectories as the planner's are long; None without one."""
-    environment, e = envs.get(config.env.name, data=config.env.data), config.expert
+    environment, e = environment_of(config), config.expert
     count = min(_SOLVED, e.trajectories)
     total = 0.0
     try:

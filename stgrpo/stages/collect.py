@@ -8,8 +8,8 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from stgrpo import envs
 from stgrpo.config.checks import refuse_constraint
+from stgrpo.config.environments import environment_of
 from stgrpo.console import ProgressBar, say
 from stgrpo.data.examples import build_examples, tokenizer_texts
 from stgrpo.data.records import Trajectory, read_trajectories, write_trajectories
@@ -84,7 +84,7 @@ def _trajectories(config: ConfigDict, workdir: WorkDir, task: str, split: str, c
 
 def _planned(config: ConfigDict, task: str, split: str, count: int) -> Iterator[Trajectory]:
     bar = ProgressBar(f"collect {task} {split}", count)
-    environment = envs.get(config.env.name, data=config.env.data)
+    environment = environment_of(config)
     yield from collect(
         environment, task, config.env.family, split=split, count=count, progress=lambda done, _: bar.step(done)
     )
@@ -95,7 +95,7 @@ def _write_tokenizer(config: ConfigDict, workdir: WorkDir) -> None:
     tokenizer = given_tokenizer(config)
     source = "given" if tokenizer else "trained on the data"
     if tokenizer is None:
-        names = object_names_of(envs.get(config.env.name, data=config.env.data))
+        names = object_names_of(environment_of(config))
         size = config.tokenizer.vocab_size
         tokenizer = Tokenizer(train_tokenizer(_texts(config, workdir), vocab_size=size, names=names))
     with replacing(workdir.tokenizer) as unfinished:
@@ -116,7 +116,7 @@ def _check_lengths(config: ConfigDict, tokenizer: Tokenizer, workdir: WorkDir) -
             build_examples(read_trajectories(workdir.data(task, split)), tokenizer, prompt_style(config), **limits)
         except UserError as error:
             raise UserError(f"{error}, in another --workdir, since this one is of the old limit") from error
-    if not isinstance(envs.get(config.env.name, data=config.env.data), PureEnvironment):
+    if not isinstance(environment_of(config), PureEnvironment):
         return
     for suite in suites(config):
         length, layout = longest_first_prompt(config, suite, tokenizer)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from ml_collections import ConfigDict
 
-from stgrpo import envs
+from stgrpo.config.environments import environment_of
 from stgrpo.data.examples import Example, build_examples
 from stgrpo.data.records import read_trajectories
 from stgrpo.data.tokenizer import Tokenizer
@@ -54,7 +54,7 @@ def check_given(config: ConfigDict, *, weights: bool) -> None:
 
 def prompt_style(config: ConfigDict) -> PromptStyle:
     """How a state becomes a prompt in this run."""
-    about = instructions_of(envs.get(config.env.name, data=config.env.data))
+    about = instructions_of(environment_of(config))
     return PromptStyle(instructions=config.prompt.instructions, history=config.prompt.history, about=about)
 
 
