@@ -380,7 +380,6 @@ def _use_compilation_cache() -> None:
 
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ and (cache := _cache()):
         jax.config.update("jax_compilation_cache_dir", str(cache))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
 
 
 def _cache() -> Path | None:

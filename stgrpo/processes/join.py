@@ -17,7 +17,7 @@ from stgrpo import processes
 from stgrpo.errors import RunError, UserError
 from stgrpo.processes import failure
 
-HEARTBEAT = 30  # seconds after which JAX gives a silent process up
+HEARTBEAT = 50  # seconds without a sign for JAX, which may count half of them: longer than `failure.LOST` even then
 FORM = "give HOST:PORT,COUNT,ID with ID from 0 to COUNT - 1, such as 10.0.0.1:1234,4,0, or auto"
 
 

@@ -3,7 +3,8 @@
 import pytest
 
 from stgrpo.errors import UserError
-from stgrpo.processes.join import Address, of_environment, parse, slurm_devices
+from stgrpo.processes import failure
+from stgrpo.processes.join import HEARTBEAT, Address, of_environment, parse, slurm_devices
 
 
 def test_an_address_says_where_how_many_and_which():
@@ -42,3 +43,7 @@ def test_a_slurm_task_has_all_gpus_of_its_host_or_its_own_one():
     assert slurm_devices({**one_a_gpu, "CUDA_VISIBLE_DEVICES": "3"}) == [0]  # Slurm shows it no other
     assert slurm_devices({"CUDA_VISIBLE_DEVICES": "0,1"}) is None  # no Slurm
     assert slurm_devices(one_a_host) is None  # no GPUs
+
+
+def test_our_watch_speaks_before_jax_ends_the_process():
+    assert HEARTBEAT / 2 >= failure.LOST + failure.BEAT  # JAX may count half of it: docs/log.md
