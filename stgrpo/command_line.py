@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 STAGES = ("collect", "sft", "grpo", "evaluate", "report")
 TRAINING = ("sft", "grpo")  # stages that are sections of the config too
-COMMANDS = (*STAGES, "run", "import-model", "export", "serve", "plan", "play")
+COMMANDS = (*STAGES, "run", "import-model", "export", "export-data", "serve", "plan", "play")
+DATA_FORMATS = ("parquet", "jsonl")
 TOGETHER_S = 30  # that processes wait for each other at the start, where --distributed_timeout says nothing else
 FLAGS_OF = {
     "checkpoint": ("evaluate", "export", "serve"),
@@ -156,6 +157,34 @@ def parse_import(arguments: Sequence[str]) -> Import:
     return Import(Path(sources[0]), Path(values.workdir), values.dtype)
 
 
+@dataclasses.dataclass(frozen=True)
+class DataExport:
+    """What `export-data` is given."""
+
+    workdir: str
+    format: str
+
+
+def parse_data_export(arguments: Sequence[str]) -> DataExport:
+    """Reads the command line of `export-data`, whose config is that of the work directory.
+
+    Raises:
+        UserError: an unknown flag, format or word, or no work directory.
+    """
+    from absl import flags
+
+    values = flags.FlagValues()
+    flags.DEFINE_string("workdir", "", "", flag_values=values)
+    flags.DEFINE_enum("format", "parquet", DATA_FORMATS, "", flag_values=values)
+    try:
+        extra = values(list(arguments))[1:]
+    except flags.Error as error:
+        raise UserError(f"{one_line(error)} (stgrpo --help)") from error
+    if extra or not values.workdir:
+        raise UserError("export-data takes the folder of a run and no config: --workdir=DIR --format=parquet")
+    return DataExport(values.workdir, values.format)
+
+
 def together(arguments: Sequence[str]) -> tuple[str, int] | None:
     """The value of --distributed and the seconds to wait, before anything is parsed; None for a run of one process."""
     given = _given(_joined(arguments))
@@ -275,15 +304,10 @@ def _split(spec: str) -> tuple[Path, str]:
 
 
 def _config_of(folder: Path) -> "ConfigDict":
-    from ml_collections import ConfigDict
-
-    from stgrpo.config import base, with_new_names
+    from stgrpo.config import restored
     from stgrpo.training.checkpointing import load_metadata
 
-    config = base()
-    with config.unlocked():
-        config.update(ConfigDict(with_new_names(load_metadata(folder).config), convert_dict=True))
-    return config.lock()
+    return restored(load_metadata(folder).config)
 
 
 def _check_fields(arguments: Sequence[str]) -> None:

@@ -17,6 +17,6 @@ that must not make another run of a work directory goes into `workdir.RUNTIME_FI
 `build.RENAMED`. Work directories that are older than a field count as having its default.
 """
 
-from stgrpo.config.build import FIELDS, SECTIONS, base, model_shape, with_new_names
+from stgrpo.config.build import FIELDS, SECTIONS, base, model_shape, restored, with_new_names
 
-__all__ = ["FIELDS", "SECTIONS", "base", "model_shape", "with_new_names"]
+__all__ = ["FIELDS", "SECTIONS", "base", "model_shape", "restored", "with_new_names"]

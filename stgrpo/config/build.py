@@ -62,6 +62,14 @@ def with_new_names(values: Mapping[str, object]) -> dict[str, object]:
     return new
 
 
+def restored(values: Mapping[str, object]) -> ConfigDict:
+    """The config that was written as JSON, maybe by an older version: fields that it lacks have their defaults."""
+    config = base()
+    with config.unlocked():
+        config.update(ConfigDict(with_new_names(values), convert_dict=True))
+    return config.lock()
+
+
 def model_shape(config: ConfigDict, vocab_size: int) -> ModelShape:
     """The shape of a model that starts from random weights; a custom one gets the tokenizer's vocabulary."""
     m = config.model

@@ -89,14 +89,14 @@ def tokenizer_texts(trajectories: Iterable[Trajectory], style: PromptStyle) -> I
 
 
 def _examples(trajectories: Iterable[Trajectory], tokenizer: Encoder, style: PromptStyle) -> list[Example]:
-    turns, examples = _turns(trajectories, style), []
-    while batch := list(islice(turns, _BATCH)):
+    states, examples = turns(trajectories, style), []
+    while batch := list(islice(states, _BATCH)):
         examples += _encode(batch, tokenizer)
     return examples
 
 
-def _turns(trajectories: Iterable[Trajectory], style: PromptStyle) -> Iterator[tuple[list[Message], Trajectory, int]]:
-    """Each state's messages, the trajectory it is in, and its place there."""
+def turns(trajectories: Iterable[Trajectory], style: PromptStyle) -> Iterator[tuple[list[Message], Trajectory, int]]:
+    """Each state's messages, the trajectory it is in, and its place there; its history is the expert's last turn."""
     for trajectory in trajectories:
         last: Turn | None = None
         for index, step in enumerate(trajectory.steps):
@@ -104,13 +104,13 @@ def _turns(trajectories: Iterable[Trajectory], style: PromptStyle) -> Iterator[t
             last = Turn(reasoning=step.reasoning, action=step.action)
 
 
-def _encode(turns: Sequence[tuple[list[Message], Trajectory, int]], tokenizer: Encoder) -> list[Example]:
-    steps = [trajectory.steps[index] for _, trajectory, index in turns]
-    prompts = tokenizer.encode_prompts([messages for messages, _, _ in turns])
+def _encode(states: Sequence[tuple[list[Message], Trajectory, int]], tokenizer: Encoder) -> list[Example]:
+    steps = [trajectory.steps[index] for _, trajectory, index in states]
+    prompts = tokenizer.encode_prompts([messages for messages, _, _ in states])
     responses = tokenizer.encode_responses([format_response(step.reasoning, step.action) for step in steps])
     return [
         Example(tuple(prompt), tuple(response), step, trajectory.task, trajectory.layout, index)
-        for prompt, response, step, (_, trajectory, index) in zip(prompts, responses, steps, turns, strict=True)
+        for prompt, response, step, (_, trajectory, index) in zip(prompts, responses, steps, states, strict=True)
     ]
 
 

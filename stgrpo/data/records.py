@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
@@ -60,21 +60,28 @@ def read_trajectories(path: str | os.PathLike[str]) -> list[Trajectory]:
     Raises:
         UserError: if the file is absent or empty, or a line is not a whole trajectory; it names the line.
     """
-    path = Path(path)
+    return list(stream_trajectories(path))
+
+
+def stream_trajectories(path: str | os.PathLike[str]) -> Iterator[Trajectory]:
+    """Read what `write_trajectories` wrote, one trajectory at a time.
+
+    Raises:
+        UserError: see `read_trajectories`; a line is looked at when it is its turn.
+    """
+    path, number = Path(path), 0
     if not path.is_file():
         raise UserError(f"{path} does not exist: run `stgrpo collect` with this work directory first")
-    trajectories = []
     with path.open("rb") as file:
         for number, line in enumerate(file, start=1):
             try:
-                trajectories.append(_trajectory(from_json(line.rstrip(b"\n"))))
+                yield _trajectory(from_json(line.rstrip(b"\n")))
             except ValueError as error:
                 fix = "delete that line, or delete the file and run `stgrpo collect` again"
                 what = error.msg if isinstance(error, json.JSONDecodeError) else error
                 raise UserError(f"{path}:{number}: not a trajectory ({what}): {fix}") from error
-    if not trajectories:
+    if not number:
         raise UserError(f"{path} holds no trajectory: delete it and run `stgrpo collect` again")
-    return trajectories
 
 
 def _trajectory(value: object) -> Trajectory:

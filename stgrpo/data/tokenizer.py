@@ -188,7 +188,11 @@ class Tokenizer:
 
     def encode_prompts(self, conversations: Sequence[list[Message]]) -> list[list[int]]:
         """The ids of many conversations, as `encode_prompt` gives them one by one, on all cores."""
-        return self._encode([self._chat.render(messages, prompt=True) for messages in conversations])
+        return self._encode([self.render_prompt(messages) for messages in conversations])
+
+    def render_prompt(self, messages: list[Message]) -> str:
+        """The text of a conversation, whose ids `encode_prompt` gives."""
+        return self._chat.render(messages, prompt=True)
 
     def encode_response(self, text: str) -> list[int]:
         """The ids of an assistant's turn, its end-of-turn id included.

@@ -69,6 +69,7 @@ class WorkDir:
         self.programs = self.path / "programs.log"
         self.evaluation = self.path / "evaluation"
         self.faults = self.path / "faults"
+        self.export = self.path / "export"
 
     def data(self, task: str, split: str) -> Path:
         """The trajectories of one task and split."""
@@ -133,6 +134,22 @@ class WorkDir:
         if differ := _other_fields(config, file):
             shown = "; ".join(differ[:6]) + ("; ..." if len(differ) > 6 else "")
             raise UserError(f"{self.path} belongs to a run with another config ({shown}): use another --workdir")
+
+    def config(self) -> ml_collections.ConfigDict:
+        """The config that the directory belongs to.
+
+        Raises:
+            UserError: there is none, or it cannot be read.
+        """
+        from stgrpo.config import restored
+
+        file = self.path / "config.json"
+        if not file.is_file():
+            raise UserError(f"--workdir={self.path} has no config.json: give the folder of a run")
+        try:
+            return restored(_read_json(file))
+        except (AttributeError, TypeError, ValueError) as error:  # of a field of another form
+            raise UserError(f"{file} is no config ({error}): restore it or use another --workdir") from error
 
     def check_shared(self) -> None:
         """Checks that this process sees the folder which process 0 has claimed; all call it.
