@@ -6,6 +6,7 @@ PYTHON ?= python3.11
 VENV := .venv
 VLLM := .venv-vllm
 COMPILERS := .compilers
+TRL := .trl
 BIN := $(VENV)/bin
 # Fewer page faults in large allocations: a fifth to a quarter off the time of CPU training on Linux.
 export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
@@ -38,7 +39,7 @@ test: $(VENV)/installed-test
 	$(BIN)/ruff check stgrpo configs tests benchmarks
 	$(PYTEST) -m "not slow"
 
-slow: $(VENV)/installed-test $(VLLM)/installed $(COMPILERS)/installed
+slow: $(VENV)/installed-test $(VLLM)/installed $(COMPILERS)/installed $(TRL)/installed
 	$(BIN)/pip install --quiet --editable ".[test-kubernetes,test-s3]"
 	$(BIN)/python -m pytest tests/launch/test_manifests.py
 	STGRPO_VLLM_PYTHON=$(CURDIR)/$(VLLM)/bin/python $(PYTEST) -m "slow and not compilers" --ignore=tests/processes
@@ -73,5 +74,10 @@ $(COMPILERS)/installed: $(VENV)/installed
 		$$($(BIN)/python tests/compilers.py)
 	touch $@
 
+# TRL for the recipe of docs/other_trainers.md, beside the environment too: only that test is to know it.
+$(TRL)/installed: tests/trl_requirements.txt | $(VENV)/installed-test
+	$(BIN)/pip install --quiet --no-deps --upgrade --target $(TRL) --requirement $<
+	touch $@
+
 clean:
-	rm -rf $(VENV) $(VLLM) $(COMPILERS) .pytest_cache .ruff_cache build *.egg-info
+	rm -rf $(VENV) $(VLLM) $(COMPILERS) $(TRL) .pytest_cache .ruff_cache build *.egg-info
