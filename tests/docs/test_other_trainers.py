@@ -8,6 +8,7 @@ import pathlib
 import re
 import subprocess
 import sys
+import tomllib
 
 import numpy as np
 import pytest
@@ -56,6 +57,12 @@ def test_the_page_has_every_column_and_no_other(tmp_path):
     assert [name for names in named for name in names] == list(row)
     truth = re.search(r"`ground_truth` has (.*?)\. Another", PAGE, re.S)[1]
     assert set(json.loads(row["reward_model"]["ground_truth"])) == set(re.findall(r"`(\w+)`", truth))
+
+
+def test_what_is_not_run_can_be_read():
+    compile(script("stgrpo_problems/stgrpo_problems/__init__.py"), "page", "exec")
+    for text in re.findall(r"^```toml \S+\n(.*?)^```$", PAGE, re.M | re.S):
+        assert tomllib.loads(text)
 
 
 def write_model(folder: pathlib.Path, tokenizer: Tokenizer, action: str) -> None:
