@@ -13,7 +13,7 @@ from stgrpo.data.records import Trajectory, stream_trajectories
 from stgrpo.data.rows import Row, RowSettings, problem_rows
 from stgrpo.data.tokenizer import Tokenizer
 from stgrpo.errors import UserError
-from stgrpo.files import replacing, to_json, write_atomically
+from stgrpo.files import is_leftover, remove, replacing, to_json, write_atomically
 from stgrpo.react import reward
 from stgrpo.react.reward import RewardWeights
 from stgrpo.training.inputs import prompt_style
@@ -42,6 +42,9 @@ def export_data(workdir: WorkDir, file_format: str) -> None:
         raise UserError('--format=parquet needs pyarrow: pip install "stgrpo[parquet]", or give --format=jsonl')
     _check_places(workdir, file_format)
     tokenizer = _tokenizer(workdir)
+    for path in workdir.export.iterdir() if workdir.export.is_dir() else ():
+        if is_leftover(path):
+            remove(path)
     for split in SPLITS:
         _export_split(config, workdir, tokenizer, workdir.export / f"{split}.{file_format}")
     write_atomically(workdir.export / "reward.py", Path(reward.__file__).read_text(encoding="utf-8"))

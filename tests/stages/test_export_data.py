@@ -219,8 +219,10 @@ def test_what_else_is_in_the_folder_stays(run):
     (run / "export").mkdir()
     (run / "export" / "notes.txt").write_text("mine")
     (run / "export" / "train.jsonl").write_text("old")
+    (run / "export" / "train.jsonl.01234567.part").write_text("what a killed export left")
     assert call("export-data", f"--workdir={run}", "--format=jsonl") == 0
     assert (run / "export" / "notes.txt").read_text() == "mine" and len(rows_of(run, "train")) > 10
+    assert not list(run.glob("export/*.part"))
 
 
 def test_a_missing_package_is_one_line(run, monkeypatch, capsys):
