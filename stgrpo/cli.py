@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, NoReturn
 from stgrpo import processes
 from stgrpo.command_line import (
     COMMANDS,
+    PLAIN,
     STAGES,
     TRAINING,
     Command,
@@ -61,6 +62,8 @@ And beside them:
   serve      a vLLM server for rollouts: a checkpoint, or the model in model.path  -> http://HOST:PORT
   plan       compiles the stages' programs for a topology, runs nothing: memory, work, time, cost
   play       you in the agent's place, in the terminal: stgrpo play [--env=NAME] [--task=TASK] [--layout=LAYOUT] [--raw]
+  check-environment
+             whether an environment keeps to the protocol: stgrpo check-environment NAME [--tasks=T,T] [--layouts=2]
   help       of a field of the config or of a section: stgrpo help grpo.kl_coef, stgrpo help grpo
 
 Options:
@@ -83,6 +86,9 @@ Options:
   --task=burger              play: a task
   --layout=random:3          play: a layout of the task; for robotouille also random for any, or FILE.json
   --raw                      play: show the very text an agent is shown
+  --tasks=T,T --families=F --layouts=2 --seeds=0
+                             check-environment: what is looked at, of each split so many layouts for each seed
+  --states=5000 --seconds=30 check-environment: where a search gives up, and how long a check begins anything new
 
 First steps:
   stgrpo run --config=configs/tiny.py --workdir=runs/tiny          the whole method on a laptop's CPU
@@ -196,11 +202,8 @@ def run(arguments: Sequence[str]) -> None:
     Raises:
         UserError: anything wrong with what was given.
     """
-    if arguments[0] == "play":
-        _play(arguments)
-        return
-    if arguments[0] == "import-model":
-        _import_model(arguments)
+    if arguments[0] in PLAIN:
+        _plain(arguments[0])(arguments)
         return
     if arguments[0] == "export-data":
         _export_data(arguments)
@@ -290,6 +293,15 @@ def _reported(
         "config": from_json(command.config.to_json()),
     }
     return faults.reported(workdir.faults, facts, secrets_hider(os.environ, command.config.client.key_variable))
+
+
+def _plain(name: str) -> Callable[[Sequence[str]], None]:
+    """What does a command that has no config."""
+    if name == "check-environment":
+        from stgrpo.stages.check_environment import run_check as command
+    else:
+        command = _play if name == "play" else _import_model
+    return command
 
 
 def _play(arguments: Sequence[str]) -> None:

@@ -23,7 +23,7 @@ FLOORS = (
     ("evaluation",),
     ("monitors", "report"),
     ("experts",),
-    ("plan",),
+    ("plan", "conformance"),
     ("stages",),
     ("command_line",),
     ("cli",),

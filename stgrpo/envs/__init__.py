@@ -39,6 +39,11 @@ def names() -> tuple[str, ...]:
     return tuple(dict.fromkeys([*_REGISTRY, *(name for name, _, _ in _declared())]))
 
 
+def is_declared(name: str) -> bool:
+    """Says whether a package declares the environment, and not this process, so that others find the same."""
+    return name not in _REGISTRY and name in names()
+
+
 def engines(name: str) -> tuple[str, ...]:
     """Returns the engines that play the environment of this name: "ours", and others that should do the same.
 
