@@ -64,6 +64,8 @@ And beside them:
   play       you in the agent's place, in the terminal: stgrpo play [--env=NAME] [--task=TASK] [--layout=LAYOUT] [--raw]
   check-environment
              whether an environment keeps to the protocol: stgrpo check-environment NAME [--tasks=T,T] [--layouts=2]
+  new-environment
+             the package of an environment of your own, to begin with: stgrpo new-environment NAME [--folder=.]
   help       of a field of the config or of a section: stgrpo help grpo.kl_coef, stgrpo help grpo
 
 Options:
@@ -299,6 +301,8 @@ def _plain(name: str) -> Callable[[Sequence[str]], None]:
     """What does a command that has no config."""
     if name == "check-environment":
         from stgrpo.stages.check_environment import run_check as command
+    elif name == "new-environment":
+        from stgrpo.stages.new_environment import run_new as command
     else:
         command = _play if name == "play" else _import_model
     return command

@@ -20,7 +20,7 @@ from stgrpo.protocol import (
     planner_of,
 )
 
-_MOST_SEARCHES = 40
+_MOST_SEARCHES = 20
 """In one layout."""
 
 

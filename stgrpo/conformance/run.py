@@ -11,6 +11,7 @@ from stgrpo.console import one_line
 from stgrpo.envs import OURS
 from stgrpo.errors import UserError, nearest
 
+__all__ = ["CHECKS", "FAILED", "NOT_APPLICABLE", "OK", "Result", "Scope", "check_environment"]
 OK, FAILED, NOT_APPLICABLE = "ok", "failed", "does not apply"
 CHECKS: dict[str, Callable[[Subject], str]] = {
     "lists": checks.lists,

@@ -1,9 +1,8 @@
-"""The worked example of docs/environments.md, as it stands there: the protocol, and a short run."""
+"""What `new-environment` writes, as docs/environments.md has it: the protocol, and a short run."""
 
 import importlib.metadata
 import json
 import pathlib
-import re
 import sys
 from types import ModuleType, SimpleNamespace
 
@@ -35,11 +34,19 @@ SMALL = {
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
-    """The files of the page."""
+    """The package."""
     folder = tmp_path_factory.mktemp("example")
-    for name, text in re.findall(r"^```python (\S+\.py)\n(.*?)^```$", PAGE.read_text("utf-8"), re.M | re.S):
-        (folder / name).write_text(text, encoding="utf-8")
-    assert {path.name for path in folder.iterdir()} == {"hanoi.py", "hanoi_config.py"}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(envs, "_REGISTRY", {})
+        main(["new-environment", "hanoi", f"--folder={folder}"])
+    folder = folder / "hanoi"
+    assert {p.name for p in folder.iterdir()} == {
+        "pyproject.toml",
+        "README.md",
+        "config.py",
+        "hanoi.py",
+        "test_hanoi.py",
+    }
     return folder
 
 
@@ -50,6 +57,7 @@ def hanoi(folder: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     monkeypatch.delitem(sys.modules, "hanoi", raising=False)
     import hanoi
 
+    envs.register("hanoi", hanoi.HanoiEnvironment)
     return hanoi
 
 
@@ -85,7 +93,7 @@ def test_the_example_is_collected_trained_evaluated_and_reported(
 ) -> None:
     fields = [f"--config.{name}={value}" for name, value in SMALL.items()]
     for stage in ("collect", "sft", "evaluate", "report"):
-        main([stage, f"--config={folder / 'hanoi_config.py'}", f"--workdir={tmp_path / 'w'}", *fields])
+        main([stage, f"--config={folder / 'config.py'}", f"--workdir={tmp_path / 'w'}", *fields])
     first = json.loads((tmp_path / "w" / "data" / "four_disks" / "train.jsonl").read_text().splitlines()[0])["steps"][0]
     assert first["reasoning"] == f"disk 4 is on peg A and must go to peg C. {first['distance']} moves are left."
     summary = json.loads((tmp_path / "w" / "evaluation" / "sft_unseen.json").read_text())["summary"]
@@ -94,7 +102,7 @@ def test_the_example_is_collected_trained_evaluated_and_reported(
 
 
 def test_the_config_of_the_page_tells_what_the_environment_says(hanoi: ModuleType, folder: pathlib.Path) -> None:
-    config = parse(["collect", f"--config={folder / 'hanoi_config.py'}", "--dry_run"]).config
+    config = parse(["collect", f"--config={folder / 'config.py'}", "--dry_run"]).config
     system, _ = render_messages("seen", style=prompt_style(config))
     assert system["content"].startswith("You move disks") and hanoi.RULES in system["content"]
     assert validate(config) == []
