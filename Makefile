@@ -40,7 +40,7 @@ test: $(VENV)/installed-test
 	$(PYTEST) -m "not slow"
 
 slow: $(VENV)/installed-test $(VLLM)/installed $(COMPILERS)/installed $(TRL)/installed
-	$(BIN)/pip install --quiet --editable ".[test-kubernetes,test-s3]"
+	$(BIN)/pip install --quiet --editable ".[test-kubernetes,test-openenv,test-s3]"
 	$(BIN)/python -m pytest tests/launch/test_manifests.py
 	STGRPO_VLLM_PYTHON=$(CURDIR)/$(VLLM)/bin/python $(PYTEST) -m "slow and not compilers" --ignore=tests/processes
 	$(BIN)/python -m pytest -m slow tests/processes  # runs of several processes, held to seconds: alone

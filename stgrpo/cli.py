@@ -66,6 +66,7 @@ And beside them:
              whether an environment keeps to the protocol: stgrpo check-environment NAME [--tasks=T,T] [--layouts=2]
   new-environment
              the package of an environment of your own, to begin with: stgrpo new-environment NAME [--folder=.]
+  env-server an environment for clients of OpenEnv and runs elsewhere: stgrpo env-server NAME [--host=] [--port=8000]
   help       of a field of the config or of a section: stgrpo help grpo.kl_coef, stgrpo help grpo
 
 Options:
@@ -88,6 +89,8 @@ Options:
   --task=burger              play: a task
   --layout=random:3          play: a layout of the task; for robotouille also random for any, or FILE.json
   --raw                      play: show the very text an agent is shown
+  --sessions=1024 --size=65536 --idle=600
+                             env-server: sessions at once, bytes of a message, seconds without one
   --tasks=T,T --families=F --layouts=2 --seeds=0
                              check-environment: what is looked at, of each split so many layouts for each seed
   --states=5000 --seconds=30 check-environment: where a search gives up, and how long a check begins anything new
@@ -303,6 +306,8 @@ def _plain(name: str) -> Callable[[Sequence[str]], None]:
         from stgrpo.stages.check_environment import run_check as command
     elif name == "new-environment":
         from stgrpo.stages.new_environment import run_new as command
+    elif name == "env-server":
+        from stgrpo.stages.env_server import run_server as command
     else:
         command = _play if name == "play" else _import_model
     return command

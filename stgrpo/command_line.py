@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 STAGES = ("collect", "sft", "grpo", "evaluate", "report")
 TRAINING = ("sft", "grpo")  # stages that are sections of the config too
 DATA_FORMATS = ("parquet", "jsonl")
-PLAIN = ("play", "import-model", "check-environment", "new-environment")  # without a config
+PLAIN = ("play", "import-model", "check-environment", "new-environment", "env-server")  # without a config
 COMMANDS = (*STAGES, "run", "export", "export-data", "serve", "plan", *PLAIN)
 TOGETHER_S = 30  # that processes wait for each other at the start, where --distributed_timeout says nothing else
 FLAGS_OF = {

@@ -11,7 +11,7 @@ ARCHITECTURE = PACKAGE.parent / "docs" / "architecture.md"
 FLOORS = (
     ("errors", "files", "console", "protocol", "processes"),
     ("envs",),
-    ("react",),
+    ("react", "env_server"),
     ("data",),
     ("models",),
     ("serving",),

@@ -1,0 +1,1 @@
+"""Environments for others: a server that speaks the protocol of OpenEnv."""
