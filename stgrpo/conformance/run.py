@@ -1,5 +1,6 @@
 """All checks of an environment, one after the other."""
 
+import contextlib
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from stgrpo.conformance import checks, planners
 from stgrpo.conformance.subject import Failed, NotApplicable, Scope, Subject
 from stgrpo.console import one_line
 from stgrpo.envs import OURS
-from stgrpo.errors import UserError, nearest
+from stgrpo.errors import ServerError, UserError, nearest
 
 __all__ = ["CHECKS", "FAILED", "NOT_APPLICABLE", "OK", "Result", "Scope", "check_environment"]
 OK, FAILED, NOT_APPLICABLE = "ok", "failed", "does not apply"
@@ -51,9 +52,12 @@ def check_environment(name: str, scope: Scope, *, engine: str = OURS, data: str 
         data: where its data are, if it reads any.
 
     Raises:
-        UserError: there is no such environment, task or family.
+        UserError: there is no such environment, task or family, or it is not set up.
+        ServerError: its server is not there.
     """
     subject = Subject(name, scope, engine=engine, data=data)
+    with contextlib.suppress(AttributeError, TypeError):  # the first check says what is missing
+        _ = subject.tasks, subject.families
     if scope.tasks:
         _require_known("--tasks", scope.tasks, subject.environment.tasks())
     if scope.families:
@@ -75,6 +79,8 @@ def _result(check: str, function: Callable[[Subject], str], subject: Subject) ->
         return Result(check, NOT_APPLICABLE, one_line(str(reason), _LONGEST))
     except Failed as found:
         return Result(check, FAILED, one_line(str(found), _LONGEST))
+    except ServerError:
+        raise
     except Exception as error:  # noqa: BLE001 - whatever the environment raises is what is wrong with it
         frame = traceback.extract_tb(error.__traceback__)[-1]
         where = f"{Path(frame.filename).name}:{frame.lineno}"

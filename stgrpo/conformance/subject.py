@@ -102,7 +102,7 @@ class Subject:
         self.name, self.scope, self.engine, self.data = name, scope, engine, data
         self.environment = self.make()
         self._walks: dict[Case, Walk] = {}
-        self._given: int = 0
+        self._given = 0
 
     def make(self) -> Environment:
         """Returns the environment anew."""
@@ -155,10 +155,10 @@ class Subject:
         if not self.listed.cases:
             raise NotApplicable(f"no layout to {what}")
         self._given, clock = 0, Clock(self.scope.seconds)
-        for case in self.listed.cases:
-            if self._given and clock.is_over():
+        for number, case in enumerate(self.listed.cases):
+            if number and clock.is_over():
                 return
-            self._given += 1
+            self._given = number + 1
             yield case
 
     def looked_at(self) -> str:

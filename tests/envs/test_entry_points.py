@@ -86,7 +86,15 @@ def test_a_checkout_that_is_not_installed_has_what_its_pyproject_declares(monkey
     monkeypatch.setattr(envs, "entry_points", lambda group: ())
     monkeypatch.setattr(envs, "_REGISTRY", {})
     declared = tomllib.loads((envs.CHECKOUT / "pyproject.toml").read_text("utf-8"))["project"]["entry-points"]
-    known = {"robotouille", "robotouille.upstream", "alfworld", "alfworld.upstream", "alfworld_0_3", "webshop"}
+    known = {
+        "robotouille",
+        "robotouille.upstream",
+        "alfworld",
+        "alfworld.upstream",
+        "alfworld_0_3",
+        "webshop",
+        "openenv",
+    }
     assert set(declared[envs.ENTRY_POINTS]) == known
     assert set(envs.names()) == {name.partition(".")[0] for name in known}
     assert envs.engines("robotouille") == envs.engines("alfworld") == ("ours", "upstream")
