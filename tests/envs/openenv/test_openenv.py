@@ -109,34 +109,58 @@ def optimal_answers() -> dict[str, str]:
     return answers
 
 
-def test_all_stages_work_on_a_server_that_goes_away_and_comes_back(chat, tmp_path: pathlib.Path, capsys) -> None:
+@pytest.fixture
+def run(chat, tmp_path: pathlib.Path):
+    """`run(stage, address)`: a stage on a server, in one work directory; `run.asked` is what the expert was shown."""
     (tmp_path / "remote.py").write_text(CONFIG, encoding="utf-8")
-    answers, asked, ours = optimal_answers(), [], envs.get("robotouille")
-    going = contextlib.ExitStack()
-    first = going.enter_context(served(ours))
+    answers = optimal_answers()
 
     def reply(body):
-        asked.append(body["messages"][-1]["content"])
-        if len(asked) == 20:
-            going.close()
-        return answers[asked[-1]]
+        stage.asked.append(body["messages"][-1]["content"])
+        stage.meanwhile()
+        return answers[stage.asked[-1]]
 
     expert = f"--config.expert.server={chat(reply).address}"
-    words = (f"--config={tmp_path / 'remote.py'}", expert, f"--workdir={tmp_path / 'w'}")
-    assert call("collect", *words, f"--config.env.data=http://{first}") == 1
+
+    def stage(name: str, address: str) -> int:
+        words = (f"--config={tmp_path / 'remote.py'}", expert, f"--workdir={tmp_path / 'w'}")
+        return call(name, *words, f"--config.env.data=http://{address}")
+
+    stage.asked, stage.meanwhile = [], lambda: None
+    return stage
+
+
+def test_a_collection_goes_on_when_its_server_went_away_and_came_back(run, tmp_path: pathlib.Path, capsys) -> None:
+    ours, going = envs.get("robotouille"), contextlib.ExitStack()
+    first = going.enter_context(served(ours))
+    run.meanwhile = lambda: going.close() if len(run.asked) == 20 else None
+    assert run("collect", first) == 1
     error = capsys.readouterr().err
     assert re.search(rf"^stgrpo: env.data=http://{first}: no session to be had .*\n$", error), error
     with served(ours) as second:
-        data = f"--config.env.data=http://{second}"
-        for stage in ("collect", "sft", "grpo", "evaluate", "report"):
-            assert call(stage, *words, data) == 0, capsys.readouterr().err
+        assert run("collect", second) == 0, capsys.readouterr().err
     trajectories = read_trajectories(tmp_path / "w" / "data" / TASK / "train.jsonl")
-    assert len(trajectories) == 3
-    assert len(trajectories[0].steps) < 20
-    assert asked.count(trajectories[0].steps[0].observation) == 1  # an episode that had ended is not played again
+    for trajectory in trajectories:
+        planner, start = _start(trajectory.layout)
+        assert len(trajectory.steps) == planner.distance(start)
+    assert len(trajectories) == 3 and len(trajectories[0].steps) < 20
+    assert run.asked.count(trajectories[0].steps[0].observation) == 1  # an episode that had ended is not played again
+
+
+def _start(layout: str):
+    problem = envs.get("robotouille").make(TASK, layout)
+    return envs.get("robotouille").planner(problem), problem.initial_state()
+
+
+@pytest.mark.slow
+def test_all_stages_work_on_a_server(run, tmp_path: pathlib.Path, capsys) -> None:
+    with served(envs.get("robotouille")) as address:
+        for stage in ("collect", "sft", "grpo", "evaluate", "report"):
+            assert run(stage, address) == 0, capsys.readouterr().err
     assert read_evaluation(tmp_path / "w" / "evaluation", "grpo_unseen").summary["n"] == 2
     rows = [json.loads(line) for line in (tmp_path / "w" / "metrics.jsonl").read_text().splitlines()]
-    assert ([row["step"] for row in rows if row["stage"] == "grpo"] == [1, 2] and "validation_sr" in rows[-1]) or rows
+    grpo = [row for row in rows if row["stage"] == "grpo"]
+    assert [row["step"] for row in grpo] == [1, 2] and "validation_sr" in grpo[-1]
 
 
 @pytest.mark.parametrize(
