@@ -125,7 +125,7 @@ def test_a_file_is_a_kitchen(tmp_path):
         (lambda: Rules(reward="often"), "sparse, distance"),
         (lambda: Rules(on_invalid="shout"), "ignore, end"),
         (lambda: Rules(max_steps=-1), "-1"),
-        (lambda: KitchenVector(FIXED, 0), "0 kitchens"),
+        (lambda: KitchenVector(FIXED, 0), "0 episodes"),
         (lambda: KitchenVector(FIXED, autoreset="later"), "next_step, same_step, off"),
         (lambda: KitchenVector(FIXED, 2).reset(seed=[1]), "1 seeds for 2"),
         (lambda: KitchenVector(FIXED, 2).step(["Do nothing"] * 2), "reset"),
@@ -191,7 +191,7 @@ def test_a_vector_does_what_single_episodes_do(autoreset, layout):
 
 def test_without_text_nothing_is_rendered(monkeypatch):
     vector = KitchenVector(Kitchens("burger"), 3, text=False)
-    problem = vector._kitchens[0].draw(np.random.default_rng())
+    problem = vector._places[0].draw(np.random.default_rng())
     monkeypatch.setattr(type(problem), "observation", lambda *_: pytest.fail("rendered"))
     assert vector.reset() is None and vector.step(["Do nothing"] * 3).observations is None
 
