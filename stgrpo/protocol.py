@@ -233,7 +233,7 @@ class Judging(Protocol):
 
 @runtime_checkable
 class Waiting(Protocol):
-    """A `Problem` with an action that only lets time pass.
+    """A `Problem`, or a `Session`, with an action that only lets time pass.
 
     Attributes:
         wait: that action; it need not be valid in every state.
@@ -362,16 +362,27 @@ def planner_of(environment: Environment, problem: Problem) -> Planner | None:
     return environment.planner(problem) if isinstance(environment, Planning) else None
 
 
-def expert_action_of(planner: Planner, state: State) -> str | None:
-    """Returns the action of the expert that a planner speaks for; None at the goal, and where the expert has none."""
+def expert_action_of(planner: Planner, state: State, wait: str | None = None) -> str | None:
+    """Returns the action of the expert that a planner speaks for: the planner's own, or an optimal one.
+
+    Args:
+        planner: of the problem.
+        state: any.
+        wait: the problem's action that only lets time pass, which the expert takes where it is optimal, rather than
+            walk about; else it takes the first optimal action that is displayed.
+
+    Returns:
+        None at the goal, and where the expert has none.
+    """
     if isinstance(planner, Demonstrating):
         return planner.expert_action(state)
-    return next(iter(planner.optimal_actions(state)), None)
+    optimal = planner.optimal_actions(state)
+    return wait if wait in optimal else next(iter(optimal), None)
 
 
-def wait_of(problem: Problem) -> str | None:
-    """Returns the action of a problem that only lets time pass; None without one."""
-    return problem.wait if isinstance(problem, Waiting) else None
+def wait_of(played: Problem | Session) -> str | None:
+    """Returns the action of a problem, or of its session, that only lets time pass; None without one."""
+    return played.wait if isinstance(played, Waiting) else None
 
 
 def instructions_of(environment: Environment) -> Instructions:

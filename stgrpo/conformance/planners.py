@@ -18,6 +18,7 @@ from stgrpo.protocol import (
     State,
     expert_action_of,
     planner_of,
+    wait_of,
 )
 
 _MOST_SEARCHES = 20
@@ -77,7 +78,7 @@ def _follow(case: Case, session: Session) -> int:
     if not isinstance(session, Judging) or session.planner is None:
         raise NotApplicable("there is no planner")
     for steps in range(1, session.max_steps + 1):
-        action = expert_action_of(session.planner, session.state)
+        action = expert_action_of(session.planner, session.state, wait_of(session))
         if action is None:
             raise Failed(f"{case}: the expert has no action after {steps - 1} steps, short of the goal")
         if session.step(action).success:

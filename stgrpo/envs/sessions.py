@@ -16,6 +16,7 @@ from stgrpo.protocol import (
     SessionEnvironment,
     State,
     planner_of,
+    wait_of,
 )
 
 
@@ -36,6 +37,8 @@ class ProblemSession:
             problem.max_steps,
         )
         self.state: State = problem.initial_state()
+        if (wait := wait_of(problem)) is not None:
+            self.wait = wait  # so that it is `Waiting` where its problem is
 
     def reset(self) -> Observed:
         """Begins an episode at the problem's start."""

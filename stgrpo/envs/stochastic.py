@@ -19,6 +19,7 @@ from stgrpo.protocol import (
     Planner,
     Problem,
     PureEnvironment,
+    Scoring,
     State,
     benchmark_set_of,
     benchmark_sets_of,
@@ -102,15 +103,28 @@ class FlakyProblem:
         return isinstance(self.problem, Ending) and self.problem.is_over(state.inner)
 
 
+class ScoredFlakyProblem(FlakyProblem):
+    """One whose wrapped problem has a score, which failures do not change."""
+
+    def score(self, state: FlakyState) -> float:
+        """Returns the score of an episode that ends in a state."""
+        assert isinstance(self.problem, Scoring)
+        return self.problem.score(state.inner)
+
+
 class FlakyPlanner:
     """The planner of the problem that is wrapped, which reckons as if nothing failed from here on.
 
     Where no timer runs, a failure leaves everything as it was: then its actions are also those with the least expected
     number of steps, which is distance / (1 - p).
+
+    Args:
+        planner: of that problem.
+        wait: its action that only lets time pass; None without one.
     """
 
-    def __init__(self, planner: Planner):
-        self._planner = planner
+    def __init__(self, planner: Planner, wait: str | None = None):
+        self._planner, self._wait = planner, wait
 
     def distance(self, state: FlakyState) -> int:
         """Returns the least number of steps to the goal if no further action fails."""
@@ -122,7 +136,7 @@ class FlakyPlanner:
 
     def expert_action(self, state: FlakyState) -> str | None:
         """Returns what the expert does, who has no failures in mind."""
-        return expert_action_of(self._planner, state.inner)
+        return expert_action_of(self._planner, state.inner, self._wait)
 
 
 class FlakyEnvironment:
@@ -149,7 +163,9 @@ class FlakyEnvironment:
         Raises:
             UserError: there is no such task or layout, or p is no such probability.
         """
-        return FlakyProblem(self._environment.make(task, layout), self._p, self._seed)
+        problem = self._environment.make(task, layout)
+        kind = ScoredFlakyProblem if isinstance(problem, Scoring) else FlakyProblem
+        return kind(problem, self._p, self._seed)
 
     def benchmark_sets(self) -> tuple[str, ...]:
         """Returns those of the wrapped environment."""
@@ -170,4 +186,4 @@ class FlakyEnvironment:
     def planner(self, problem: FlakyProblem) -> FlakyPlanner | None:
         """Returns the planner of a problem that `make` built; None where the wrapped environment has none."""
         planner = planner_of(self._environment, problem.problem)
-        return None if planner is None else FlakyPlanner(planner)
+        return None if planner is None else FlakyPlanner(planner, wait_of(problem.problem))

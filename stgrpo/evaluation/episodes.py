@@ -27,7 +27,7 @@ from collections.abc import Callable, Iterable, Sequence
 from stgrpo.data.tokenizer import Tokenizer
 from stgrpo.errors import UserError
 from stgrpo.evaluation.records import MALFORMED, Episode, TurnRecord
-from stgrpo.protocol import Judging, Planner, Session, State, expert_action_of
+from stgrpo.protocol import Judging, Planner, Session, State, expert_action_of, wait_of
 from stgrpo.react.policy import SERVER, Policy, Question, Response, SamplingParams
 from stgrpo.react.prompt import PromptStyle, Turn, render_messages
 from stgrpo.react.response import ParsedResponse, feedback, parse_response
@@ -119,7 +119,7 @@ class _Game:
     def _ask_planner(self, planner: Planner, state: State) -> _Advice:
         try:
             optimal = planner.optimal_actions(state)
-            return _Advice(planner.distance(state), expert_action_of(planner, state), optimal)
+            return _Advice(planner.distance(state), expert_action_of(planner, state, wait_of(self.session)), optimal)
         except UserError:  # a policy can play into a state without a way out, or with one that takes too long to prove
             return _Advice()
 

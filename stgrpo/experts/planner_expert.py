@@ -4,7 +4,7 @@ from collections.abc import Hashable, Sequence
 
 from stgrpo.data.records import Step, Trajectory
 from stgrpo.errors import UserError
-from stgrpo.protocol import Demonstrating, Explaining, Planner, Problem, wait_of
+from stgrpo.protocol import Explaining, Planner, Problem, expert_action_of, wait_of
 from stgrpo.react.response import ParsedResponse, format_response, parse_response
 
 
@@ -31,19 +31,13 @@ class PlannerExpert:
             ValueError: if there is none: the state is a goal, or none can be reached from it.
         """
         if state not in self._choices:
-            choice = self._choice(state)
+            choice = expert_action_of(self._planner, state, self._wait)
             if choice is None:
                 raise ValueError(
                     f"no action leads to the goal of {self._problem.task} {self._problem.layout} from here"
                 )
             self._choices[state] = choice
         return self._choices[state]
-
-    def _choice(self, state: Hashable) -> str | None:
-        if isinstance(self._planner, Demonstrating):
-            return self._planner.expert_action(state)
-        optimal = self._planner.optimal_actions(state)
-        return self._wait if self._wait in optimal else next(iter(optimal), None)
 
     def plan(self, state: Hashable) -> tuple[str, ...]:
         """The expert's actions from a state to the goal."""

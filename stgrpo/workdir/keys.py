@@ -11,7 +11,7 @@ import ml_collections
 
 from stgrpo.files import from_json, to_json
 
-REVISION = {"data": 1, "evaluation": 1}
+REVISION = {"data": 1, "evaluation": 2}
 """Raised when our code makes other data or plays otherwise by the same config."""
 
 _NO_PART = (

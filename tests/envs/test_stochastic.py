@@ -7,9 +7,11 @@ import pytest
 from stgrpo import envs
 from stgrpo.envs.robotouille import load, make
 from stgrpo.envs.robotouille.kitchen.domain import WAIT
+from stgrpo.envs.sessions import ProblemSession
 from stgrpo.envs.stochastic import FlakyEnvironment, FlakyPlanner, FlakyProblem, FlakyState
 from stgrpo.errors import UserError
-from stgrpo.protocol import InvalidAction
+from stgrpo.experts.planner_expert import PlannerExpert
+from stgrpo.protocol import InvalidAction, Scoring, expert_action_of, wait_of
 
 ROBOTOUILLE = envs.get("robotouille")
 COOK = {
@@ -19,6 +21,9 @@ COOK = {
     "goal_description": "Cook",
     "goal": [{"predicate": "iscooked", "args": ["patty"], "ids": [1]}],
 }
+
+
+AND_A_TABLE = COOK | {"stations": [*COOK["stations"], {"name": "table", "x": 2, "y": 1}]}
 
 
 class Counter:
@@ -140,3 +145,36 @@ def test_the_planner_gets_there_in_as_many_steps_as_expected() -> None:
         steps += state.time
     assert abs(steps / distances - 1 / (1 - p)) < 0.1
     assert environment.tasks() == ROBOTOUILLE.tasks() and environment.families() == ROBOTOUILLE.families()
+
+
+def test_the_expert_waits_with_and_without_failures_though_it_could_walk_about() -> None:
+    problem = load(AND_A_TABLE)
+    for judged in (problem, FlakyProblem(problem, 0.2)):
+        planner = ROBOTOUILLE.planner(problem)
+        session = ProblemSession(judged, planner if judged is problem else FlakyPlanner(planner, problem.wait))
+        waited, seen = [], session.reset()
+        while not seen.done:
+            optimal = session.planner.optimal_actions(session.state)
+            action = expert_action_of(session.planner, session.state, wait_of(session))
+            assert action in optimal
+            waited += [len(optimal)] if action == WAIT else []
+            seen = session.step(action)
+        assert seen.success and max(waited) > 1
+    guide, state = PlannerExpert(problem, ROBOTOUILLE.planner(problem)), problem.initial_state()
+    for action in guide.plan(state):  # what is taught is what is judged
+        assert expert_action_of(ROBOTOUILLE.planner(problem), state, problem.wait) == action
+        state = problem.step(state, action)
+
+
+def test_a_score_is_that_of_the_wrapped_problem() -> None:
+    webshop = envs.get("webshop")
+    problem = FlakyEnvironment(webshop, 0.3).make("shop", "made:0")
+    session, seen = ProblemSession(problem), None
+    seen = session.reset()
+    assert isinstance(problem, Scoring) and seen.score == 0.0
+    while not seen.done:
+        bought = [action for action in seen.valid_actions if action.lower() == "click[buy now]"]
+        seen = session.step((*bought, seen.valid_actions[-1])[0])
+    assert seen.score == webshop.make("shop", "made:0").score(session.state.inner) > 0
+    assert not isinstance(FlakyEnvironment(ROBOTOUILLE, 0.3).make("burger", "default"), Scoring)
+    assert ProblemSession(FlakyProblem(load(COOK), 0.1)).reset().score is None
