@@ -8,8 +8,9 @@ import sys
 
 import pytest
 
+from stgrpo.conformance.new import new_environment
+
 REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
-PAGE = REPOSITORY / "docs" / "environments.md"
 USES = '''
 from stgrpo.envs.robotouille.environment import Robotouille, make
 from stgrpo.envs.robotouille.kitchen.engine import RobotouilleProblem, State
@@ -43,9 +44,9 @@ def refused(hanoi: Hanoi, planner: RobotouillePlanner) -> None:
 
 @pytest.fixture(scope="module")
 def findings(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[str, str]]:
-    """What the checker says of the page's example in use: the function and the kind of each finding."""
+    """What the checker says of what `new-environment` writes, in use: the function and the kind of each finding."""
     folder = tmp_path_factory.mktemp("types")
-    (example,) = re.findall(r"^```python hanoi\.py\n(.*?)^```$", PAGE.read_text("utf-8"), re.M | re.S)
+    example = (new_environment("hanoi", folder, ()) / "hanoi.py").read_text("utf-8")
     source = folder / "uses.py"
     source.write_text(example + USES, encoding="utf-8")
     command = [sys.executable, "-m", "pyrefly", "check", "--output-format=json", f"--search-path={REPOSITORY}"]
