@@ -7,6 +7,7 @@ VENV := .venv
 VLLM := .venv-vllm
 COMPILERS := .compilers
 TRL := .trl
+OPENENV := .openenv
 BIN := $(VENV)/bin
 # Fewer page faults in large allocations: a fifth to a quarter off the time of CPU training on Linux.
 export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
@@ -39,8 +40,8 @@ test: $(VENV)/installed-test
 	$(BIN)/ruff check stgrpo configs tests benchmarks
 	$(PYTEST) -m "not slow"
 
-slow: $(VENV)/installed-test $(VLLM)/installed $(COMPILERS)/installed $(TRL)/installed
-	$(BIN)/pip install --quiet --editable ".[test-kubernetes,test-openenv,test-s3]"
+slow: $(VENV)/installed-test $(VLLM)/installed $(COMPILERS)/installed $(TRL)/installed $(OPENENV)/installed
+	$(BIN)/pip install --quiet --editable ".[test-kubernetes,test-s3]"
 	$(BIN)/python -m pytest tests/launch/test_manifests.py
 	STGRPO_VLLM_PYTHON=$(CURDIR)/$(VLLM)/bin/python $(PYTEST) -m "slow and not compilers" --ignore=tests/processes
 	$(BIN)/python -m pytest -m slow tests/processes  # runs of several processes, held to seconds: alone
@@ -79,5 +80,10 @@ $(TRL)/installed: tests/trl_requirements.txt | $(VENV)/installed-test
 	$(BIN)/pip install --quiet --no-deps --upgrade --target $(TRL) --requirement $<
 	touch $@
 
+# OpenEnv, whose own client and server are to get on with ours, beside the environment for the same reason.
+$(OPENENV)/installed: tests/openenv_requirements.txt | $(VENV)/installed-test
+	$(BIN)/pip install --quiet --no-deps --upgrade --target $(OPENENV) --requirement $<
+	touch $@
+
 clean:
-	rm -rf $(VENV) $(VLLM) $(COMPILERS) $(TRL) .pytest_cache .ruff_cache build *.egg-info
+	rm -rf $(VENV) $(VLLM) $(COMPILERS) $(TRL) $(OPENENV) .pytest_cache .ruff_cache build *.egg-info

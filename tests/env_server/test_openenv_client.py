@@ -1,6 +1,10 @@
 """OpenEnv's own client, which knows nothing of us, plays at our server, and our sessions at its server."""
 
 import contextlib
+import importlib.util
+import os
+import pathlib
+import sys
 import threading
 import time
 
@@ -9,8 +13,18 @@ import pytest
 from stgrpo import envs
 from stgrpo.envs.sessions import open_session
 
-pytestmark = pytest.mark.slow
-pytest.importorskip("openenv", reason="the extra [test-openenv] is not installed")
+REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("openenv")]
+
+
+@pytest.fixture
+def openenv(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The package can be imported, after all that is installed: from $STGRPO_OPENENV or .openenv."""
+    pytest.importorskip("websockets", reason="the extra [openenv] is not installed")
+    folder = pathlib.Path(os.environ.get("STGRPO_OPENENV") or REPOSITORY / ".openenv")
+    if not folder.is_dir() and importlib.util.find_spec("openenv") is None:
+        pytest.skip(f"no OpenEnv: {folder} is not there (make slow brings it)")
+    monkeypatch.setattr(sys, "path", [*sys.path, str(folder)])
 
 
 def test_its_client_plays_an_episode_and_is_told_of_mistakes() -> None:
