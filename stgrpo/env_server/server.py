@@ -42,6 +42,7 @@ _QUIET = logging.getLogger(f"{__name__}.websockets")
 _QUIET.setLevel(logging.CRITICAL)  # it tells of every stranger's broken handshake, with a traceback
 _HARD_LIMIT = 1 << 23
 _THREADS = 8
+_SLOW_PAGE_S = 300.0
 _GOING_AWAY = 1001
 _TEXT, _NUMBER, _FLAG = {"type": "string"}, {"type": "integer"}, {"type": "boolean"}
 
@@ -90,6 +91,7 @@ class EnvironmentServer:
                 process_request=self._get,
                 origins=[None],  # no page in a browser
                 compression=None,
+                open_timeout=max(_SLOW_PAGE_S, self._limits.idle),  # pages count as handshakes: lists can take long
                 max_size=_HARD_LIMIT,
                 logger=_QUIET,
             )

@@ -6,7 +6,7 @@ from functools import cache
 from typing import Any
 
 from stgrpo.console import one_line
-from stgrpo.envs.openenv.place import Place
+from stgrpo.envs.openenv.place import WAIT_LONGER, Place
 from stgrpo.errors import NoAnswer, RequestRefused, ServerError, Unreachable
 from stgrpo.files import from_json
 from stgrpo.protocol import BENCHMARK, GENERAL, Instructions
@@ -95,7 +95,8 @@ def get_page(place: Place, path: str) -> Json | None:
     try:
         answer = httpx2.get(place.base + path, timeout=place.timeout, trust_env=not place.is_loopback)
     except httpx2.TimeoutException as error:
-        raise NoAnswer(f"{place}: no answer in {place.timeout:g} s to {path.partition('?')[0]}") from error
+        page = path.partition("?")[0]
+        raise NoAnswer(f"{place}: no answer in {place.timeout:g} s to {page}: {WAIT_LONGER}") from error
     except (httpx2.HTTPError, httpx2.InvalidURL) as error:
         raise Unreachable(
             f"{place}: nobody answers ({one_line(str(error))}): start it, or correct the address"

@@ -7,6 +7,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 from stgrpo.errors import UserError, nearest
 
+WAIT_LONGER = "?timeout=SECONDS in env.data waits longer"
 _SETTINGS = ("text", "actions", "action", "max_steps", "timeout")
 
 

@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from stgrpo.console import one_line
-from stgrpo.envs.openenv.place import Place
+from stgrpo.envs.openenv.place import WAIT_LONGER, Place
 from stgrpo.errors import NoAnswer, RequestRefused, ServerError, Unreachable, UserError
 from stgrpo.files import from_json, to_json
 from stgrpo.protocol import InvalidAction, Observed
@@ -109,7 +109,9 @@ class RemoteSession:
             raw = socket.recv(self._place.timeout)
         except TimeoutError as error:
             self.close()  # else what comes late is taken for the answer to the next
-            raise NoAnswer(f"{self._place}: no answer in {self._place.timeout:g} s to a {kind}") from error
+            raise NoAnswer(
+                f"{self._place}: no answer in {self._place.timeout:g} s to a {kind}: {WAIT_LONGER}"
+            ) from error
         except (_closed(), OSError) as error:
             self.close()
             raise _Lost(f"{self._place}: the connection is lost ({one_line(str(error))})") from error
