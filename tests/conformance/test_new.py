@@ -35,6 +35,7 @@ def test_it_passes_every_check(package: pathlib.Path) -> None:
     assert results["deterministic"].why == "6 layouts, 6 of them in another process too"
 
 
+@pytest.mark.slow
 def test_it_passes_its_own_tests(package: pathlib.Path) -> None:
     environment = {**os.environ, "PYTHONPATH": f"{package}{os.pathsep}{REPOSITORY}"}
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(package)]

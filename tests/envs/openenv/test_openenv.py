@@ -130,6 +130,7 @@ def run(chat, tmp_path: pathlib.Path):
     return stage
 
 
+@pytest.mark.slow
 def test_a_collection_goes_on_when_its_server_went_away_and_came_back(run, tmp_path: pathlib.Path, capsys) -> None:
     ours, going = envs.get("robotouille"), contextlib.ExitStack()
     first = going.enter_context(served(ours))
