@@ -53,6 +53,7 @@ Stages, in the order in which `run` does them (each is skipped where its output 
   run        all of the above
 
 And beside them:
+  analyse    the paper's theorems, measured on a run's policies in unseen layouts  -> analysis.json
   export     a checkpoint as a Hugging Face folder                                  -> the work directory itself
   export-data
              the problems as rows for TRL, verl and prime-rl, with the reward: stgrpo export-data --workdir=DIR
@@ -85,6 +86,10 @@ Options:
   --format=parquet           export-data: or jsonl
   --host=127.0.0.1           serve: where to listen; whoever can reach it can replace the model
   --port=8000                serve: on which port
+  --layouts=50               analyse: unseen layouts of each task
+  --samples=32               analyse: answers in each state
+  --episodes=32              analyse: whole episodes in each layout
+  --seed=0                   analyse: of all that is drawn
   --env=robotouille          play: an environment that a person can play
   --task=burger              play: a task
   --layout=random:3          play: a layout of the task; for robotouille also random for any, or FILE.json
@@ -253,6 +258,8 @@ def run(arguments: Sequence[str]) -> None:
         return
     with contextlib.ExitStack() as held:
         workdir = WorkDir(tell(lambda: held.enter_context(local_folder(command.workdir))))
+        if command.stage == "analyse":
+            workdir.check_config(command.config)
         if command.stage == "run" and not workdir.checkpoints("sft").is_dir():
             from stgrpo.training.inputs import check_given
 
@@ -268,7 +275,7 @@ def run(arguments: Sequence[str]) -> None:
         held.enter_context(_reported(workdir, command, arguments, facts))
         for stage in STAGES if command.stage == "run" else (command.stage,):
             faults.at(stage)
-            work = functools.partial(_stage(stage), command.config, workdir)
+            work = functools.partial(_stage(stage, command), command.config, workdir)
             tell(work) if stage in ("collect", "report") else work()
 
 
@@ -280,7 +287,7 @@ def _report(command: Command) -> None:
     with looked_at(command.workdir) as folder:
         workdir = WorkDir(folder)
         workdir.check_config(command.config)
-        _stage("report")(command.config, workdir)
+        _stage("report", command)(command.config, workdir)
 
 
 def _reported(
@@ -368,7 +375,7 @@ def _warn(config: "ConfigDict") -> None:
         log.warning("%s", line)
 
 
-def _stage(name: str) -> Callable[["ConfigDict", "WorkDir"], None]:
+def _stage(name: str, command: Command) -> Callable[["ConfigDict", "WorkDir"], None]:
     if name == "collect":
         from stgrpo.stages.collect import run_collect as stage
     elif name == "sft":
@@ -377,6 +384,11 @@ def _stage(name: str) -> Callable[["ConfigDict", "WorkDir"], None]:
         from stgrpo.stages.grpo import run_grpo as stage
     elif name == "evaluate":
         from stgrpo.stages.evaluate import run_evaluate as stage
+    elif name == "analyse":
+        from stgrpo.stages.analyse import AnalysisOptions, run_analyse
+
+        options = AnalysisOptions(command.layouts, command.samples, command.episodes, command.seed)
+        stage = functools.partial(run_analyse, options=options)
     else:
         from stgrpo.stages.report import run_report as stage
     return stage

@@ -18,7 +18,7 @@ STAGES = ("collect", "sft", "grpo", "evaluate", "report")
 TRAINING = ("sft", "grpo")  # stages that are sections of the config too
 DATA_FORMATS = ("parquet", "jsonl")
 PLAIN = ("play", "import-model", "check-environment", "new-environment", "env-server")  # without a config
-COMMANDS = (*STAGES, "run", "export", "export-data", "serve", "plan", *PLAIN)
+COMMANDS = (*STAGES, "run", "analyse", "export", "export-data", "serve", "plan", *PLAIN)
 TOGETHER_S = 30  # that processes wait for each other at the start, where --distributed_timeout says nothing else
 FLAGS_OF = {
     "checkpoint": ("evaluate", "export", "serve"),
@@ -28,6 +28,10 @@ FLAGS_OF = {
     "price": ("plan",),
     "host": ("serve",),
     "port": ("serve",),
+    "layouts": ("analyse",),
+    "samples": ("analyse",),
+    "episodes": ("analyse",),
+    "seed": ("analyse",),
     "distributed": (*STAGES, "run"),
     "distributed_timeout": (*STAGES, "run"),
 }
@@ -47,6 +51,10 @@ class Command:
     price: float
     host: str
     port: int
+    layouts: int
+    samples: int
+    episodes: int
+    seed: int
     dry_run: bool
     distributed: str
     distributed_timeout: int
@@ -72,12 +80,16 @@ def parse(arguments: Sequence[str]) -> Command:
     flags.DEFINE_float("price", 0.0, "", flag_values=values)
     flags.DEFINE_string("host", "127.0.0.1", "", flag_values=values)
     flags.DEFINE_integer("port", 8000, "", 1, 65535, flag_values=values)
+    flags.DEFINE_integer("layouts", 50, "", 1, 100_000, flag_values=values)
+    flags.DEFINE_integer("samples", 32, "", 2, 100_000, flag_values=values)
+    flags.DEFINE_integer("episodes", 32, "", 1, 100_000, flag_values=values)
+    flags.DEFINE_integer("seed", 0, "", 0, 2**31 - 1, flag_values=values)
     flags.DEFINE_bool("dry_run", False, "", flag_values=values)
     # `together` has read these two: processes join before anything else.
     flags.DEFINE_string("distributed", "", "", flag_values=values)
     flags.DEFINE_integer("distributed_timeout", TOGETHER_S, "", 1, 86400, flag_values=values)
     rest = _joined(rest)
-    _define_config(values, rest)
+    _define_config(values, rest, stage)
     try:
         extra = values([stage, *(a for a in rest if not a.startswith("--config="))])[1:]
     except (MemoryError, RecursionError) as error:  # so Python says of an expression that is nested too deeply
@@ -102,6 +114,10 @@ def parse(arguments: Sequence[str]) -> Command:
         price=values.price,
         host=values.host,
         port=values.port,
+        layouts=values.layouts,
+        samples=values.samples,
+        episodes=values.episodes,
+        seed=values.seed,
         dry_run=values.dry_run,
         distributed=values.distributed,
         distributed_timeout=values.distributed_timeout,
@@ -209,7 +225,7 @@ def _check_paths(command: Command) -> None:
     if not command.workdir and not needs_none:
         raise UserError("--workdir is missing: give a folder for this run, such as --workdir=runs/tiny")
     for name, value in (("--workdir", command.workdir), ("--checkpoint", command.checkpoint)):
-        if name == "--workdir" and is_bucket(value) and command.stage in (*STAGES, "run"):
+        if name == "--workdir" and is_bucket(value) and command.stage in (*STAGES, "run", "analyse"):
             check_bucket(value, name)
         else:
             check_place(Path(value).absolute() if value else "", name)
@@ -236,8 +252,8 @@ def _given(arguments: Sequence[str]) -> dict[str, str]:
     return {name: value for name, _, value in parts}
 
 
-def _define_config(values: "FlagValues", rest: Sequence[str]) -> None:
-    """Defines --config on the flags: from the file given, or from the checkpoint where only that is given."""
+def _define_config(values: "FlagValues", rest: Sequence[str], stage: str) -> None:
+    """Defines --config on the flags: from the file given, or from the checkpoint or run where only that is given."""
     from absl import flags
     from ml_collections import config_flags
     from ml_collections.config_dict import RequiredValueError
@@ -247,6 +263,8 @@ def _define_config(values: "FlagValues", rest: Sequence[str]) -> None:
         config = _load(given["config"])
     elif "checkpoint" in given:
         config = _config_of(Path(given["checkpoint"]))
+    elif stage == "analyse" and "workdir" in given:
+        config = _config_of_run(given["workdir"])
     else:
         raise UserError("--config is missing: give an experiment, such as --config=configs/tiny.py")
     _check_fields(rest)
@@ -309,6 +327,16 @@ def _config_of(folder: Path) -> "ConfigDict":
     from stgrpo.training.checkpointing import load_metadata
 
     return restored(load_metadata(folder).config)
+
+
+def _config_of_run(workdir: str) -> "ConfigDict":
+    """The config that a work directory belongs to."""
+    from stgrpo.workdir import WorkDir
+    from stgrpo.workdir.bucket import is_bucket
+
+    if is_bucket(workdir):
+        raise UserError(f"--workdir={workdir} is in a bucket: give the --config of the run too")
+    return WorkDir(workdir).config()
 
 
 def _check_fields(arguments: Sequence[str]) -> None:

@@ -23,7 +23,7 @@ FLOORS = (
     ("evaluation",),
     ("monitors", "report"),
     ("experts",),
-    ("plan", "conformance"),
+    ("plan", "conformance", "analysis"),
     ("stages",),
     ("command_line",),
     ("cli",),

@@ -20,8 +20,17 @@ def evaluate_checkpoint(
     config: ConfigDict, folder: Path, directory: Path, programs: ProgramLog | None = None
 ) -> list[Evaluation]:
     """Plays every suite of the config with the policy of one step folder; see `evaluate_policy`."""
+    return evaluate_policy(config, checkpoint_policy(folder), directory, programs)
+
+
+def checkpoint_policy(folder: Path) -> LocalPolicy:
+    """The policy of one step folder.
+
+    Raises:
+        UserError: it is no checkpoint, or a damaged one.
+    """
     record = load_metadata(folder)
-    policy = LocalPolicy(
+    return LocalPolicy(
         name=record.stage,
         step=record.step,
         shape=record.shape,
@@ -29,7 +38,6 @@ def evaluate_checkpoint(
         read=functools.partial(read_policy, folder),
         identity=_identity(record),
     )
-    return evaluate_policy(config, policy, directory, programs)
 
 
 def _identity(record: CheckpointMetadata) -> dict[str, object]:

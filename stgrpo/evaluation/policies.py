@@ -63,7 +63,8 @@ def evaluate_policy(
     if not wanted:
         return results
     programs = programs or ProgramLog("evaluate", WorkDir(directory.parent).programs)
-    with _open(config, policy, place=directory, programs=programs) as sampler:
+    largest = max(suite_size(config, suite) for suite in suites(config))
+    with open_policy(config, policy, place=directory, largest=largest, programs=programs) as (sampler, _):
         for name, suite in wanted.items():
             episodes = play_suite(config, suite, sampler, policy.tokenizer, f"evaluate {name}")
             results.append(write_evaluation(directory, name, episodes, settings=settings[name]))
@@ -71,13 +72,16 @@ def evaluate_policy(
 
 
 @contextlib.contextmanager
-def _open(config: ConfigDict, policy: LocalPolicy, *, place: Path, programs: ProgramLog) -> Generator[Sampler]:
-    """A sampler with the policy's weights; the mesh is set.
+def open_policy(
+    config: ConfigDict, policy: LocalPolicy, *, place: Path, largest: int, programs: ProgramLog
+) -> Generator[tuple[Sampler, Transformer]]:
+    """A sampler with the policy's weights, and these; the mesh is set.
 
     Args:
         config: of the evaluation.
         policy: that plays.
         place: folder for what a server writes.
+        largest: prompts of the largest call.
         programs: of the embedded sampler.
 
     Raises:
@@ -88,11 +92,10 @@ def _open(config: ConfigDict, policy: LocalPolicy, *, place: Path, programs: Pro
     with jax.set_mesh(mesh):
         core = attention_core(config, policy.shape, mesh)
         params = policy.read(abstract_model(policy.shape, mesh, core=core))
-        largest = {1: max(suite_size(config, suite) for suite in suites(config))}
-        given = {"mesh": mesh, "place": place, "largest": largest, "log": programs.met}
+        given = {"mesh": mesh, "place": place, "largest": {1: largest}, "log": programs.met}
         with open_sampler(config, params, policy.tokenizer, **given) as sampler:
             sampler.update_weights(params, policy.step)
-            yield sampler
+            yield sampler, params
 
 
 def _settings(config: ConfigDict, suite: Suite, policy: LocalPolicy) -> dict[str, object]:

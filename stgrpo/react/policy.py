@@ -53,6 +53,7 @@ class Response:
         n_tokens: length of the response, its stop token included.
         failure: why it is none; "" where it is one. `THINKING`: the policy was still thinking when the limit cut it.
             `SERVER`: a server had none, which says nothing of the policy; the text is then what it said instead.
+        ids: the tokens that were sampled, the stop token included; empty where who answers does not tell.
     """
 
     text: str
@@ -60,6 +61,7 @@ class Response:
     n_prompt_tokens: int
     n_tokens: int
     failure: str = ""
+    ids: tuple[int, ...] = ()
 
 
 class Policy(Protocol):

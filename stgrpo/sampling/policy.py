@@ -45,6 +45,6 @@ class TokenPolicy:
         prompts, seeds = [prompt for prompt, _ in asked], [seed for _, seed in asked]
         samples = self._sampler.generate(prompts, 1, self._params, seeds)
         return [
-            Response(self._tokenizer.decode(ids), finish, len(prompt), len(ids))
+            Response(self._tokenizer.decode(ids), finish, len(prompt), len(ids), ids=tuple(ids))
             for prompt, (ids,), (finish,) in zip(prompts, samples.tokens, samples.finish, strict=True)
         ]

@@ -68,6 +68,7 @@ class WorkDir:
         self.samples = self.path / "samples.jsonl"
         self.programs = self.path / "programs.log"
         self.evaluation = self.path / "evaluation"
+        self.analysis = self.path / "analysis.json"
         self.faults = self.path / "faults"
         self.export = self.path / "export"
 
