@@ -226,8 +226,9 @@ def _theorem_3_3(study: Study) -> Table:
     return {
         "from": "p(s) of the expert's action in every expert state, scored; changes up to 0.001 count as none; shown: "
         "the 95 % interval (Newcombe) of the sampled change leaves out 0, as it does in about one state in forty on "
-        "each side without any change, or fewer; success: the product along the path; bound: the reference's less the "
-        "loss, the sum of its falls along the path, which is 0 where the theorem's premise holds. The sum of losses holds noise too, so it is too large with few answers",
+        "each side without any change, or fewer; success: the product along the path; bound: the reference's less "
+        "the loss, which is the sum of the falls along the path: 0 where the theorem's premise holds. Noise makes "
+        "that sum too large where answers are few",
         "states": len(changes),
         **_directions(changes),
         **_shown(study),

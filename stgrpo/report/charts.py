@@ -108,6 +108,7 @@ class Chart:
         x_ticks, y_ticks: where on the axis, and the number there.
         points: for the script, the values under the pointer as JSON.
         note: one sentence on how to read it.
+        x_name: what the horizontal axis counts.
     """
 
     title: str
@@ -118,6 +119,7 @@ class Chart:
     y_ticks: tuple[tuple[float, str], ...]
     points: str
     note: str
+    x_name: str
     width: int = WIDTH
     height: int = HEIGHT
     left: int = LEFT
@@ -134,12 +136,12 @@ def _line(series: Series, scale: _Scale, index: int) -> Line:
     return Line(index, scale.path(points) if len(points) > 1 else "", "", dots)
 
 
-def _summary(title: str, series: Sequence[Series]) -> str:
+def _summary(title: str, series: Sequence[Series], x_name: str) -> str:
     parts = []
     for one in series:
         (x0, y0), (x1, y1) = one.points[0], one.points[-1]
         ys = [y for _, y in one.points]
-        start = f"{one.label}: {number(y0)} at step {number(x0, 9)}, {number(y1)} at step {number(x1, 9)}"
+        start = f"{one.label}: {number(y0)} at {x_name} {number(x0, 9)}, {number(y1)} at {x_name} {number(x1, 9)}"
         parts.append(f"{start}, lowest {number(min(ys))}, highest {number(max(ys))}")
     return f"{title}. {'; '.join(parts)}."
 
@@ -153,13 +155,14 @@ def _scale(series: Sequence[Series]) -> tuple[_Scale, list[float], list[float]]:
     return _Scale(x0, x1, y_ticks[0], y_ticks[-1]), nice_ticks(x0, x1, 5), y_ticks
 
 
-def line_chart(title: str, series: Sequence[Series], *, note: str = "") -> Chart | None:
+def line_chart(title: str, series: Sequence[Series], *, note: str = "", x_name: str = "step") -> Chart | None:
     """A chart with its title, its last values and, under the pointer, the values there.
 
     Args:
         title: heading of the chart.
         series: at least one line; empty lines are left out.
         note: one sentence on how to read it.
+        x_name: what the horizontal axis counts.
 
     Returns:
         The chart; None where there is nothing to draw.
@@ -172,11 +175,12 @@ def line_chart(title: str, series: Sequence[Series], *, note: str = "") -> Chart
     data = [{"l": one.label, "p": [[x, float(f"{y:.4g}"), scale.x(x)] for x, y in thin(one.points)]} for one in series]
     return Chart(
         title=title,
-        summary=_summary(title, series),
+        summary=_summary(title, series, x_name),
         legend=tuple((one.label, one.points[-1][1]) for one in series),
         lines=tuple(_line(one, scale, index) for index, one in enumerate(series)),
         x_ticks=tuple((scale.x(t), tick_label(t, x_step)) for t in x_ticks if scale.x0 <= t <= scale.x1),
         y_ticks=tuple((scale.y(t), tick_label(t, y_step)) for t in y_ticks),
         points=to_json(data),
         note=note,
+        x_name=x_name,
     )

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from stgrpo.errors import UserError
 from stgrpo.evaluation.files import Evaluation, list_evaluations, read_evaluation
 from stgrpo.files import from_json
+from stgrpo.report.analysis import AnalysisView, read_analysis
 from stgrpo.report.environment import EnvironmentView, find_environment
 from stgrpo.report.expert import ExpertSummary, read_expert
 
@@ -26,6 +27,7 @@ class RunData:
         curves: stage -> rows of finite numbers, "step" among them, in the order of the steps.
         evaluations: by name.
         expert: how a served expert was sampled; empty where the planner is the expert.
+        analysis: the theorems, measured; None where they were not.
         notes: what could not be read, one sentence each.
     """
 
@@ -36,6 +38,7 @@ class RunData:
     curves: Mapping[str, list[Row]]
     evaluations: Mapping[str, Evaluation]
     expert: tuple[ExpertSummary, ...]
+    analysis: AnalysisView | None
     notes: tuple[str, ...]
 
 
@@ -106,5 +109,6 @@ def load_run(workdir: pathlib.Path) -> RunData:
         curves=read_curves(workdir / "metrics.jsonl", notes),
         evaluations=evaluations,
         expert=tuple(read_expert(workdir / "expert", notes)),
+        analysis=read_analysis(workdir / "analysis.json", notes),
         notes=tuple(notes),
     )

@@ -83,6 +83,7 @@ def page(run: RunData) -> str:
         results=results_view(comparisons, run.played),
         expert=expert_view(run.expert, run.played.noun),
         training=training_view(run.curves),
+        analysis=run.analysis,
         replays=replays_view(comparisons, run.played),
         settings=_settings(run),
         symbols=run.played.symbols(),
@@ -120,7 +121,8 @@ def _facts(run: RunData, noun: Noun) -> dict[str, str]:
 def _header(run: RunData) -> Header:
     task = task_title(str(run.config.get("env.tasks") or run.workdir.absolute().name))
     missing = [name for name, part in (("config.json", run.config), ("environment.json", run.environment)) if not part]
-    sections = ("results", *(("expert",) if run.expert else ()), "training", "replays", "settings")
+    sections = ("results", *(("expert",) if run.expert else ()), "training")
+    sections += (*(("theory",) if run.analysis else ()), "replays", "settings")
     return Header(task, _facts(run, run.played.noun), tuple(missing), sections)
 
 

@@ -9,7 +9,7 @@ for (const svg of document.querySelectorAll('svg[data-points]')) {
     const near = series.map(s => s.p.reduce((a, b) => Math.abs(b[2] - x) < Math.abs(a[2] - x) ? b : a));
     cursor.setAttribute('transform', 'translate(' + near[0][2] + ' 0)');
     cursor.removeAttribute('hidden');
-    readout.textContent = 'step ' + near[0][0] + ': ' + near.map((p, i) =>
+    readout.textContent = svg.dataset.x + ' ' + near[0][0] + ': ' + near.map((p, i) =>
       (series.length > 1 ? series[i].l + ' ' : '') + p[1]).join(', ');
   });
   svg.addEventListener('pointerleave', () => { cursor.setAttribute('hidden', ''); readout.textContent = note; });
