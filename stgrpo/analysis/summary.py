@@ -367,8 +367,9 @@ def _horizon(study: Study, name: str, horizon: int) -> Table:
 
 
 def _states(study: Study) -> Iterator[Table]:
-    """Every expert state with both policies' estimates."""
+    """Every expert state with both policies' estimates; prefix: P(the expert's way up to and with this state)."""
     for i, graph in enumerate(study.graphs):
+        prefixes = {name: prefix_success(m.expert_p(graph, i, "scored")) for name, m in study.policies.items()}
         for step, node in enumerate(graph.path):
             low, high = _change(study, i, step)
             row: Table = {
@@ -382,7 +383,7 @@ def _states(study: Study) -> Iterator[Table]:
                 "sampled_change_high": high,
             }
             for name, measured in study.policies.items():
-                row[name] = _state(measured, i, step, tuple(node.optimal))
+                row[name] = {**_state(measured, i, step, tuple(node.optimal)), "prefix": prefixes[name][step]}
             yield row
 
 

@@ -32,6 +32,8 @@ from stgrpo.files import to_json, write_atomically
 from stgrpo.protocol import planner_of
 from stgrpo.react.policy import SamplingParams
 from stgrpo.sampling.base import mix_seed
+from stgrpo.stages.grpo import check_reference
+from stgrpo.training.checkpointing import newest_metadata
 from stgrpo.training.inputs import prompt_style
 from stgrpo.training.step_folders import newest, step_folders
 from stgrpo.workdir import WorkDir
@@ -62,11 +64,14 @@ def run_analyse(config: ConfigDict, workdir: WorkDir, options: AnalysisOptions) 
     """Measures the newest SFT and GRPO policies of a work directory; writes analysis.json.
 
     Raises:
-        UserError: the config is not one that the theorems speak of, there is no planner, or no checkpoint.
+        UserError: the config is not one that the theorems speak of, there is no planner, or no checkpoint; or GRPO's
+            was trained against another reference than the SFT policy that is there.
     """
     check(config)
     for stage in STAGE_OF.values():
         step_folders(workdir.checkpoints(stage))  # says what is missing before anything is computed
+    trained, reference = (newest_metadata(workdir.checkpoints(stage)) for stage in ("grpo", "sft"))
+    check_reference(trained, reference.identity)
     graphs, left_out = layout_graphs(config, options.layouts)
     programs, measured, policies = ProgramLog("analyse", workdir.programs), {}, {}
     for number, (name, stage) in enumerate(STAGE_OF.items()):

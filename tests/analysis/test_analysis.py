@@ -20,6 +20,8 @@ from stgrpo.evaluation.metrics import wilson_interval
 from stgrpo.files import from_json, to_json
 from stgrpo.react.policy import SamplingParams
 from stgrpo.react.prompt import PromptStyle
+from stgrpo.report.analysis import analysis_view
+from stgrpo.report.rendering import render
 
 STYLE = PromptStyle(instructions="none")
 PROBLEMS = tuple(map(Crossing, ("grid:4x1", "grid:1x3", "grid:2x2", "grid:3x2", "grid:3x3")))
@@ -225,6 +227,12 @@ def test_the_tables_are_those_of_the_policies():
     assert found["assumption_3_1"][TRAINED]["off_path"]["mean"] < found["assumption_3_1"][REFERENCE]["off_path"]["mean"]
     assert [row["layouts"] for row in found["horizons"][TRAINED]] == [2, 2, 1]
     assert len(found["states"]) == 14
+    last = [row for row in found["states"] if row["distance"] == 1]
+    ends = [row[TRAINED]["prefix"] for row in last]
+    assert np.mean(ends) == pytest.approx(found["theorem_3_2"][TRAINED]["as_expert"]["scored"]["mean"])
+    view = analysis_view({"settings": {"samples": 200, "episodes": 150, "temperature": 1.0}, **found})
+    page = render("analysis.html", analysis=view)
+    assert len(view.charts) == 5 and page.count('data-x="horizon"') == 3 and "5 unseen layouts" in page
 
 
 def test_a_policy_that_gets_worse_somewhere_is_found_out():

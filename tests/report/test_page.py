@@ -272,3 +272,14 @@ def test_a_damaged_summary_of_an_expert_is_named(workdir, text):
     page = build_report(workdir).read_text()
     check(page)
     assert "expert/burger/validation.json is no summary of an expert" in page and "1,234,567" in page
+
+
+def test_a_damaged_analysis_is_named_and_the_rest_is_shown(workdir):
+    for text, said in (
+        ("{", "is not JSON"),
+        ('{"settings": {}}', "is not as this version writes it"),
+        ("[]", "a list"),
+    ):
+        (workdir / "analysis.json").write_text(text)
+        page = build_report(workdir).read_text()
+        assert said in page and 'id="theory"' not in page and 'id="results"' in page
