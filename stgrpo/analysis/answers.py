@@ -128,15 +128,18 @@ class _Cell:
     ids: dict[str, Ids]
 
 
+_Place = tuple[int, str | None]  # the number of a node, and a head
+
+
 def _scored(
     policy: ScoringPolicy, nodes: Sequence[Node], groups: Sequence[Sequence[Response | None]], style: PromptStyle
 ) -> list[Answers]:
     heads = [[_head(node, response) for response in group] for node, group in zip(nodes, groups, strict=True)]
     wanted = dict.fromkeys((i, head) for i, row in enumerate(heads) for head in row if head is not None)
-    cells = {(i, head): _cell(policy, nodes[i], head) for i, head in wanted}
+    cells: dict[_Place, _Cell] = {(i, head): _cell(policy, nodes[i], head) for i, head in wanted}
     conversations = {i: render_messages(node.observation, style=style) for i, node in enumerate(nodes)}
     scores = policy.score([(conversations[i], list(cell.ids.values())) for (i, _), cell in cells.items()])
-    shares = {
+    shares: dict[_Place, dict[str, float]] = {
         at: dict(zip(cell.ids, _shares(row), strict=True))
         for (at, cell), row in zip(cells.items(), scores, strict=True)
     }
