@@ -173,7 +173,7 @@ def _theorem_3_2(study: Study) -> Table:
     tables: Table = {
         "from": "recursion: products of p(s) over states; episodes: the share of whole episodes; of each layout, then "
         "their mean, its interval and that of the difference from layouts drawn with replacement. Layouts whose "
-        "ways of fewest steps were cut are left out of `fewest`"
+        "ways of fewest steps were cut are left out of fewest"
     }
     for name in study.policies:
         tables[name] = {"as_expert": _as_expert(study, name), **_fewest(study, name)}

@@ -8,7 +8,7 @@ from typing import Any
 from stgrpo.errors import UserError
 from stgrpo.files import read_object
 from stgrpo.report.charts import Chart, Series, line_chart
-from stgrpo.report.text import percent
+from stgrpo.report.text import decimals, percent
 
 Table = Mapping[str, Any]
 POLICIES = {"reference": "SFT", "trained": "SFT + GRPO"}
@@ -116,12 +116,13 @@ def _findings(found: Table) -> Iterator[str]:
         f"Theorem 3.3: p(s) is higher after GRPO in {percent(third['higher'])} of {third['states']} states of the "
         f"expert and lower in {percent(third['lower'])} (shown by intervals: {percent(third['shown_higher'])} and "
         f"{percent(third['shown_lower'])}); its premise, lower nowhere, holds along "
-        f"{percent(third['layouts_where_premise_holds'])} of the paths. P(the expert’s way) gains {gain['mean']:+.3f} "
-        f"[{gain['low']:+.3f}, {gain['high']:+.3f}]; what the falls leave of the bound is {bound['mean']:.3f}."
+        f"{percent(third['layouts_where_premise_holds'])} of the paths. P(the expert’s way) gains "
+        f"{decimals(gain['mean'], '+')} [{decimals(gain['low'], '+')}, {decimals(gain['high'], '+')}]; what the falls "
+        f"leave of the bound is {decimals(bound['mean'])}."
     )
     yield (
         f"Corollary 3.2: of {prefixes['prefixes']} prefixes {percent(prefixes['higher'])} are likelier after GRPO, "
-        f"{percent(prefixes['lower'])} less likely, by at most {prefixes['largest_fall']:.3f}."
+        f"{percent(prefixes['lower'])} less likely, by at most {decimals(prefixes['largest_fall'])}."
     )
 
 

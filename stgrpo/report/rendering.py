@@ -17,6 +17,7 @@ _TEMPLATES = jinja2.Environment(
     keep_trailing_newline=True,
 )
 _TEMPLATES.filters |= {
+    "decimals": text.decimals,
     "interval": text.interval,
     "money": text.money,
     "number": text.number,

@@ -29,6 +29,11 @@ def steps(value: object) -> str:
     return f"{value:.1f}" if isinstance(value, int | float) else "–"
 
 
+def decimals(value: object, sign: str = "") -> str:
+    """Three digits after the point, a dash for nothing; what rounds to zero has no sign of its own."""
+    return f"{round(value, 3) + 0.0:{sign}.3f}" if isinstance(value, int | float) else "–"
+
+
 def money(value: float | None) -> str:
     """A sum with cents, a dash for nothing."""
     return "–" if value is None else f"{value:,.2f}"

@@ -226,4 +226,5 @@ def _rows(found: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
 def _mean(of: Mapping[str, Any], sign: str = "") -> str:
     if of["mean"] is None:
         return "-"
-    return f"{of['mean']:{sign}.3f} [{of['low']:{sign}.3f}, {of['high']:{sign}.3f}]"
+    mean, low, high = (f"{round(of[name], 3) + 0.0:{sign}.3f}" for name in ("mean", "low", "high"))
+    return f"{mean} [{low}, {high}]"
