@@ -54,28 +54,28 @@ class Answers:
 
     Attributes:
         actions: those that have a column.
-        sampled_NA: 1 where an answer takes the action.
-        scored_NA: how probable the action is given the answer's reasoning, or as sampled where it has no cell.
+        sampled_GA: [answers, actions]; 1 where an answer takes the action.
+        scored_GA: the same shape; how probable the action is given the answer's reasoning; as sampled where it has no cell.
         celled: answers with a cell.
     """
 
     actions: tuple[str, ...]
-    sampled_NA: np.ndarray
-    scored_NA: np.ndarray
+    sampled_GA: np.ndarray
+    scored_GA: np.ndarray
     celled: int
 
     @property
     def n(self) -> int:
         """Answers."""
-        return len(self.sampled_NA)
+        return len(self.sampled_GA)
 
-    def values_NA(self, estimator: str) -> np.ndarray:
+    def values_GA(self, estimator: str) -> np.ndarray:
         """Of "sampled" or "scored"."""
-        return self.sampled_NA if estimator == "sampled" else self.scored_NA
+        return self.sampled_GA if estimator == "sampled" else self.scored_GA
 
     def probabilities(self, estimator: str) -> dict[str, float]:
         """The estimate of each action's probability."""
-        return dict(zip(self.actions, self.values_NA(estimator).mean(axis=0).tolist(), strict=True))
+        return dict(zip(self.actions, self.values_GA(estimator).mean(axis=0).tolist(), strict=True))
 
 
 @dataclasses.dataclass(frozen=True)

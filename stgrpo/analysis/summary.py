@@ -117,11 +117,11 @@ def _agreement(study: Study, name: str) -> Table:
     inside, variance, total = 0, dict.fromkeys(ESTIMATORS, 0.0), 0
     for graph, answers in _paired(study, study.policies[name]):
         for node, each in zip(graph.path, answers, strict=False):
-            low, high = wilson_interval(round(each.sampled_NA[:, 0].sum()), each.n)
+            low, high = wilson_interval(round(each.sampled_GA[:, 0].sum()), each.n)
             inside += low <= each.probabilities("scored")[node.expert] <= high
             total += 1
             for e in ESTIMATORS:
-                variance[e] += float(each.values_NA(e)[:, 0].var())
+                variance[e] += float(each.values_GA(e)[:, 0].var())
     ratio = variance["scored"] / variance["sampled"] if variance["sampled"] else None
     return {"states": total, "scored_in_interval_of_sampled": inside / total, "variance_ratio": ratio}
 
@@ -261,7 +261,7 @@ def _change(study: Study, layout: int, step: int) -> tuple[float, float]:
     counts = []
     for name in (REFERENCE, TRAINED):
         answers = study.policies[name].answers[layout][step]
-        counts += [round(answers.sampled_NA[:, 0].sum()), answers.n]
+        counts += [round(answers.sampled_GA[:, 0].sum()), answers.n]
     return newcombe_interval(*counts)
 
 
@@ -389,9 +389,9 @@ def _states(study: Study) -> Iterator[Table]:
 
 def _state(measured: Measured, layout: int, step: int, optimal: Sequence[str]) -> Table:
     answers = measured.answers[layout][step]
-    taken = round(answers.sampled_NA[:, 0].sum())
+    taken = round(answers.sampled_GA[:, 0].sum())
     low, high = wilson_interval(taken, answers.n)
-    error = float(answers.scored_NA[:, 0].std(ddof=1)) / answers.n**0.5 if answers.n > 1 else None
+    error = float(answers.scored_GA[:, 0].std(ddof=1)) / answers.n**0.5 if answers.n > 1 else None
     by = {e: answers.probabilities(e) for e in ESTIMATORS}
     return {
         "n": answers.n,

@@ -78,7 +78,7 @@ def run_analyse(config: ConfigDict, workdir: WorkDir, options: AnalysisOptions) 
         amount = Amount(options.samples, options.episodes, mix_seed(options.seed, number))
         measured[name], policies[name] = newest(
             workdir.checkpoints(stage),
-            lambda folder, amount=amount: _measure(config, folder, graphs, amount, programs),
+            lambda folder, amount=amount: _measure(_Run(config, workdir, programs), folder, graphs, amount),
         )
     betas = sorted({*BETAS, config.grpo.kl_coef} - {0.0})
     study = Study(graphs, measured, betas, list(_trained_on(config, workdir)), options.seed)
@@ -132,13 +132,24 @@ def layout_graphs(config: ConfigDict, count: int) -> tuple[list[LayoutGraph], in
     return graphs, given - len(graphs)
 
 
+@dataclasses.dataclass(frozen=True)
+class _Run:
+    """Whose policies are measured, and the log of the programs that it takes."""
+
+    config: ConfigDict
+    workdir: WorkDir
+    programs: ProgramLog
+
+
 def _measure(
-    config: ConfigDict, folder: Path, graphs: list[LayoutGraph], amount: Amount, programs: ProgramLog
+    run: _Run, folder: Path, graphs: list[LayoutGraph], amount: Amount
 ) -> tuple[Measured, Mapping[str, object]]:
-    policy = checkpoint_policy(folder)
+    """The policy in a step folder, and its identity."""
+    config, policy = run.config, checkpoint_policy(folder)
     params = SamplingParams(config.limits.response, config.grpo.temperature)
     largest = max(CHUNK, amount.samples, amount.episodes)
-    with open_policy(config, policy, place=folder.parent, largest=largest, programs=programs) as (sampler, model):
+    given = {"place": run.workdir.evaluation, "largest": largest, "programs": run.programs}
+    with open_policy(config, policy, **given) as (sampler, model):
         mesh = jax.tree.leaves(model)[0].sharding.mesh
         scoring = Scoring(params, config.limits.prompt, jnp.dtype(config.model.dtype), mesh)
         asked = ModelPolicy(sampler, model, policy.tokenizer, scoring)

@@ -103,12 +103,12 @@ def test_both_estimates_are_of_the_policys_probabilities(odd):
         truth = [policy.truth(node.observation, action) for action in node.right]
         assert answers.n == n and answers.celled == pytest.approx(n * 0.95 * (1 - odd), abs=5 * n**0.5)
         for a, p in enumerate(truth):
-            assert abs(answers.sampled_NA[:, a].mean() - p) < 5 * math.sqrt(p * (1 - p) / n)
-            error = answers.scored_NA[:, a].std() / math.sqrt(n)
-            assert abs(answers.scored_NA[:, a].mean() - p) < 5 * error + 1e-9
-            z.append((answers.scored_NA[:, a].mean() - p) / error)
+            assert abs(answers.sampled_GA[:, a].mean() - p) < 5 * math.sqrt(p * (1 - p) / n)
+            error = answers.scored_GA[:, a].std() / math.sqrt(n)
+            assert abs(answers.scored_GA[:, a].mean() - p) < 5 * error + 1e-9
+            z.append((answers.scored_GA[:, a].mean() - p) / error)
             if len(node.valid_actions) > 1:
-                assert answers.scored_NA[:, a].var() < answers.sampled_NA[:, a].var()
+                assert answers.scored_GA[:, a].var() < answers.sampled_GA[:, a].var()
     assert abs(np.mean(z)) < 4 / math.sqrt(len(z)), "unbiased over all states"
 
 
@@ -137,7 +137,7 @@ def test_answers_depend_on_seed_and_state_alone():
     asked = [Asked(node, key) for key, node in enumerate(GRAPHS[4].nodes)]
     together = ask(policy, asked, samples=300, style=STYLE)
     alone = [ask(policy, [each], samples=300, style=STYLE)[0] for each in asked]
-    assert all(np.array_equal(a.scored_NA, b.scored_NA) for a, b in zip(together, alone, strict=True))
+    assert all(np.array_equal(a.scored_GA, b.scored_GA) for a, b in zip(together, alone, strict=True))
 
 
 def test_episodes_are_what_enumeration_gives():
