@@ -55,7 +55,7 @@ class Answers:
     Attributes:
         actions: those that have a column.
         sampled_GA: [answers, actions]; 1 where an answer takes the action.
-        scored_GA: the same shape; how probable the action is given the answer's reasoning; as sampled where it has no cell.
+        scored_GA: the same shape; how probable the action is given the reasoning, or as sampled where there is no cell.
         celled: answers with a cell.
     """
 
