@@ -52,5 +52,6 @@ class RequestRefused(ServerError, UserError):
 def nearest(value: object, known: Iterable[object]) -> str:
     """What a misspelt value most likely meant, for the end of an error message."""
     names = [str(k) for k in known]
-    match = difflib.get_close_matches(str(value), names, n=1, cutoff=0.4)
+    swapped = [name for name in names if sorted(name) == sorted(str(value))]
+    match = swapped or difflib.get_close_matches(str(value), names, n=1, cutoff=0.4)
     return f"did you mean {match[0]!r}?" if match else f"use one of {', '.join(names)}"

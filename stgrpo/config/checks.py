@@ -189,6 +189,25 @@ def _sampling(c: ConfigDict) -> Iterator[str]:
         )
 
 
+def _algorithm(c: ConfigDict) -> Iterator[str]:
+    """What does not go together in a loss, its advantages and its reward."""
+    g, r = c.grpo, c.reward
+    if g.loss == "gspo" and g.aggregation != "sequence_mean":
+        yield (
+            f"grpo.loss='gspo' with grpo.aggregation={g.aggregation!r} weighs a response by its length, and its one "
+            "ratio does not: use grpo.aggregation='sequence_mean'"
+        )
+    if g.baseline == "leave_one_out" and g.scale_by_std:
+        yield (
+            "grpo.baseline='leave_one_out' with grpo.scale_by_std=True is a constant times the group mean's advantage: "
+            "use grpo.scale_by_std=False, or grpo.baseline='group_mean'"
+        )
+    if r.overlong_buffer > c.limits.response:
+        yield (
+            f"reward.overlong_buffer={r.overlong_buffer} is over limits.response={c.limits.response}: use at most that"
+        )
+
+
 def _servers(c: ConfigDict) -> Iterator[str]:
     for name, is_used in (("expert", c.expert.kind == "llm"), ("policy", c.policy.kind == "server")):
         if is_used and not c[name].model:
@@ -303,6 +322,7 @@ RELATIONS: tuple[Check, ...] = (
     _stages,
     _shape,
     _sampling,
+    _algorithm,
     _servers,
     _rollout,
     _divisions,

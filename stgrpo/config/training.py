@@ -10,6 +10,10 @@ _OPTIMISERS = {
 LOSS = Form(r"[A-Za-z_]\w*|[A-Za-z_]\w*(\.\w+)*:\w+", "name of a loss, nor MODULE:FUNCTION", "grpo")
 _SCHEDULES = ("cosine", "constant")
 _ESTIMATORS = {"k1": "has no expected gradient on-policy, as a loss", "k2": "half the square", "k3": "never negative"}
+_BASELINES = {
+    "group_mean": "the mean of the group (Eq. 5)",
+    "leave_one_out": "the mean of the others of the group (arXiv 2402.14740)",
+}
 _AGGREGATIONS = {
     "token_mean": "every token weighs the same",
     "sequence_mean": "every response weighs the same",
@@ -217,6 +221,13 @@ GRPO: Section = section(
         source=NOT_IN_PAPER,
         also=("loss_agg_mode", "loss_type", "loss_aggregation", "reduction"),
     ),
+    baseline=Choice(
+        "group_mean",
+        "what an advantage is counted from",
+        choices=_BASELINES,
+        source=PAPER,
+        also=("rloo", "leave_one_out", "loo", "adv_estimator"),
+    ),
     scale_by_std=Switch(
         True,
         "advantage divided by the group's standard deviation (Eq. 5)",
@@ -259,5 +270,22 @@ REWARD: Section = section(
         "the right action",
         choices={"expert": "the expert's (Eq. 3)", "optimal": "any equally good one"},
         source=PAPER,
+    ),
+    overlong_buffer=Number(
+        0,
+        "tokens before `limits.response` in which a deduction for length grows (arXiv 2503.14476); 0: none",
+        low=0,
+        high=1_048_576,
+        unit="tokens",
+        source=NOT_IN_PAPER,
+        also=("overlong_buffer_len", "soft_punish_cache", "overlong_cache", "overlong"),
+    ),
+    overlong_penalty=Number(
+        1.0,
+        "deducted from the reward of a response as long as the limit, with `overlong_buffer`",
+        above=0,
+        high=1000,
+        source=NOT_IN_PAPER,
+        also=("overlong_penalty_factor", "length_penalty"),
     ),
 )

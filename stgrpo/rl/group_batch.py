@@ -8,6 +8,7 @@ import numpy as np
 
 from stgrpo.data.examples import Example
 from stgrpo.data.padding import bucket, pad_rows
+from stgrpo.react.overlong import Overlong, ShapedReward
 from stgrpo.react.response import parse_response
 from stgrpo.react.reward import Reward, RewardWeights, reward
 from stgrpo.rl.losses import group_advantages
@@ -39,9 +40,14 @@ class Group:
 
     @property
     def has_signal(self) -> bool:
-        """Whether rewards differ; a group of equal ones has advantage 0 throughout."""
-        totals = [r.total for r in self.rewards]
-        return max(totals) > min(totals)
+        """Whether answers earn different rewards, their length aside: what `grpo.resample` looks at."""
+        answers = [r.format + r.action for r in self.rewards]
+        return max(answers) > min(answers)
+
+    def shortened(self, overlong: Overlong) -> "Group":
+        """The group with rewards that count lengths too."""
+        pairs = zip(self.rewards, self.tokens, strict=True)
+        return dataclasses.replace(self, rewards=tuple(overlong.shaped(r, len(t)) for r, t in pairs))
 
 
 def score(
@@ -81,13 +87,16 @@ def score(
     return groups
 
 
-def group_batch(groups: Sequence[Group], *, aggregation: str, scale_by_std: bool, limit: int) -> GroupBatch:
+def group_batch(
+    groups: Sequence[Group], *, aggregation: str, scale_by_std: bool, limit: int, baseline: str = "group_mean"
+) -> GroupBatch:
     """The groups as padded arrays with all that a loss takes but the reference's log-probabilities, which are still 0.
 
     Args:
         groups: all of the same size.
         aggregation: see `loss_weights`.
         scale_by_std: see `group_advantages`.
+        baseline: see `group_advantages`.
         limit: the longest a response may be.
     """
     B, G = len(groups), len(groups[0].tokens)
@@ -104,7 +113,7 @@ def group_batch(groups: Sequence[Group], *, aggregation: str, scale_by_std: bool
         response_BGR=response.reshape(B, G, R),
         weight_BGR=weight_BGR,
         mask_BGR=(weight_BGR > 0).astype(np.float32),
-        adv_BG=np.asarray(group_advantages(reward_BG, scale_by_std=scale_by_std)),
+        adv_BG=np.asarray(group_advantages(reward_BG, baseline=baseline, scale_by_std=scale_by_std)),
         ref_logp_BGR=np.zeros((B, G, R), np.float32),
         sampler_logp_BGR=sampler_logprobs(groups, R),
         finished_BG=np.array([[f != "length" for f in g.finish] for g in groups], np.float32),
@@ -132,6 +141,7 @@ def rollout_metrics(groups: Sequence[Group], batch: GroupBatch) -> dict[str, flo
     rewards = [r for g in groups for r in g.rewards]
     right = [[r.action > 0 for r in g.rewards] for g in groups]
     lengths = [len(t) for g in groups for t in g.tokens]
+    deducted = [r.length for r in rewards if isinstance(r, ShapedReward)]
     (B, P), (_, G, R) = batch.prompt_BP.shape, batch.response_BGR.shape
     return {
         "reward": float(np.mean([r.total for r in rewards])),
@@ -140,8 +150,9 @@ def rollout_metrics(groups: Sequence[Group], batch: GroupBatch) -> dict[str, flo
         "action_right": float(np.mean(right)),
         "groups_all_right": float(np.mean([all(r) for r in right])),
         "groups_all_wrong": float(np.mean([not any(r) for r in right])),
-        "groups_zero_variance": float(np.mean([not g.has_signal for g in groups])),
+        "groups_zero_variance": float(np.mean([len({r.total for r in g.rewards}) == 1 for g in groups])),
         "response_length": float(np.mean(lengths)),
         "truncated_fraction": float(np.mean([f == "length" for g in groups for f in g.finish])),
         "tokens_dense": B * G * (P + R),
+        **({"reward_length": float(np.mean(deducted))} if deducted else {}),
     }

@@ -1,4 +1,4 @@
-"""Losses by name: SFT, GRPO, or a function of one's own by its import path.
+"""Losses by name: SFT, GRPO and its relatives, or a function of one's own by its import path.
 
 Eqs. 4-6 of arXiv 2509.20616: maximise E[ratio * A] - beta * KL(policy || reference) with A = (r - mean r) / std r over
 the group of responses to one prompt. The paper's analysis has no clipping; it is an option here.
@@ -23,8 +23,9 @@ import numpy as np
 from stgrpo.errors import UserError, nearest
 from stgrpo.rl.mismatch import Mismatch, measured
 from stgrpo.training.loss import Loss, LossInputs, Sums, token_sums
-from stgrpo.training.masked import masked_sum
+from stgrpo.training.masked import masked_sum, response_mean
 
+BASELINES = ("group_mean", "leave_one_out")
 KL_ESTIMATORS = ("k1", "k2", "k3")
 _LOG_RATIO_LIMIT = 20.0  # exp(20) is finite in float32 with room for a sum over a batch
 
@@ -77,15 +78,30 @@ LossFunction = Callable[[LossInputs, Coefficients], tuple[jax.Array, Sums]]
 
 
 def group_advantages(
-    reward_BG: jax.Array | np.ndarray, *, scale_by_std: bool = True, epsilon: float = 1e-6
+    reward_BG: jax.Array | np.ndarray,
+    *,
+    baseline: str = "group_mean",
+    scale_by_std: bool = True,
+    epsilon: float = 1e-6,
 ) -> jax.Array:
     """(r - mean) / std over each group (Eq. 5); without the division as in Dr. GRPO (arXiv 2503.20783).
 
     A group whose rewards are all equal has advantage exactly 0.
+
+    Args:
+        reward_BG: of each response.
+        baseline: "group_mean", or "leave_one_out": the mean of the other responses, which does not depend on the one
+            that it is subtracted from (RLOO, arXiv 2402.14740); r less that is G / (G - 1) times r less the group's.
+        scale_by_std: divide by the standard deviation.
+        epsilon: is added to that.
     """
+    if baseline not in BASELINES:
+        raise ValueError(f"baseline {baseline!r} is none of {BASELINES}")
     centred = reward_BG - jnp.mean(reward_BG, axis=-1, keepdims=True)
     spread = jnp.max(reward_BG, axis=-1, keepdims=True) - jnp.min(reward_BG, axis=-1, keepdims=True)
     centred = jnp.where(spread > 0, centred, 0.0)
+    if baseline == "leave_one_out":
+        centred *= reward_BG.shape[-1] / (reward_BG.shape[-1] - 1)
     return centred / (jnp.std(reward_BG, axis=-1, keepdims=True) + epsilon) if scale_by_std else centred
 
 
@@ -119,23 +135,53 @@ def sft_loss(inputs: LossInputs, coefficients: Coefficients) -> tuple[jax.Array,
 
 def grpo_loss(inputs: LossInputs, coefficients: Coefficients) -> tuple[jax.Array, Sums]:
     """The clipped policy gradient with a KL to the reference (Eq. 4 is the case without clipping)."""
-    c, ratio = coefficients, jnp.exp(log_ratio(inputs))
+    return _clipped_loss(jnp.exp(log_ratio(inputs)), inputs, coefficients)
+
+
+def gspo_loss(inputs: LossInputs, coefficients: Coefficients) -> tuple[jax.Array, Sums]:
+    """The same with one ratio a response, the geometric mean of its tokens' (Eqs. 5-7 of arXiv 2507.18071)."""
+    mean = response_mean(log_ratio(inputs), inputs.mask, inputs.response_id)
+    return _clipped_loss(jnp.exp(mean), inputs, coefficients)
+
+
+def cispo_loss(inputs: LossInputs, coefficients: Coefficients) -> tuple[jax.Array, Sums]:
+    """REINFORCE weighted by the clipped ratio, which has no gradient itself: no token loses its own (arXiv 2506.13585).
+
+    Its value is no measure of anything; its gradient is that of the ratio, where nothing is clipped.
+    """
+    ratio = jax.lax.stop_gradient(jnp.exp(log_ratio(inputs)))
+    weight = _bounded(ratio, coefficients)
+    clipped = (weight != ratio).astype(jnp.float32)
+    return _with_penalty(weight * inputs.adv * inputs.logp, inputs, coefficients, ratio=ratio, clip_fraction=clipped)
+
+
+def _clipped_loss(ratio: jax.Array, inputs: LossInputs, c: Coefficients) -> tuple[jax.Array, Sums]:
+    """PPO's pessimistic choice between the ratio and the clipped ratio (Eq. 7 of arXiv 1707.06347)."""
     gain, clipped = ratio * inputs.adv, jnp.zeros_like(ratio)
     if c.clip_low is not None or c.clip_high is not None:
-        low = 0.0 if c.clip_low is None else 1.0 - c.clip_low
-        high = jnp.inf if c.clip_high is None else 1.0 + c.clip_high
-        bounded = jnp.clip(ratio, low, high) * inputs.adv
+        bounded = _bounded(ratio, c) * inputs.adv
         clipped = (bounded < gain).astype(jnp.float32)
         gain = jnp.minimum(gain, bounded)
+    return _with_penalty(gain, inputs, c, ratio=ratio, clip_fraction=clipped)
+
+
+def _bounded(ratio: jax.Array, c: Coefficients) -> jax.Array:
+    low = 0.0 if c.clip_low is None else 1.0 - c.clip_low
+    high = jnp.inf if c.clip_high is None else 1.0 + c.clip_high
+    return jnp.clip(ratio, low, high)
+
+
+def _with_penalty(gain: jax.Array, inputs: LossInputs, c: Coefficients, **figures: jax.Array) -> tuple[jax.Array, Sums]:
+    """The loss of what each token gains: corrected for the sampler, less the KL to the reference."""
     if inputs.correction is not None:
         gain *= inputs.correction
     penalty = functools.partial(kl_penalty, inputs.logp, inputs.ref_logp)
     total = masked_sum(c.kl_coef * penalty(c.kl_estimator) - gain, inputs.weight)
-    figures = {"kl": penalty("k3"), "kl_k1": penalty("k1"), "entropy": inputs.entropy}
-    return total, token_sums(inputs, **figures, ratio=ratio, clip_fraction=clipped)
+    kl = {"kl": penalty("k3"), "kl_k1": penalty("k1"), "entropy": inputs.entropy}
+    return total, token_sums(inputs, **kl, **figures)
 
 
-LOSSES: dict[str, LossFunction] = {"sft": sft_loss, "grpo": grpo_loss}
+LOSSES: dict[str, LossFunction] = {"sft": sft_loss, "grpo": grpo_loss, "gspo": gspo_loss, "cispo": cispo_loss}
 """The losses that are chosen by name."""
 
 

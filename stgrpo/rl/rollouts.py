@@ -9,6 +9,7 @@ from typing import Protocol, TypeVar, runtime_checkable
 from stgrpo.data.examples import Example, stream_indices
 from stgrpo.errors import ServerError
 from stgrpo.models.transformer import Transformer
+from stgrpo.react.overlong import Overlong
 from stgrpo.react.policy import SamplingParams
 from stgrpo.react.reward import RewardWeights
 from stgrpo.rl.group_batch import Group, score
@@ -45,6 +46,8 @@ class Rollouts:
         self._setting, self._examples, self._sampler = setting, examples, sampler
         self._params = SamplingParams(c.limits.response, c.grpo.temperature, c.grpo.top_p, c.grpo.top_k)
         self._weights = RewardWeights(c.reward.format, c.reward.action)
+        buffer, penalty = c.reward.overlong_buffer, c.reward.overlong_penalty
+        self._overlong = Overlong(c.limits.response, buffer, penalty) if buffer else None
 
     def draw(self, position: int) -> Rollout:
         """The rollout at a position.
@@ -74,7 +77,8 @@ class Rollouts:
             samples = self._sampler.generate([e.prompt_ids for e in examples], c.grpo.group_size, self._params, seeds)
         with timer.part("reward"):
             texts = [[tokenizer.decode(ids) for ids in group] for group in samples.tokens]
-            return score(examples, samples, texts, target=c.reward.target, weights=self._weights)
+            groups = score(examples, samples, texts, target=c.reward.target, weights=self._weights)
+            return [group.shortened(self._overlong) for group in groups] if self._overlong else groups
 
 
 @dataclasses.dataclass(frozen=True)

@@ -244,6 +244,7 @@ class _Training:
         return group_batch(
             rollout.groups,
             aggregation=self._config.grpo.aggregation,
+            baseline=self._config.grpo.baseline,
             scale_by_std=self._config.grpo.scale_by_std,
             limit=self._config.limits.response,
         )

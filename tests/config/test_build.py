@@ -15,7 +15,7 @@ from stgrpo.models.shapes import LINEAR, named_shapes
 from stgrpo.plan.checks import validate
 from stgrpo.react.prompt import HISTORY_POLICIES, INSTRUCTION_STYLES
 from stgrpo.react.reward import TARGETS
-from stgrpo.rl.losses import KL_ESTIMATORS
+from stgrpo.rl.losses import BASELINES, KL_ESTIMATORS
 from stgrpo.rl.mismatch import CORRECTIONS
 from stgrpo.training import checkpointing
 from stgrpo.training.batch import AGGREGATIONS
@@ -64,6 +64,7 @@ def test_what_the_paper_states():
         ("grpo.optimiser", OPTIMISERS),
         ("grpo.kl_estimator", KL_ESTIMATORS),
         ("grpo.aggregation", AGGREGATIONS),
+        ("grpo.baseline", BASELINES),
         ("reward.target", TARGETS),
         ("rollout.correction", CORRECTIONS),
     ],

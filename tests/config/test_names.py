@@ -42,7 +42,7 @@ def test_a_field_that_has_another_name_now():
 
 @pytest.mark.parametrize("name", ["reward.zzz", "reward", "reward."])
 def test_else_the_fields_of_the_section(name):
-    assert suggest(name) == "the fields of reward are format, action, target"
+    assert suggest(name) == "the fields of reward are format, action, target, overlong_buffer, overlong_penalty"
 
 
 @pytest.mark.parametrize("name", ["", "zzz", ".", "..", "a.b.c"])

@@ -31,18 +31,19 @@ def test_the_page_names_every_field_of_the_inputs():
 def test_the_example_is_the_gradient_that_it_says(tmp_path, monkeypatch):
     write_example(tmp_path)
     monkeypatch.chdir(tmp_path)
-    loss = find_loss("my_losses:cispo")
-    logp, sampler = np.log([[0.9, 0.5]]).astype(np.float32), np.log([[0.1, 0.5]]).astype(np.float32)
+    loss = find_loss("my_losses:sapo")
+    logp, old = np.log([[0.9, 0.5]]).astype(np.float32), np.log([[0.3, 0.5]]).astype(np.float32)
     mask, adv = np.ones_like(logp), np.array([[2.0, -1.0]], np.float32)
-    terms = LossTerms(*(mask,) * 7, sampler_logp=sampler)
-    terms = dataclasses.replace(terms, weight=mask / 2, adv=adv)
+    terms = dataclasses.replace(LossTerms(*(mask,) * 7, old_logp=old), weight=mask / 2, adv=adv)
 
     def total(logp):
-        return loss(LossInputs.of(terms, logp=logp, entropy=mask), Coefficients(options=(("cap", 3.0),)))
+        return loss(LossInputs.of(terms, logp=logp, entropy=mask), Coefficients(options=(("down", 2.0),)))
 
     gradient, sums = jax.grad(total, has_aux=True)(logp)
-    np.testing.assert_allclose(gradient, [[-3.0 * 2.0 / 2, 1.0 / 2]], rtol=1e-6)  # the ratio 9 is cut to 3
-    assert (sums["weight"], sums["tokens"]) == (4.0, 2.0)
+    # The ratio 3 has slope 4 * s * (1 - s) * 3 with s = sigmoid(2); the ratio 1 that of no gate.
+    slope = 12 * np.exp(-2) / (1 + np.exp(-2)) ** 2
+    np.testing.assert_allclose(gradient, [[-slope * 2.0 / 2, 1.0 / 2]], rtol=1e-5)
+    np.testing.assert_allclose(sums["gate"], 4 / (1 + np.exp(-2)) + 1.0, rtol=1e-5)
 
 
 def test_the_command_of_the_page_runs(tmp_path, monkeypatch):
@@ -57,4 +58,4 @@ def test_the_command_of_the_page_runs(tmp_path, monkeypatch):
         main([stage, f"--config={REPOSITORY / 'configs' / 'tiny.py'}:smoke", "--workdir=run", *few, *given])
     lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     (grpo,) = [line for line in lines if line["stage"] == "grpo"]
-    assert 0 < grpo["weight"] <= 3 and "clip_fraction" not in grpo
+    assert 1 <= grpo["gate"] <= 2 and "clip_fraction" not in grpo  # at ratio 1 the gate is 2 / sharpness

@@ -13,12 +13,15 @@ import pytest
 from stgrpo.errors import UserError
 from stgrpo.models.sharding import make_mesh
 from stgrpo.rl.losses import (
+    BASELINES,
     KL_ESTIMATORS,
     LOSSES,
     Coefficients,
+    cispo_loss,
     find_loss,
     group_advantages,
     grpo_loss,
+    gspo_loss,
     kl_penalty,
     make_loss,
     sft_loss,
@@ -45,11 +48,22 @@ def test_dr_grpo_advantages_are_not_divided():
     np.testing.assert_allclose(got, [[-0.525, -0.425, 0.475, 0.475]], rtol=1e-6)
 
 
+def test_leave_one_out_advantages_by_hand():
+    # Of 0, 0.1, 1, 1 the means of the others are 0.7, 2/3, 1.1/3 and 1.1/3.
+    how = {"baseline": "leave_one_out", "scale_by_std": False}
+    got = group_advantages(jnp.array([[0.0, 0.1, 1.0, 1.0], [0.5, 1.0, 0.5, 1.0]]), **how)
+    np.testing.assert_allclose(got, [[-0.7, 0.1 - 2 / 3, 1.9 / 3, 1.9 / 3], [-1 / 3, 1 / 3] * 2], rtol=1e-5)
+    with pytest.raises(ValueError, match="baseline 'mean' is none of"):
+        group_advantages(jnp.zeros((1, 2)), baseline="mean")
+
+
 @pytest.mark.parametrize("value", [0.0, 0.1, 0.1 + 0.9, 1 / 3, 1e-7])
 @pytest.mark.parametrize("scale_by_std", [True, False])
-def test_equal_rewards_have_advantage_exactly_zero(value, scale_by_std):
+@pytest.mark.parametrize("baseline", BASELINES)
+def test_equal_rewards_have_advantage_exactly_zero(value, scale_by_std, baseline):
     for size in (2, 3, 5, 7, 8):
-        got = group_advantages(jnp.full((1, size), value, jnp.float32), scale_by_std=scale_by_std)
+        how = {"scale_by_std": scale_by_std, "baseline": baseline}
+        got = group_advantages(jnp.full((1, size), value, jnp.float32), **how)
         np.testing.assert_array_equal(got, np.zeros((1, size)))
 
 
@@ -118,6 +132,36 @@ def test_a_correction_scales_the_gain_of_each_token_and_not_its_penalty():
 
 def test_every_choice_is_worked_by_hand():
     assert set(PENALTIES) == {(a, k) for a in AGGREGATIONS for k in KL_ESTIMATORS}
+
+
+def test_one_ratio_a_response_by_hand():
+    """GSPO: the geometric means of 1.5 and 1, and of 0.5, are 1.224745 and 0.5."""
+    logp, batch = two_rows(loss_weights(jnp.array([[2, 1]]), 2, "sequence_mean"))
+    for low, high, gains in ((None, None, (2 * 1.224745, -0.5)), (0.2, 0.1, (2 * 1.1, -0.8))):
+        c = Coefficients(kl_coef=0.0, clip_low=low, clip_high=high)
+        inputs = LossInputs.of(batch.terms, logp=logp, entropy=logp)
+        (total, sums), gradient = jax.value_and_grad(
+            lambda x, inputs=inputs, c=c: gspo_loss(dataclasses.replace(inputs, logp=x), c), has_aux=True
+        )(logp)
+        np.testing.assert_allclose(total, -sum(gains) / 2, rtol=1e-5)
+        np.testing.assert_allclose(sums["ratio"], 2 * 1.224745 + 0.5, rtol=1e-5)
+        free = [[[-1.224745 / 2, -1.224745 / 2], [0.25, 0.0]]]  # each token has half of its response's, or all
+        np.testing.assert_allclose(gradient, free if low is None else np.zeros((1, 2, 2)), rtol=1e-5)
+        assert sums["clip_fraction"] == (0.0 if low is None else 3.0)
+
+
+def test_a_clipped_weight_keeps_the_gradient_by_hand():
+    """CISPO: the ratios 1.5, 1 and 0.5 weigh 1.2, 1 and 0.5, and each token has its weight times its advantage."""
+    logp, batch = two_rows(loss_weights(jnp.array([[2, 1]]), 2, "token_mean"))
+
+    def total(logp):
+        inputs = LossInputs.of(batch.terms, logp=logp, entropy=logp)
+        return cispo_loss(inputs, Coefficients(kl_coef=0.0, clip_high=0.2))
+
+    (value, sums), gradient = jax.value_and_grad(total, has_aux=True)(logp)
+    np.testing.assert_allclose(value, -(1.2 * 2 * -1.0 + 2 * -2.0 + 0.5 * -1 * -1.5) / 3, rtol=1e-5)
+    np.testing.assert_allclose(gradient, [[[-2.4 / 3, -2 / 3], [0.5 / 3, 0.0]]], rtol=1e-5)
+    assert (sums["clip_fraction"], sums["tokens"]) == (1.0, 3.0)
 
 
 # advantage, ratio, clip_low, clip_high -> gain, whether clipped
@@ -237,8 +281,8 @@ def test_gradient_through_the_decoder_equals_finite_differences(tiny_shape, make
         np.testing.assert_allclose((4 * slopes[0] - slopes[1]) / 3, exact, rtol=2e-3, atol=2e-4)
 
 
-def cispo(inputs, coefficients):
-    """A loss of one's own, as docs/losses.md has it."""
+def weighted(inputs, coefficients):
+    """A loss of one's own: REINFORCE with a weight against the sampler."""
     weight = jnp.minimum(
         jnp.exp(jax.lax.stop_gradient(inputs.logp - inputs.sampler_logp)), coefficients.option("cap", 2)
     )
@@ -272,11 +316,11 @@ def test_a_loss_that_is_not_there_is_said_in_one_line(name, says):
 
 def test_a_loss_of_ones_own_gets_all_that_a_token_has_and_trains(tiny_shape, make_model, make_groups, monkeypatch):
     """On groups and on packed rows: the same loss, and figures divided by the number of tokens."""
-    monkeypatch.setitem(LOSSES, "cispo", cispo)
+    monkeypatch.setitem(LOSSES, "weighted", weighted)
     batch = make_groups([5, 3], [[4, 2], [3, 4]])
     finished, logp = np.array([[1, 0], [1, 1]], np.float32), -3 * batch.mask_BGR
     batch = dataclasses.replace(batch, sampler_logp_BGR=logp, finished_BG=finished)
-    loss, mesh = make_loss("cispo", Coefficients(options=(("cap", 1.25),))), make_mesh(1, devices=jax.devices()[:1])
+    loss, mesh = make_loss("weighted", Coefficients(options=(("cap", 1.25),))), make_mesh(1, devices=jax.devices()[:1])
     program, found = build_program(tiny_shape, mesh, optax.sgd(0.1), loss=loss), []
     for layout in (batch, pack(batch, 16)):
         state = program.init_from(jax.tree.map(jnp.copy, make_model(tiny_shape)))
