@@ -22,6 +22,7 @@ SECTIONS: Mapping[str, Section] = {
     "mesh": model.MESH,
     "sft": training.SFT,
     "grpo": training.GRPO,
+    "critic": training.CRITIC,
     "reward": training.REWARD,
     "rollout": playing.ROLLOUT,
     "evaluation": playing.EVALUATION,

@@ -202,10 +202,37 @@ def _algorithm(c: ConfigDict) -> Iterator[str]:
             "grpo.baseline='leave_one_out' with grpo.scale_by_std=True is a constant times the group mean's advantage: "
             "use grpo.scale_by_std=False, or grpo.baseline='group_mean'"
         )
+    yield from _critic(c)
     if r.overlong_buffer > c.limits.response:
         yield (
             f"reward.overlong_buffer={r.overlong_buffer} is over limits.response={c.limits.response}: use at most that"
         )
+
+
+def _critic(c: ConfigDict) -> Iterator[str]:
+    g = c.grpo
+    if g.baseline != "critic":
+        default = base().critic
+        for name, value in c.critic.items():
+            if value != default[name]:
+                yield f"critic.{name}={value!r} is for grpo.baseline='critic': use that, or leave it out"
+        return
+    if g.scale_by_std:
+        yield "grpo.scale_by_std=True is for a group's rewards, not for grpo.baseline='critic': use False"
+    if g.loss == "gspo":
+        yield "grpo.loss='gspo' has one ratio a response, grpo.baseline='critic' an advantage a token: use 'grpo'"
+    if c.lora.rank and "grpo" in c.lora.stages:
+        yield (
+            f"lora.rank={c.lora.rank} trains adapters, grpo.baseline='critic' a whole critic: use lora.rank=0, or "
+            "grpo.baseline='group_mean'"
+        )
+    if 0 < g.steps <= c.critic.warmup_rollouts:
+        yield (
+            f"critic.warmup_rollouts={c.critic.warmup_rollouts} leaves none of grpo.steps={g.steps} to the policy: "
+            f"use at most {g.steps - 1}"
+        )
+    if c.critic.optimiser == "adafactor" and c.critic.moment_dtype != "float32":
+        yield f"critic.moment_dtype={c.critic.moment_dtype} is for adamw: use float32, adafactor's are small"
 
 
 def _servers(c: ConfigDict) -> Iterator[str]:

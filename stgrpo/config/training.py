@@ -13,6 +13,7 @@ _ESTIMATORS = {"k1": "has no expected gradient on-policy, as a loss", "k2": "hal
 _BASELINES = {
     "group_mean": "the mean of the group (Eq. 5)",
     "leave_one_out": "the mean of the others of the group (arXiv 2402.14740)",
+    "critic": "a value that is learned, of each token (PPO, arXiv 1707.06347)",
 }
 _AGGREGATIONS = {
     "token_mean": "every token weighs the same",
@@ -21,8 +22,8 @@ _AGGREGATIONS = {
 }
 
 
-def _optimisation(learning_rate: Number, schedule: str) -> dict[str, Field]:
-    """What both stages of training have."""
+def _optimiser(learning_rate: Number, schedule: str) -> dict[str, Field]:
+    """What everything that learns has."""
     return {
         "learning_rate": learning_rate,
         "schedule": Choice(
@@ -58,6 +59,12 @@ def _optimisation(learning_rate: Number, schedule: str) -> dict[str, Field]:
             source=NOT_IN_PAPER,
             also=("max_grad_norm", "grad_clip", "gradient_clip", "clip_grad"),
         ),
+    }
+
+
+def _optimisation(learning_rate: Number, schedule: str) -> dict[str, Field]:
+    """What both stages of training have."""
+    return _optimiser(learning_rate, schedule) | {
         "row_tokens": Number(
             0,
             "pack several examples or groups into rows of this many tokens; 0: one a row",
@@ -259,6 +266,50 @@ GRPO: Section = section(
         also=("load_best_model_at_end", "best_fn", "save_best"),
     ),
     validation_layouts=Number(20, "of a task, for these", low=1, high=1_000_000, also=("num_eval_episodes",)),
+)
+
+CRITIC: Section = section(
+    'The critic of PPO, with `grpo.baseline="critic"` alone.',
+    **_optimiser(Number(1e-5, "at its peak", above=0, high=10, source=NOT_IN_PAPER, also=_RATES), "constant"),
+    warmup_rollouts=Number(
+        0,
+        "rollouts at first from which only the critic learns",
+        low=0,
+        high=1_000_000,
+        unit="rollouts",
+        source=NOT_IN_PAPER,
+        also=("critic_warmup", "value_warmup"),
+    ),
+    gamma=Number(1.0, "discount of a later reward, a token", above=0, high=1, source=NOT_IN_PAPER, also=("discount",)),
+    gae_lambda=Number(
+        1.0,
+        "λ of the advantages (arXiv 1506.02438): 1 counts on what came, 0 on the next value",
+        low=0,
+        high=1,
+        source=NOT_IN_PAPER,
+        also=("lam", "lambda", "gae"),
+    ),
+    whiten=Switch(
+        True,
+        "advantages with mean 0 and variance 1 over the tokens of a rollout",
+        source=NOT_IN_PAPER,
+        also=("whiten_advantages", "normalize_advantages", "normalise_advantages"),
+    ),
+    value_clip=Number(
+        0.2,
+        "a value counts as no further than this from what it was; 0: no clipping",
+        low=0,
+        high=1000,
+        source=NOT_IN_PAPER,
+        also=("cliprange_value", "vf_clip", "value_clip_range"),
+    ),
+    kl_in=Choice(
+        "loss",
+        "where `grpo.kl_coef` counts",
+        choices={"loss": "in the policy's loss", "reward": "taken off the reward of each token, k1"},
+        source=NOT_IN_PAPER,
+        also=("use_kl_in_reward", "kl_in_reward"),
+    ),
 )
 
 REWARD: Section = section(

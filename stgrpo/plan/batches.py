@@ -10,7 +10,8 @@ from ml_collections import ConfigDict
 
 from stgrpo.data.padding import bucket
 from stgrpo.models.sharding import batch_sharding
-from stgrpo.rl.update import has_several_updates
+from stgrpo.rl.critic import has_critic
+from stgrpo.rl.update import needs_old_logprobs
 from stgrpo.training.batch import GroupBatch, LossTerms
 from stgrpo.training.micro_batches import largest_batch, most_rows, row_unit
 from stgrpo.training.packing import Batch, PackedBatch, row_count, target_count
@@ -28,8 +29,9 @@ class _Shapes:
     def __init__(self, config: ConfigDict, mesh: Mesh, stage: str):
         self._config, self._mesh, self._stage = config, mesh, stage
         self._groups, grpo = largest_batch(config, stage), stage == "grpo"
-        self._drawn, self._several = grpo, grpo and has_several_updates(config)
+        self._drawn, self._several = grpo, grpo and needs_old_logprobs(config)
         self._prompts_too = not grpo and bool(config.sft.prompt_weight)
+        self._valued = grpo and has_critic(config)
 
     def rows(self) -> PackedBatch[jax.ShapeDtypeStruct]:
         """Packed."""
@@ -66,6 +68,9 @@ class _Shapes:
             sampler_logp_BGR=array(B, G, R) if self._drawn else None,
             finished_BG=array(B, G) if self._drawn else None,
             prompt_weight_BP=array(B, P) if self._prompts_too else None,
+            token_adv_BGR=array(B, G, R) if self._valued else None,
+            value_BGR=array(B, G, R) if self._valued else None,
+            returns_BGR=array(B, G, R) if self._valued else None,
         )
 
     def _terms(self, *sizes: int) -> LossTerms[jax.ShapeDtypeStruct]:
@@ -77,6 +82,8 @@ class _Shapes:
             finished=one,
             old_logp=one if self._several else None,
             sampler_logp=one if self._drawn else None,
+            value=one if self._valued else None,
+            returns=one if self._valued else None,
         )
 
     def _array(self, *sizes: int, dtype: DTypeLike = jnp.float32) -> jax.ShapeDtypeStruct:

@@ -70,6 +70,11 @@ class StagePrograms:
         return self.parts.get("frozen reference", 0)
 
     @property
+    def beside_critic(self) -> int:
+        """What lies there beside the critic's state while that is updated."""
+        return self.state - sum(self.parts.get(name, 0) for name in ("critic", "critic's optimiser"))
+
+    @property
     def beside_reference(self) -> int:
         """What lies there beside the reference while that runs: neither it nor the base under adapters."""
         return self.state - self.reference - self.parts.get("frozen base", 0)
@@ -145,6 +150,20 @@ def compile_reference(programs: StagePrograms) -> Compiled:
     with jax.set_mesh(programs.mesh):
         lowered = programs.program.logprobs.lower(programs.program.model, programs.batch)
     return _compiled(programs, lowered, "the log-probabilities of the reference", beside=programs.beside_reference)
+
+
+def compile_critic(programs: StagePrograms) -> dict[str, Compiled]:
+    """Compiles the update of the critic, where there is one; the rest of the state is no argument of it.
+
+    Raises:
+        UserError: it does not fit the memory.
+    """
+    steps = programs.program
+    if steps.critic is None:
+        return {}
+    with jax.set_mesh(programs.mesh):
+        lowered = steps.critic.update.lower(steps.abstract.critic, programs.batch)
+    return {"critic": _compiled(programs, lowered, "the update of the critic", beside=programs.beside_critic)}
 
 
 def _compiled(programs: StagePrograms, lowered: jax.stages.Lowered, what: str, *, beside: int) -> Compiled:

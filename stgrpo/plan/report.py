@@ -13,7 +13,14 @@ from ml_collections import ConfigDict
 from stgrpo.errors import UserError
 from stgrpo.plan import communication
 from stgrpo.plan.compiling import check_fits, noise_to
-from stgrpo.plan.programs import Compiled, StagePrograms, compile_reference, compile_update, stage_programs
+from stgrpo.plan.programs import (
+    Compiled,
+    StagePrograms,
+    compile_critic,
+    compile_reference,
+    compile_update,
+    stage_programs,
+)
 from stgrpo.plan.sampling import SamplingMemory, host_count, host_sizes, sampling_memory
 from stgrpo.plan.schedule import schedule_of
 from stgrpo.plan.sizes import size_text
@@ -99,6 +106,7 @@ def compile_all(config: ConfigDict, there: Target) -> Plan:
     start = time.perf_counter()
     sft, grpo = (stage_programs(config, stage, there) for stage in ("sft", "grpo"))
     compiled = {"grpo": compile_update(grpo), "reference": compile_reference(grpo), "sft": compile_update(sft)}
+    compiled |= compile_critic(grpo)
     sampling = None
     if config.rollout.backend == "jax":
         sampling = sampling_memory(config, grpo.policy, grpo.mesh, there)
@@ -159,9 +167,16 @@ def _memory(found: Plan) -> Iterator[str]:
     yield _row(
         f"memory{f' of {size_text(limit)}' if limit else ''}", "needed", "peak", "arguments", "temporary", "beside"
     )
-    beside = {"sft": 0, "grpo": grpo.reference, "reference": grpo.beside_reference}
-    for name, label in (("sft", "sft update"), ("grpo", "grpo update"), ("reference", "log-probabilities")):
-        c, more = found.compiled[name], beside[name]
+    beside = {
+        "sft update": ("sft", 0),
+        "grpo update": ("grpo", grpo.reference),
+        "critic update": ("critic", grpo.beside_critic),
+        "log-probabilities": ("reference", grpo.beside_reference),
+    }
+    for label, (name, more) in beside.items():
+        if name not in found.compiled:
+            continue
+        c = found.compiled[name]
         yield _row(f"  {label}", *map(size_text, (c.peak + more, c.peak, c.arguments, c.temporary, more)))
     yield f"  {'sampling':19}{_sampling(found)}"
     yield f"  {'state':19}" + ", ".join(f"{name} {size_text(size)}" for name, size in grpo.parts.items())

@@ -29,6 +29,9 @@ def state_parts(steps: TrainProgram, *, reference: bool) -> dict[str, int]:
         parts["frozen base"] = bytes_a_device(state.base)
     elif reference:
         parts["frozen reference"] = bytes_a_device(state.params)
+    if state.critic is not None:
+        parts["critic"] = bytes_a_device(state.critic.params)
+        parts["critic's optimiser"] = bytes_a_device((state.critic.opt_state, state.critic.step))
     return parts
 
 

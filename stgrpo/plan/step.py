@@ -5,6 +5,7 @@ import dataclasses
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
+from stgrpo.models.flops import TokenCounts
 from stgrpo.plan import times
 from stgrpo.plan.communication import Collective, Pass, logprobs_traffic, matrix_values, update_traffic
 from stgrpo.plan.programs import StagePrograms
@@ -17,7 +18,8 @@ from stgrpo.plan.work import (
     predicted_tokens,
     update_work,
 )
-from stgrpo.rl.update import has_several_updates
+from stgrpo.rl.critic import has_critic
+from stgrpo.rl.update import needs_old_logprobs, updates_a_rollout
 from stgrpo.training.context import lora_settings
 from stgrpo.training.micro_batches import row_shards
 
@@ -53,9 +55,11 @@ def grpo_step(programs: StagePrograms, utilisation: float) -> list[Timed]:
     if config.rollout.backend == "jax":
         rollout = longest_rollout(config, programs.mesh)
         parts += [(_prefill(config, programs, rollout), 1), (_decode(config, programs, rollout), 1)]
-    old = has_several_updates(config)
+    old = needs_old_logprobs(config)
     parts.append((_logprobs(programs), config.grpo.minibatches * (2 if old else 1)))
-    parts.append((_update(programs), config.grpo.minibatches * config.grpo.passes))
+    if has_critic(config):
+        parts += [(_values(programs), config.grpo.minibatches), (_critic_update(programs), updates_a_rollout(config))]
+    parts.append((_update(programs), updates_a_rollout(config)))
     return [_timed(part, count, programs, utilisation) for part, count in parts]
 
 
@@ -75,6 +79,36 @@ def _update(programs: StagePrograms) -> Part:
         times.update_bytes(shape, mesh, one, trained, remat=remat),
         update_traffic(shape, mesh, one, remat=remat, frozen=lora is not None),
     )
+
+
+def _critic_update(programs: StagePrograms) -> Part:
+    """A policy's without the vocabulary."""
+    shape, mesh, remat = programs.shape, programs.mesh, programs.config.model.remat
+    one, tokens = _without_head(programs)
+    return Part(
+        "critic update",
+        update_work(shape, tokens, programs.batch, remat=remat, lora=None),
+        times.update_bytes(shape, mesh, one, programs.parts["critic"] / 4, remat=remat),
+        update_traffic(shape, mesh, one, remat=remat, frozen=False),
+    )
+
+
+def _values(programs: StagePrograms) -> Part:
+    shape, mesh = programs.shape, programs.mesh
+    one, tokens = _without_head(programs)
+    weights = one.size * matrix_values(shape, mesh)
+    return Part(
+        "values",
+        logprobs_work(shape, tokens, programs.batch),
+        one.parts * times.pass_bytes(shape, one.tokens, weights, one.size),
+        logprobs_traffic(shape, mesh, one),
+    )
+
+
+def _without_head(programs: StagePrograms) -> tuple[Pass, TokenCounts]:
+    """What goes through a critic, which has no distribution over the vocabulary."""
+    tokens = longest_tokens(programs.config, "grpo")
+    return dataclasses.replace(pass_of(programs), predicted=0.0), dataclasses.replace(tokens, predicted=0)
 
 
 def _logprobs(programs: StagePrograms) -> Part:

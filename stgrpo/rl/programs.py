@@ -6,6 +6,7 @@ from ml_collections import ConfigDict
 
 from stgrpo.errors import UserError
 from stgrpo.models.shapes import ModelShape
+from stgrpo.rl.critic import critic_settings, kl_in_reward, rollouts_alone
 from stgrpo.rl.losses import Coefficients, loss_options, make_loss
 from stgrpo.rl.mismatch import Mismatch
 from stgrpo.training.context import attention_core, lora_settings, optimiser_settings
@@ -24,7 +25,7 @@ def grpo_loss_of(config: ConfigDict) -> Loss:
     """The loss of the GRPO stage; a clip of 0 is none."""
     g, r = config.grpo, config.rollout
     coefficients = Coefficients(
-        kl_coef=g.kl_coef,
+        kl_coef=0.0 if kl_in_reward(config) else g.kl_coef,
         kl_estimator=g.kl_estimator,
         clip_low=g.clip_low or None,
         clip_high=g.clip_high or None,
@@ -54,14 +55,17 @@ def train_program(config: ConfigDict, stage: str, shape: ModelShape, mesh: Mesh,
     if lora and lora.layers > shape.depth:
         fix = f"use at most {shape.depth}, or 0 for all"
         raise UserError(f"lora.layers={lora.layers} is over the {shape.depth} layers of the model: {fix}")
+    is_rl = stage == "grpo"
+    alone = rollouts_alone(config) * config.grpo.minibatches * config.grpo.passes if is_rl else 0
     return build_program(
         shape,
         mesh,
-        make_optimiser(optimiser_settings(config[stage], updates)),
+        make_optimiser(optimiser_settings(config[stage], max(updates - alone, 1))),
         loss=_LOSS_OF[stage](config),
         micro_batches=micro_batch_count(config, stage, mesh),
         dtype=jnp.dtype(config.model.dtype),
         remat=config.model.remat,
         lora=lora,
         core=attention_core(config, shape, mesh),
+        critic=critic_settings(config, updates) if is_rl else None,
     )

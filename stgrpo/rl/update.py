@@ -11,6 +11,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from stgrpo.models.transformer import Transformer
+from stgrpo.rl.critic import critic_updates, kl_in_reward, rollouts_alone
 from stgrpo.rl.mismatch import mismatch_metrics
 from stgrpo.training.batch import GroupBatch, loss_weights
 from stgrpo.training.batch_packer import padding
@@ -27,9 +28,19 @@ def grpo_steps(config: ConfigDict, examples: int) -> int:
     return config.grpo.steps or math.ceil(config.grpo.epochs * examples / config.grpo.prompts)
 
 
+def updates_a_rollout(config: ConfigDict) -> int:
+    """Updates that a rollout gives."""
+    return config.grpo.minibatches * config.grpo.passes
+
+
 def has_several_updates(config: ConfigDict) -> bool:
     """Whether a rollout gives more than one update, so that the policy moves away from the one that drew it."""
-    return config.grpo.minibatches * config.grpo.passes > 1
+    return updates_a_rollout(config) > 1
+
+
+def needs_old_logprobs(config: ConfigDict) -> bool:
+    """Whether the policy's log-probabilities are taken before the first update, and not within it."""
+    return has_several_updates(config) or kl_in_reward(config)
 
 
 def update(
@@ -41,6 +52,8 @@ def update(
     timer: Timer,
 ) -> tuple[TrainState, dict[str, float]]:
     """All updates of one rollout, and their mean metrics. Old log-probabilities are taken before the first.
+
+    A critic learns before the policy does, from values that are as old as these; at first it may be alone in that.
 
     Args:
         config: of the run.
@@ -58,17 +71,26 @@ def update(
     if frozen is None:
         raise ValueError("a model that is trained whole needs a reference of its own")
     with timer.part("reference"):
-        several = has_several_updates(config)
-        batches = [with_logprobs(program, state.policy, frozen, batch, several=several) for batch in batches]
+        old = needs_old_logprobs(config)
+        batches = [with_logprobs(program, state.policy, frozen, batch, several=old) for batch in batches]
         jax.block_until_ready(batches)  # for the timer: the numbers stay where they are
+    figures, is_alone = {}, False
+    if program.critic is not None and state.critic is not None:
+        is_alone = int(state.critic.step) < rollouts_alone(config) * updates_a_rollout(config)
+        with timer.part("critic"):
+            critic, batches, figures = critic_updates(config, program.critic, state.critic, batches)
+            state = dataclasses.replace(state, critic=critic)
     metrics: list[dict[str, float]] = []
     with timer.part("update"):
-        for number, batch in enumerate([*batches] * config.grpo.passes):
+        for number, batch in enumerate([] if is_alone else [*batches] * config.grpo.passes):
             state, values = program.update(state, batch)
             metrics.append(finite_metrics(values, number))
+    figures |= padding(batches)
+    if is_alone:
+        return state, figures
     means = {name: (max if name.endswith("_max") else np.mean)([m[name] for m in metrics]) for name in metrics[0]}
     values = mismatch_metrics({name: float(value) for name, value in means.items()})
-    return state, values | alarm(config, values) | padding(batches) | _first(metrics[0])
+    return state, values | alarm(config, values) | figures | _first(metrics[0])
 
 
 def _first(metrics: dict[str, float]) -> dict[str, float]:

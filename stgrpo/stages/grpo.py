@@ -19,6 +19,7 @@ from stgrpo.monitors.machine import open_meter
 from stgrpo.monitors.open import open_monitor
 from stgrpo.plan.fits import warn_of_memory
 from stgrpo.processes import preemption
+from stgrpo.rl.critic import has_critic, rollouts_alone
 from stgrpo.rl.group_batch import Group, group_batch, rollout_metrics
 from stgrpo.rl.programs import train_program
 from stgrpo.rl.rollouts import PipelinedRollouts, Publishing, Rollout, Rollouts, RolloutSchedule, SyncRollouts
@@ -262,9 +263,14 @@ class _Training:
 
     def _write(self, values: dict[str, float], timer: Timer, rollout: Rollout) -> None:
         c, step = self._config.grpo, self._record.step
-        rate = rate_of_step(c, self._record.total, c.minibatches * c.passes)
+        alone = rollouts_alone(self._config)
+        rate = rate_of_step(c, self._record.total - alone, c.minibatches * c.passes)
         self._monitor.table(step, "samples", sample_facts(rollout.groups[0]))
-        facts = {"learning_rate": rate(step - 1), "programs": self.programs.count}
+        rates = {"learning_rate": rate(step - 1 - alone) if step > alone else 0.0}
+        if has_critic(self._config):
+            critic_rate = rate_of_step(self._config.critic, self._record.total, c.minibatches * c.passes)
+            rates["critic_learning_rate"] = critic_rate(step - 1)
+        facts = rates | {"programs": self.programs.count}
         self._monitor.write(step, values | facts | timer.seconds)
 
     def _save_now(self) -> None:

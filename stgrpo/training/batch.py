@@ -34,6 +34,8 @@ class LossTerms(Generic[A]):
         old_logp: log-probability by the trainer, under the policy before the first update of the rollout; None where
             that is the current one, as it is when there is one update a rollout.
         sampler_logp: by the engine that drew the response, when it drew it; None where nothing was drawn.
+        value: what the critic expected before the token, when the rollout came; None without a critic.
+        returns: what it should have expected: what came after; None likewise.
     """
 
     weight: A
@@ -45,6 +47,8 @@ class LossTerms(Generic[A]):
     finished: A
     old_logp: A | None = None
     sampler_logp: A | None = None
+    value: A | None = None
+    returns: A | None = None
 
 
 jax.tree_util.register_dataclass(LossTerms, [f.name for f in dataclasses.fields(LossTerms)], [])
@@ -60,12 +64,15 @@ class GroupBatch(Generic[A]):
         response_BGR: token ids, padded on the right.
         weight_BGR: share of each token in the loss, 0 for padding; see `loss_weights`.
         mask_BGR: 1 for each real response token.
-        adv_BG: advantages.
+        adv_BG: advantages; the rewards themselves, where a critic's values are still to be taken off.
         ref_logp_BGR: log-probabilities under the frozen reference.
         old_logp_BGR: see `LossTerms.old_logp`.
         sampler_logp_BGR: see `LossTerms.sampler_logp`.
         finished_BG: 1 for each response that ended by itself; None where all did.
         prompt_weight_BP: share of each prompt token in the loss of SFT, or None to leave the prompt out.
+        token_adv_BGR: advantages of the tokens, in place of those of their responses; None where these are alike.
+        value_BGR: see `LossTerms.value`.
+        returns_BGR: see `LossTerms.returns`.
     """
 
     prompt_BP: A
@@ -79,6 +86,9 @@ class GroupBatch(Generic[A]):
     sampler_logp_BGR: A | None = None
     finished_BG: A | None = None
     prompt_weight_BP: A | None = None
+    token_adv_BGR: A | None = None
+    value_BGR: A | None = None
+    returns_BGR: A | None = None
 
     @property
     def terms(self) -> LossTerms[A]:
@@ -88,6 +98,10 @@ class GroupBatch(Generic[A]):
     def with_logprobs(self, ref_logp: A, old_logp: A | None) -> "GroupBatch[A]":
         """The batch with these log-probabilities, laid out like its terms."""
         return dataclasses.replace(self, ref_logp_BGR=ref_logp, old_logp_BGR=old_logp)
+
+    def with_values(self, *, value: A, adv: A, returns: A) -> "GroupBatch[A]":
+        """The batch with a critic's values and what was counted from them, laid out like its terms."""
+        return dataclasses.replace(self, value_BGR=value, token_adv_BGR=adv, returns_BGR=returns)
 
     @property
     def tokens(self: "GroupBatch[np.ndarray] | GroupBatch[jax.Array]") -> int:
@@ -123,13 +137,15 @@ def _terms(batch: GroupBatch[Any]) -> LossTerms[Any]:
     return LossTerms(
         weight=batch.weight_BGR,
         mask=mask_BGR,
-        adv=batch.adv_BG[..., None] * mask_BGR,
+        adv=batch.adv_BG[..., None] * mask_BGR if batch.token_adv_BGR is None else batch.token_adv_BGR,
         ref_logp=batch.ref_logp_BGR,
         response_id=xp.broadcast_to(xp.arange(mask_BGR.shape[1], dtype=xp.int32)[:, None], mask_BGR.shape),
         length=mask_BGR.sum(-1, keepdims=True) * mask_BGR,
         finished=finished_BGR,
         old_logp=batch.old_logp_BGR,
         sampler_logp=batch.sampler_logp_BGR,
+        value=batch.value_BGR,
+        returns=batch.returns_BGR,
     )
 
 

@@ -18,7 +18,8 @@ class BatchPacker:
         section = config[stage]
         self._row, self._programs = section.row_tokens, programs
         self._unit = row_unit(config, stage, mesh)
-        self._kinds = ("update",) if stage == "sft" else ("log-probabilities", "update")
+        critic = ("values", "update of the critic") if stage == "grpo" and config.grpo.baseline == "critic" else ()
+        self._kinds = ("update",) if stage == "sft" else ("log-probabilities", *critic, "update")
 
     def __call__(self, batch: GroupBatch) -> Batch:
         """The batch as the programs of the stage take it."""

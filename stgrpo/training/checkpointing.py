@@ -1,6 +1,7 @@
 """Orbax checkpoints that carry all that is needed to go on or to evaluate: state, position, config, shape, tokenizer.
 
-A step folder holds `params` (nested dict of arrays), `opt_state` (flat dict), `record` (JSON) and files.json.
+A step folder holds `params` (nested dict of arrays), `opt_state` (flat dict; a critic and its optimiser lie in it too),
+`record` (JSON) and files.json.
 What is whole, what is damaged, and that nothing else counts as damage, is `step_folders`' affair.
 """
 
@@ -141,7 +142,7 @@ class Checkpoints:
                 could not; those that were there stand.
         """
         self.wait()
-        if not are_finite((state.params, state.opt_state)):
+        if not are_finite((state.params, state.opt_state, state.critic)):
             raise RunError(f"{record.stage} step {record.step} has numbers that are not finite: it is not saved")
         record = dataclasses.replace(record, fingerprint=fingerprint(state.params))
         unfinished = self.folder / f"{record.step}.{record.step:08x}.part"
@@ -188,7 +189,7 @@ class Checkpoints:
                 remove(path)
 
     def _write(self, unfinished: Path, state: TrainState, record: CheckpointMetadata) -> None:
-        items = {"params": to_dict(state.params), "opt_state": to_dict((state.opt_state, state.step))}
+        items = {"params": to_dict(state.params), "opt_state": to_dict((state.opt_state, state.step, state.critic))}
         self._orbax.save(
             unfinished,
             args=ocp.args.Composite(
@@ -249,7 +250,7 @@ class Checkpoints:
         return newest(self.folder, lambda step: self._restore(step, abstract))
 
     def _restore(self, step: Path, abstract: TrainState) -> tuple[TrainState, CheckpointMetadata]:
-        record, wanted = load_metadata(step), (abstract.opt_state, abstract.step)
+        record, wanted = load_metadata(step), (abstract.opt_state, abstract.step, abstract.critic)
         with _proof_needed(step):
             restored = self._orbax.restore(
                 step,
@@ -258,10 +259,10 @@ class Checkpoints:
                     opt_state=ocp.args.StandardRestore(to_dict(wanted)),
                 ),
             )
-            opt_state, count = from_dict(wanted, restored["opt_state"])
+            opt_state, count, critic = from_dict(wanted, restored["opt_state"])
             params = _checked(from_dict(abstract.params, restored["params"]), record.fingerprint)
-        _check_finite(step, (params, opt_state))
-        return TrainState(params, opt_state, count), record
+        _check_finite(step, (params, opt_state, critic))
+        return TrainState(params, opt_state, count, critic=critic), record
 
     def close(self) -> None:
         """Ends the threads; what was begun is written first."""

@@ -206,9 +206,16 @@ def batch_logprobs(
     if isinstance(batch, GroupBatch):
         rows = (batch.prompt_BP, batch.prompt_len_B, batch.response_BGR)
         return response_logprobs(model, *rows, temperature=temperature, dtype=dtype)
+    hidden_XMD = batch_hidden(model, batch, dtype)
+    how = {"temperature": temperature, "vocab": model.shape.real_vocab}
+    return token_logprobs(hidden_XMD, model.head_VD, batch.target_XM, **how)
+
+
+def batch_hidden(model: Transformer, batch: Batch, dtype: jnp.dtype = jnp.float32) -> jax.Array:
+    """The hidden state before each token that the batch's loss terms are of, in their layout and one axis more."""
+    if isinstance(batch, GroupBatch):
+        return group_hidden(model, batch.prompt_BP, batch.prompt_len_B, batch.response_BGR, dtype)
     hidden_XSD = packed_hidden(
         model, batch.token_XS, batch.position_XS, (batch.segment_ids_XS, batch.response_ids_XS), dtype
     )
-    hidden_XMD = jnp.take_along_axis(hidden_XSD, batch.source_XM[..., None], axis=1)
-    how = {"temperature": temperature, "vocab": model.shape.real_vocab}
-    return token_logprobs(hidden_XMD, model.head_VD, batch.target_XM, **how)
+    return jnp.take_along_axis(hidden_XSD, batch.source_XM[..., None], axis=1)

@@ -74,7 +74,7 @@ class Loss:
     temperature: float = 1.0
 
 
-def token_sums(inputs: LossInputs, **figures: jax.Array) -> Sums:
+def token_sums(inputs: LossTerms[jax.Array], **figures: jax.Array) -> Sums:
     """Figures to log, each given as one number a token: their sums over real tokens, and the number of these."""
     sums = {name: masked_sum(x, inputs.mask) for name, x in figures.items()}
     return jax.lax.stop_gradient({"tokens": jnp.sum(inputs.mask), **sums})

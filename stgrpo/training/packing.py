@@ -43,6 +43,10 @@ class PackedBatch(Generic[A]):
         """The batch with these log-probabilities, laid out like its terms."""
         return dataclasses.replace(self, terms=dataclasses.replace(self.terms, ref_logp=ref_logp, old_logp=old_logp))
 
+    def with_values(self, *, value: A, adv: A, returns: A) -> "PackedBatch[A]":
+        """The batch with a critic's values and what was counted from them, laid out like its terms."""
+        return dataclasses.replace(self, terms=dataclasses.replace(self.terms, value=value, adv=adv, returns=returns))
+
     @property
     def tokens(self: "PackedBatch[np.ndarray] | PackedBatch[jax.Array]") -> int:
         """Real tokens, each prompt counted once."""

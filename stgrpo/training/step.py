@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,20 +11,20 @@ import optax
 from jax.sharding import Mesh
 
 from stgrpo.models.attention.xla import XLA, AttentionCore
+from stgrpo.models.critic import Critic
 from stgrpo.models.lora import Adapters, Lora, adapted, frozen
 from stgrpo.models.random import random_key
 from stgrpo.models.shapes import ModelShape
 from stgrpo.models.sharding import abstract_tree, batch_sharding, replicated
 from stgrpo.models.transformer import Transformer, row_hidden
-from stgrpo.processes.exchange import placed as on_all_hosts
+from stgrpo.training.accumulation import accumulate, in_parts
 from stgrpo.training.batch import GroupBatch
+from stgrpo.training.batch_program import BatchProgram
+from stgrpo.training.critic import CriticProgram, CriticSettings, CriticState, build_critic, critic_start
 from stgrpo.training.health import state_flags
 from stgrpo.training.logprobs import batch_logprobs, token_logprobs
-from stgrpo.training.loss import Loss, LossInputs, averages, combine, empty, token_sums
+from stgrpo.training.loss import Loss, LossInputs, averages, token_sums
 from stgrpo.training.packing import Batch
-
-First = TypeVar("First")
-Result = TypeVar("Result")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,12 +36,14 @@ class TrainState:
         opt_state: of these.
         step: updates done.
         base: the frozen model under the adapters, handed on unchanged; None where the whole model is trained.
+        critic: what has updates of its own, handed on unchanged by those of the policy; None without one.
     """
 
     params: Transformer | Adapters
     opt_state: optax.OptState
     step: jax.Array
     base: Transformer | None = None
+    critic: CriticState | None = None
 
     @property
     def policy(self) -> Transformer:
@@ -52,27 +54,7 @@ class TrainState:
         return adapted(self.base, self.params)
 
 
-jax.tree_util.register_dataclass(TrainState, ["params", "opt_state", "step", "base"], [])
-
-LossFn = Callable[[Transformer | Adapters, Batch], tuple[jax.Array, dict[str, jax.Array]]]
-
-
-@dataclasses.dataclass(frozen=True)
-class BatchProgram(Generic[First, Result]):
-    """A jitted function of something and a batch; of several processes each places its devices' part of the batch."""
-
-    jitted: jax.stages.Wrapped
-    mesh: Mesh
-
-    def __call__(self, first: First, batch: Batch) -> Result:
-        """Runs it."""
-        if self.mesh.is_multi_process:
-            batch = on_all_hosts(batch, batch_sharding(self.mesh))
-        return self.jitted(first, batch)
-
-    def lower(self, first: First, batch: Batch) -> jax.stages.Lowered:
-        """The program for arguments of these shapes and shardings, of whole batches."""
-        return self.jitted.lower(first, batch)
+jax.tree_util.register_dataclass(TrainState, ["params", "opt_state", "step", "base", "critic"], [])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,6 +70,7 @@ class TrainProgram:
         abstract: the TrainState as shapes with shardings.
         model: the model that `init_from` takes, likewise.
         mesh: devices the parameters are sharded over.
+        critic: functions of the state's critic; None without one.
     """
 
     init: Callable[[jax.Array], TrainState]
@@ -97,6 +80,7 @@ class TrainProgram:
     abstract: TrainState
     model: Transformer
     mesh: Mesh
+    critic: CriticProgram | None = None
 
 
 def loss_inputs(model: Transformer, batch: Batch, *, temperature: float, dtype: jnp.dtype) -> LossInputs:
@@ -120,32 +104,6 @@ def _with_prompts(model: Transformer, batch: GroupBatch, temperature: float, dty
     return both[0].reshape(B, G, R), both[1].reshape(B, G, R), logp_BP
 
 
-def _parts(batch: Batch, count: int) -> Batch:
-    """The batch in equal parts on a new leading axis, strided, so that every part has rows of every device."""
-    return jax.tree.map(lambda x: x.reshape(x.shape[0] // count, count, *x.shape[1:]).swapaxes(0, 1), batch)
-
-
-def accumulate(loss_fn: LossFn, params: Transformer | Adapters, batch: Batch, micro_batches: int):
-    """Gradient, loss and sums of a batch taken in equal parts: the same numbers as in one piece, up to rounding."""
-    grad_fn = jax.value_and_grad(loss_fn, has_aux=True)
-    if micro_batches == 1:
-        (loss, sums), grads = grad_fn(params, batch)
-        return grads, loss, sums
-
-    parts = _parts(batch, micro_batches)
-    shapes = jax.eval_shape(grad_fn, params, jax.tree.map(lambda x: x[0], parts))
-    (_, sums_shape), _ = shapes
-    (zero_loss, _), zero_grads = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
-
-    def body(total, part):
-        ((loss, sums), grads), ((more_loss, more_sums), more_grads) = total, grad_fn(params, part)
-        return ((loss + more_loss, combine(sums, more_sums)), jax.tree.map(jnp.add, grads, more_grads)), None
-
-    start = (zero_loss, empty(sums_shape)), zero_grads
-    ((loss, sums), grads), _ = jax.lax.scan(body, start, parts)
-    return grads, loss, sums
-
-
 def build_program(
     shape: ModelShape,
     mesh: Mesh,
@@ -157,6 +115,7 @@ def build_program(
     remat: bool = True,
     lora: Lora | None = None,
     core: AttentionCore = XLA,
+    critic: CriticSettings | None = None,
 ) -> TrainProgram:
     """Compiles nothing yet: returns the jitted functions, with shardings from the table of `models.sharding`.
 
@@ -170,12 +129,14 @@ def build_program(
         remat: see `Transformer`.
         lora: trains adapters on a frozen model; None to train the model.
         core: the implementation of attention.
+        critic: trains a critic beside the policy, which starts as a copy of it; None for none.
     """
 
     def start(model: Transformer) -> TrainState:
         params: Any = model if lora is None else Adapters(shape, lora)  # optax's own annotations know no module
         base = None if lora is None else frozen(model, lora.base_dtype)
-        return TrainState(params, optimiser.init(params), jnp.int32(0), base)
+        valued = None if critic is None else critic_start(Critic(model), critic)
+        return TrainState(params, optimiser.init(params), jnp.int32(0), base, valued)
 
     def update(state: TrainState, batch: Batch):
         def loss_of(params: Transformer | Adapters, part: Batch):
@@ -195,16 +156,13 @@ def build_program(
             metrics = {"loss": total, "grad_norm": optax.tree.norm(grads)} | averages(sums)
             metrics |= state_flags(params, opt_state)
         # pyrefly: ignore[bad-argument-type] - optax says no more than "a tree"; it is one like the parameters
-        return TrainState(params, opt_state, state.step + 1, state.base), metrics
+        return TrainState(params, opt_state, state.step + 1, state.base, state.critic), metrics
 
     def logprobs(model: Transformer, batch: Batch) -> jax.Array:
         def of(part: Batch) -> jax.Array:
             return batch_logprobs(model, part, temperature=loss.temperature, dtype=dtype)[0]
 
-        if micro_batches == 1:
-            return of(batch)
-        found = jax.lax.map(of, _parts(batch, micro_batches)).swapaxes(0, 1)
-        return found.reshape(-1, *found.shape[2:])
+        return in_parts(of, batch, micro_batches)
 
     init = lambda key: start(Transformer(shape, key, remat=remat, core=core))  # noqa: E731
     abstract = jax.eval_shape(init, random_key(0))
@@ -212,6 +170,9 @@ def build_program(
     states = jax.tree.map(lambda x: x.sharding, placed)
     batches, whole = batch_sharding(mesh), replicated(mesh)
     model = states.params if lora is None else states.base
+    valued = None
+    if critic is not None:
+        valued = build_critic(critic, states.critic, mesh, micro_batches=micro_batches, dtype=dtype)
     jitted_update = jax.jit(update, in_shardings=(states, batches), out_shardings=(states, whole), donate_argnums=0)
     jitted_logprobs = jax.jit(logprobs, in_shardings=(None, batches), out_shardings=batches)  # with adapters or without
     return TrainProgram(
@@ -222,4 +183,5 @@ def build_program(
         abstract=placed,
         model=placed.params if lora is None else placed.base,
         mesh=mesh,
+        critic=valued,
     )

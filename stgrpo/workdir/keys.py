@@ -15,7 +15,7 @@ REVISION = {"data": 1, "evaluation": 2}
 """Raised when our code makes other data or plays otherwise by the same config."""
 
 _NO_PART = (
-    *("client", "init_from", "lora", "mesh", "monitor", "profile", "reward", "sft", "grpo", "tokenizer"),
+    *("client", "init_from", "lora", "mesh", "monitor", "profile", "reward", "sft", "grpo", "critic", "tokenizer"),
     "watchdog_minutes",
     "env.data",  # a place
 )
