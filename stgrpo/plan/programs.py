@@ -158,11 +158,11 @@ def compile_critic(programs: StagePrograms) -> dict[str, Compiled]:
     Raises:
         UserError: it does not fit the memory.
     """
-    steps = programs.program
-    if steps.critic is None:
+    critic, state = programs.program.critic, programs.program.abstract.critic
+    if critic is None or state is None:
         return {}
     with jax.set_mesh(programs.mesh):
-        lowered = steps.critic.update.lower(steps.abstract.critic, programs.batch)
+        lowered = critic.update.lower(state, programs.batch)
     return {"critic": _compiled(programs, lowered, "the update of the critic", beside=programs.beside_critic)}
 
 

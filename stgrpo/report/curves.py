@@ -67,6 +67,8 @@ KNOWN: dict[str, tuple[ChartSpec, ...]] = {
             "1 on the first update after a rollout.",
         ),
         _one("Clipped fraction", "clip_fraction"),
+        _one("Value loss", "value_loss", "Of PPO's critic."),
+        _one("Explained variance", "explained_variance", "Of the returns by the critic's values; 1 explains all."),
         _one("Truncated responses", "truncated_fraction", "Cut at the longest length."),
         ChartSpec(
             "Tokens a step",
@@ -79,6 +81,7 @@ KNOWN: dict[str, tuple[ChartSpec, ...]] = {
                 "seconds_sample": "sample",
                 "seconds_update": "update",
                 "seconds_reference": "reference",
+                "seconds_critic": "critic",
                 "seconds_reward": "reward",
                 "seconds_batch": "batch",
                 "seconds_validation": "validation",

@@ -2,8 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
@@ -62,10 +60,11 @@ def critic_updates(
     """
     found = [program.estimate(state.params, batch) for batch in batches]
     means = _means([host_scalars(sums) for *_, sums in found])
-    counted = [
-        batch.with_values(value=value, adv=_scaled(adv, batch.terms.mask, config, means), returns=returns)
-        for batch, (value, adv, returns, _) in zip(batches, found, strict=True)
-    ]
+    mean, factor = means["adv"], (_variance(means, "adv") + _EPSILON) ** -0.5
+    counted = []
+    for batch, (value, adv, returns, _) in zip(batches, found, strict=True):
+        scaled = program.scale((adv, mean, factor), batch) if config.critic.whiten else adv
+        counted.append(batch.with_values(value=value, adv=scaled, returns=returns))
     metrics: list[dict[str, float]] = []
     for number, batch in enumerate(counted * config.grpo.passes):
         state, values = program.update(state, batch)
@@ -90,15 +89,3 @@ def _means(sums: Sequence[Mapping[str, float]]) -> dict[str, float]:
 
 def _variance(means: Mapping[str, float], name: str) -> float:
     return max(means[f"{name}_square"] - means[name] ** 2, 0.0)
-
-
-def _scaled(adv: jax.Array, mask: jax.Array, config: ConfigDict, means: Mapping[str, float]) -> jax.Array:
-    """With mean 0 and variance 1 over all tokens of the rollout, where the config says so."""
-    if not config.critic.whiten:
-        return adv
-    return _whitened(adv, mask, means["adv"], (_variance(means, "adv") + _EPSILON) ** -0.5)
-
-
-@jax.jit
-def _whitened(adv: jax.Array, mask: jax.Array, mean: float, scale: float) -> jax.Array:
-    return jnp.where(mask > 0, (adv - mean) * scale, 0.0)

@@ -1,7 +1,7 @@
 """A batch taken in equal parts, one after the other: the same numbers as in one piece, up to rounding."""
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +19,7 @@ def _parts(batch: Batch, count: int) -> Batch:
 
 def accumulate(
     loss_fn: Callable[[Params, Batch], tuple[jax.Array, Sums]], params: Params, batch: Batch, micro_batches: int
-) -> tuple[Params, jax.Array, Sums]:
+) -> tuple[Any, jax.Array, Sums]:
     """Gradient, loss and sums of a batch taken in equal parts: the same numbers as in one piece, up to rounding."""
     grad_fn = jax.value_and_grad(loss_fn, has_aux=True)
     if micro_batches == 1:

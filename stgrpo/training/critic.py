@@ -61,10 +61,12 @@ class CriticProgram:
 
     Attributes:
         estimate: (Critic, Batch) -> Estimates; the batch has the reward of each response as its advantage.
+        scale: ((advantages, mean, factor), Batch) -> (advantages - mean) * factor of the batch's real tokens.
         update: (CriticState, Batch) -> (CriticState, metrics for `divergence.finite_metrics`); the state is donated.
     """
 
     estimate: BatchProgram[Critic, Estimates]
+    scale: BatchProgram[tuple[jax.Array, float, float], jax.Array]
     update: BatchProgram[CriticState, tuple[CriticState, dict[str, jax.Array]]]
 
 
@@ -95,6 +97,7 @@ def advantages(value: jax.Array, terms: LossTerms[jax.Array], settings: CriticSe
     goes_on = goes_on.at[..., -1].set(False).astype(value.dtype)
     reward = (1.0 - goes_on) * terms.adv
     if settings.kl_coef:
+        assert terms.old_logp is not None  # `rl.update.needs_old_logprobs`
         reward -= settings.kl_coef * (terms.old_logp - terms.ref_logp)
     surprise = reward + settings.gamma * goes_on * jnp.roll(value, -1, axis=-1) - value
     fading = settings.gamma * settings.gae_lambda * goes_on
@@ -109,6 +112,7 @@ def advantages(value: jax.Array, terms: LossTerms[jax.Array], settings: CriticSe
 
 def value_loss(value: jax.Array, terms: LossTerms[jax.Array], value_clip: float) -> tuple[jax.Array, Sums]:
     """Half the squared error of the values to their returns, the larger one of the value and the clipped value."""
+    assert terms.value is not None and terms.returns is not None  # `with_values` has been there
     error, clipped = (value - terms.returns) ** 2, jnp.zeros_like(value)
     if value_clip:
         bounded = terms.value + jnp.clip(value - terms.value, -value_clip, value_clip)
@@ -136,6 +140,10 @@ def build_critic(
         moments = {"adv": found, "adv_square": found**2, "returns": returns, "returns_square": returns**2}
         return value, found, returns, token_sums(batch.terms, **moments)
 
+    def scale(given: tuple[jax.Array, float, float], batch: Batch) -> jax.Array:
+        adv, mean, factor = given
+        return jnp.where(batch.terms.mask > 0, (adv - mean) * factor, 0.0)
+
     def update(state: CriticState, batch: Batch) -> tuple[CriticState, dict[str, jax.Array]]:
         def loss_of(critic: Critic, part: Batch) -> tuple[jax.Array, Sums]:
             return value_loss(batch_values(critic, part, dtype=dtype), part.terms, settings.value_clip)
@@ -145,13 +153,16 @@ def build_critic(
             grads, total, sums = accumulate(loss_of, params, batch, micro_batches)
         with jax.named_scope("optimiser"):
             changes, opt_state = settings.optimiser.update(grads, state.opt_state, params)
-            params = optax.apply_updates(params, changes)
+            changed: Any = optax.apply_updates(params, changes)
         metrics = {"value_loss": total, "critic_grad_norm": optax.tree.norm(grads)} | averages(sums)
-        return CriticState(params, opt_state, state.step + 1), metrics | state_flags(params, opt_state)
+        return CriticState(changed, opt_state, state.step + 1), metrics | state_flags(changed, opt_state)
 
     batches, whole = batch_sharding(mesh), replicated(mesh)
     jitted_estimate = jax.jit(
         estimate, in_shardings=(states.params, batches), out_shardings=(batches, batches, batches, whole)
     )
+    jitted_scale = jax.jit(scale, in_shardings=(None, batches), out_shardings=batches)
     jitted_update = jax.jit(update, in_shardings=(states, batches), out_shardings=(states, whole), donate_argnums=0)
-    return CriticProgram(BatchProgram(jitted_estimate, mesh), BatchProgram(jitted_update, mesh))
+    return CriticProgram(
+        BatchProgram(jitted_estimate, mesh), BatchProgram(jitted_scale, mesh), BatchProgram(jitted_update, mesh)
+    )

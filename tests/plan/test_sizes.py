@@ -34,6 +34,13 @@ def test_whole_model():
     assert halved == wanted | {"optimiser": every + 12}
 
 
+def test_a_critic_is_a_second_model_with_an_optimiser_of_its_own():
+    every = 4 * (MATRICES + VECTORS)
+    critic = every + 4 * 32  # and the head of its values
+    found = parts("--config.grpo.baseline=critic", "--config.grpo.scale_by_std=False")
+    assert found == parts() | {"critic": critic, "critic's optimiser": 2 * critic + 12}
+
+
 def test_a_quarter_a_device_but_for_norms_and_biases():
     cut = parts(sizes=(1, 2, 2))["parameters"]
     assert MATRICES < cut < MATRICES + 4 * VECTORS + 4 * 2 * 2 * 32 * 16  # one K/V head is not cut in two

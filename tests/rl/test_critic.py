@@ -41,6 +41,10 @@ class Program:
         moments = {"adv": adv, "adv_square": adv**2, "returns": returns, "returns_square": returns**2}
         return value, adv, returns, token_sums(batch.terms, **moments)
 
+    def scale(self, given, batch):
+        adv, mean, factor = given
+        return (adv - mean) * factor * batch.terms.mask
+
     def update(self, state, batch):
         self.seen.append(np.asarray(batch.terms.adv))
         figures = {"value_loss": float(len(self.seen)), **dict.fromkeys(FLAGS, 1.0)}
