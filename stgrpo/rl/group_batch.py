@@ -96,7 +96,7 @@ def group_batch(
         groups: all of the same size.
         aggregation: see `loss_weights`.
         scale_by_std: see `group_advantages`.
-        baseline: see `group_advantages`.
+        baseline: see `group_advantages`; "critic" leaves the rewards, for `training.critic.advantages` to count from.
         limit: the longest a response may be.
     """
     B, G = len(groups), len(groups[0].tokens)
@@ -106,14 +106,16 @@ def group_batch(
     response, length = pad_rows(rows, length=R)
     length_BG = jnp.asarray(length.reshape(B, G))
     weight_BGR = np.asarray(loss_weights(length_BG, R, aggregation, limit=limit))
-    reward_BG = np.array([[r.total for r in g.rewards] for g in groups], np.float32)
+    adv_BG = np.array([[r.total for r in g.rewards] for g in groups], np.float32)
+    if baseline != "critic":
+        adv_BG = np.asarray(group_advantages(adv_BG, baseline=baseline, scale_by_std=scale_by_std))
     return GroupBatch(
         prompt_BP=prompt_BP,
         prompt_len_B=prompt_len_B,
         response_BGR=response.reshape(B, G, R),
         weight_BGR=weight_BGR,
         mask_BGR=(weight_BGR > 0).astype(np.float32),
-        adv_BG=np.asarray(group_advantages(reward_BG, baseline=baseline, scale_by_std=scale_by_std)),
+        adv_BG=adv_BG,
         ref_logp_BGR=np.zeros((B, G, R), np.float32),
         sampler_logp_BGR=sampler_logprobs(groups, R),
         finished_BG=np.array([[f != "length" for f in g.finish] for g in groups], np.float32),

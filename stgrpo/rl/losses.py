@@ -25,7 +25,7 @@ from stgrpo.rl.mismatch import Mismatch, measured
 from stgrpo.training.loss import Loss, LossInputs, Sums, token_sums
 from stgrpo.training.masked import masked_sum, response_mean
 
-BASELINES = ("group_mean", "leave_one_out", "critic")
+BASELINES = ("group_mean", "leave_one_out")
 KL_ESTIMATORS = ("k1", "k2", "k3")
 _LOG_RATIO_LIMIT = 20.0  # exp(20) is finite in float32 with room for a sum over a batch
 
@@ -92,14 +92,11 @@ def group_advantages(
         reward_BG: of each response.
         baseline: "group_mean", or "leave_one_out": the mean of the other responses, which does not depend on the one
             that it is subtracted from (RLOO, arXiv 2402.14740); r less that is G / (G - 1) times r less the group's.
-            "critic": nothing yet, since a critic's values are of tokens (`training.critic.advantages`).
         scale_by_std: divide by the standard deviation.
         epsilon: is added to that.
     """
     if baseline not in BASELINES:
         raise ValueError(f"baseline {baseline!r} is none of {BASELINES}")
-    if baseline == "critic":
-        return jnp.asarray(reward_BG)
     centred = reward_BG - jnp.mean(reward_BG, axis=-1, keepdims=True)
     spread = jnp.max(reward_BG, axis=-1, keepdims=True) - jnp.min(reward_BG, axis=-1, keepdims=True)
     centred = jnp.where(spread > 0, centred, 0.0)

@@ -64,7 +64,7 @@ def test_what_the_paper_states():
         ("grpo.optimiser", OPTIMISERS),
         ("grpo.kl_estimator", KL_ESTIMATORS),
         ("grpo.aggregation", AGGREGATIONS),
-        ("grpo.baseline", BASELINES),
+        ("grpo.baseline", (*BASELINES, "critic")),
         ("reward.target", TARGETS),
         ("rollout.correction", CORRECTIONS),
     ],

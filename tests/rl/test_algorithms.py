@@ -166,6 +166,12 @@ def test_loss_and_gradient_are_those_of_the_equations_in_any_layout(name, number
     np.testing.assert_allclose(gradient * terms.mask, slope, rtol=1e-4, atol=1e-6)
 
 
+def test_for_a_critic_rewards_are_left_as_they_are():
+    how = {"aggregation": "token_mean", "scale_by_std": False, "limit": LIMIT, "baseline": "critic"}
+    batch = group_batch(groups_of(config_of("ppo")), **how)
+    np.testing.assert_allclose(batch.adv_BG, [[1.0, 0.1, 0.0], [0.1, 1.0, 1.0]], rtol=1e-6)
+
+
 @pytest.mark.parametrize("name", ["gspo", "cispo"])
 def test_in_the_first_update_all_of_them_are_the_policy_gradient(name, numbers):
     """Whatever the clips: without old log-probabilities every ratio is 1, and the gradient is that of A log p."""
