@@ -26,7 +26,7 @@ class LossTerms(Generic[A]):
     Attributes:
         weight: share in the loss, 0 for padding; see `loss_weights`.
         mask: 1 for a real response token.
-        adv: advantage of its response.
+        adv: advantage of its response; its own, where a critic tells tokens apart.
         ref_logp: log-probability under the frozen reference.
         response_id: number of its response in the group or row (the first axis), from 0; see `masked.response_sum`.
         length: tokens of its response.
