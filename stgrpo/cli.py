@@ -24,6 +24,7 @@ from stgrpo.command_line import (
     parse,
     parse_data_export,
     parse_import,
+    parse_sweep,
     together,
     with_local_checkpoint,
 )
@@ -53,6 +54,8 @@ Stages, in the order in which `run` does them (each is skipped where its output 
   run        all of the above
 
 And beside them:
+  sweep      a run for each combination of values, what they have in common made once: --sweep="FIELD=A,B;FIELD=C,D"
+             --workdir=DIR [--jobs=N | --slurm]                                     -> points/, shared/
   analyse    the paper's theorems, measured on a run's policies in unseen layouts  -> analysis.json
   export     a checkpoint as a Hugging Face folder                                  -> the work directory itself
   export-data
@@ -79,6 +82,10 @@ Options:
   --distributed_timeout=30   seconds that the processes wait for each other at the start
   --dry_run                  check everything, print the resolved config and what would be done, and stop
   --checkpoint=DIR           evaluate, export, serve: a step folder such as RUN/checkpoints/grpo/160; then no --config
+  --sweep="seed=0,1;grpo.kl_coef=0.001,0.01"
+                             sweep: the values of each field; a point for each combination
+  --jobs=1                   sweep: points at one time, each with its share of the GPUs; with --slurm, tasks of an array
+  --slurm                    sweep: prints a script that submits it to Slurm
   --topology=h100:8          plan: GPUs, or TPUs as v5e:4x4, that need not be there; without it, this machine
   --utilisation=0.4          plan: share of the peak arithmetic that its times suppose
   --price=2.5                plan: of a device and hour, in any currency, for the cost of the whole config
@@ -218,6 +225,9 @@ def run(arguments: Sequence[str]) -> None:
     if arguments[0] == "export-data":
         _export_data(arguments)
         return
+    if arguments[0] == "sweep":
+        _sweep(arguments)
+        return
     command = parse(with_local_checkpoint(arguments))
     check(command.config, only_planned=command.stage == "plan")
     if command.stage in ("collect", "run", *TRAINING) and processes.is_first():
@@ -247,15 +257,23 @@ def run(arguments: Sequence[str]) -> None:
         else:
             _evaluate_one(command, arguments)
         return
-    from stgrpo.processes import logs, preemption, watchdog
+    from stgrpo.processes import preemption
     from stgrpo.processes.exchange import tell
-    from stgrpo.workdir import WorkDir, environment
-    from stgrpo.workdir.mirror import local_folder
 
     preemption.listen()
     if command.stage == "report":
         tell(functools.partial(_report, command))
         return
+    _run_stages(command, arguments)
+
+
+def _run_stages(command: Command, arguments: Sequence[str]) -> None:
+    """Does a stage, or all of them, in the work directory, which is this job's own meanwhile."""
+    from stgrpo.processes import logs, watchdog
+    from stgrpo.processes.exchange import tell
+    from stgrpo.workdir import WorkDir, environment
+    from stgrpo.workdir.mirror import local_folder
+
     with contextlib.ExitStack() as held:
         workdir = WorkDir(tell(lambda: held.enter_context(local_folder(command.workdir))))
         if command.stage == "analyse":
@@ -357,6 +375,36 @@ def _export_data(arguments: Sequence[str]) -> None:
     from stgrpo.workdir import WorkDir
 
     export_data(WorkDir(given.workdir), given.format)
+
+
+def _sweep(arguments: Sequence[str]) -> None:
+    from stgrpo.processes import preemption
+    from stgrpo.stages import sweep
+    from stgrpo.sweeps.grid import points_of
+    from stgrpo.sweeps.plan import Plan
+
+    given = parse_sweep(arguments)
+    if given.command is None:
+
+        def run_stages(stages: Sequence[str], config: "ConfigDict", workdir: Path) -> None:
+            for stage in stages:
+                _run_stages(Command(stage, config, str(workdir)), arguments)
+
+        _use_compilation_cache()
+        preemption.listen()
+        sweep.run_unit(given.folder, given.only, run_stages)
+        return
+    plan = Plan.of(given.command.config, points_of(given.values))
+    sweep.check_sweep(plan, given.folder)
+    if given.command.dry_run:
+        print(sweep.describe(plan))
+        return
+    _warn(given.command.config)
+    if given.slurm:
+        sweep.print_slurm(plan, given.folder, given.jobs)
+        return
+    preemption.listen()
+    sweep.run_sweep(plan, given.folder, given.jobs or 1)
 
 
 def check(config: "ConfigDict", *, only_planned: bool = False) -> None:

@@ -3,7 +3,7 @@
 import dataclasses
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +18,7 @@ STAGES = ("collect", "sft", "grpo", "evaluate", "report")
 TRAINING = ("sft", "grpo")  # stages that are sections of the config too
 DATA_FORMATS = ("parquet", "jsonl")
 PLAIN = ("play", "import-model", "check-environment", "new-environment", "env-server")  # without a config
-COMMANDS = (*STAGES, "run", "analyse", "export", "export-data", "serve", "plan", *PLAIN)
+COMMANDS = (*STAGES, "run", "sweep", "compare", "analyse", "export", "export-data", "serve", "plan", *PLAIN)
 TOGETHER_S = 30  # that processes wait for each other at the start, where --distributed_timeout says nothing else
 FLAGS_OF = {
     "checkpoint": ("evaluate", "export", "serve"),
@@ -35,6 +35,7 @@ FLAGS_OF = {
     "distributed": (*STAGES, "run"),
     "distributed_timeout": (*STAGES, "run"),
 }
+_OF_SWEEP = ("sweep", "only", "jobs")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,20 +45,20 @@ class Command:
     stage: str
     config: "ConfigDict"  # imported where it is needed, to keep --help fast
     workdir: str
-    checkpoint: str
-    dtype: str
-    topology: str
-    utilisation: float
-    price: float
-    host: str
-    port: int
-    layouts: int
-    samples: int
-    episodes: int
-    seed: int
-    dry_run: bool
-    distributed: str
-    distributed_timeout: int
+    checkpoint: str = ""
+    dtype: str = "float32"
+    topology: str = ""
+    utilisation: float = 0.4
+    price: float = 0.0
+    host: str = "127.0.0.1"
+    port: int = 8000
+    layouts: int = 50
+    samples: int = 32
+    episodes: int = 32
+    seed: int = 0
+    dry_run: bool = False
+    distributed: str = ""
+    distributed_timeout: int = TOGETHER_S
 
 
 def parse(arguments: Sequence[str]) -> Command:
@@ -142,6 +143,79 @@ def with_local_checkpoint(arguments: Sequence[str]) -> list[str]:
 
     check_bucket(given, "--checkpoint")
     return [f"--checkpoint={fetched(given)}" if a.startswith("--checkpoint=") else a for a in joined]
+
+
+@dataclasses.dataclass(frozen=True)
+class SweepCommand:
+    """What `sweep` is given.
+
+    Attributes:
+        command: the config of all points; None where one unit is done of a sweep that is there.
+        values: of each swept field.
+        folder: of the sweep.
+        only: the unit; empty for all.
+        jobs: at one time; 0 where nothing is said.
+        slurm: whether a script is wanted.
+    """
+
+    command: Command | None
+    values: Mapping[str, Sequence[object]]
+    folder: Path
+    only: str
+    jobs: int
+    slurm: bool
+
+
+def parse_sweep(arguments: Sequence[str]) -> SweepCommand:
+    """Reads the command line of `sweep`: its own flags, and those that every run has.
+
+    Raises:
+        UserError: see `parse` and `parse_grid`; or what does not go together is given.
+    """
+    from absl import flags
+
+    from stgrpo.sweeps.grid import parse_grid
+
+    values = flags.FlagValues()
+    flags.DEFINE_string("sweep", "", "", flag_values=values)
+    flags.DEFINE_string("only", "", "", flag_values=values)
+    flags.DEFINE_integer("jobs", 0, "", 0, 1000, flag_values=values)
+    flags.DEFINE_bool("slurm", False, "", flag_values=values)
+    try:
+        rest = values(_joined(arguments), known_only=True)[1:]
+    except flags.Error as error:
+        raise UserError(f"{one_line(error)} (stgrpo --help)") from error
+    given = _given(rest)
+    folder = Path(given.get("workdir", "")).expanduser().absolute()
+    if not given.get("workdir"):
+        raise UserError("--workdir is missing: give a folder for this sweep, such as --workdir=runs/sweep")
+    if values.only:
+        ours = [name for name in ("sweep", "jobs", "slurm") if values[name].present]
+        if more := [*ours, *sorted(given.keys() - {"workdir"})]:
+            raise UserError(f"--only does a part of a sweep that is there, by its own config: leave --{more[0]} out")
+        return SweepCommand(None, {}, folder, values.only, 0, False)
+    _refuse_bucket(given["workdir"])
+    grid = parse_grid(values.sweep)
+    if both := sorted(grid.keys() & {name.removeprefix("config.") for name in given}):
+        raise UserError(f"--config.{both[0]} is swept: leave it out, or out of --sweep")
+    command = parse(["sweep", *rest])
+    found = {
+        field: [_value(parse(["sweep", *rest, f"--config.{field}={text}"]).config, field) for text in texts]
+        for field, texts in grid.items()
+    }
+    return SweepCommand(command, found, folder, "", values.jobs, values.slurm)
+
+
+def _refuse_bucket(workdir: str) -> None:
+    from stgrpo.workdir.bucket import is_bucket
+
+    if is_bucket(workdir):
+        raise UserError(f"--workdir={workdir}: points of a sweep share files by links: give a folder of this machine")
+
+
+def _value(config: "ConfigDict", field: str) -> object:
+    section, _, name = field.rpartition(".")
+    return config[section][name] if section else config[name]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -237,7 +311,7 @@ def _joined(arguments: Sequence[str]) -> list[str]:
     for argument in arguments:
         if (
             joined
-            and joined[-1] in ("--config", *(f"--{name}" for name in ("workdir", *FLAGS_OF)))
+            and joined[-1] in ("--config", *(f"--{name}" for name in ("workdir", *FLAGS_OF, *_OF_SWEEP)))
             and not argument.startswith("--")
         ):
             joined[-1] += f"={argument}"

@@ -22,7 +22,7 @@ from stgrpo.monitors.open import write_figures
 from stgrpo.protocol import PureEnvironment, object_names_of
 from stgrpo.training.inputs import check_given, given_tokenizer, prompt_style
 from stgrpo.workdir import WorkDir
-from stgrpo.workdir.keys import differences, with_key
+from stgrpo.workdir.keys import differences, that_count, with_key
 
 log = logging.getLogger(__name__)
 ROOM = 1.1  # later states of an episode have more to say than the first
@@ -34,12 +34,13 @@ def run_collect(config: ConfigDict, workdir: WorkDir) -> None:
     if not workdir.tokenizer.is_dir():
         check_given(config, weights=False)
     counts = {"train": config.expert.trajectories, "validation": config.expert.validation}
+    kind = "trajectories" if config.expert.kind == "llm" else "planned"
     for task in config.env.tasks:
         for split, count in counts.items():
             path = workdir.data(task, split)
-            key = with_key(config, "trajectories", {"task": task, "split": split, "count": count})
+            key = with_key(config, kind, {"task": task, "split": split, "count": count})
             if path.is_file():
-                _check_key(path, key)
+                _check_key(path, key, kind)
                 say(f"collect: {path.relative_to(workdir.path)} is complete, skipped")
                 continue
             write_atomically(path.with_suffix(".key.json"), to_json(key, indent=2) + "\n")
@@ -51,7 +52,7 @@ def run_collect(config: ConfigDict, workdir: WorkDir) -> None:
     write_figures(config, workdir, "collect", {0: _counts(config, workdir)})
 
 
-def _check_key(path: Path, key: dict[str, object]) -> None:
+def _check_key(path: Path, key: dict[str, object], kind: str) -> None:
     """Raises a UserError if trajectories were made otherwise than now; what was brought along has no key."""
     file = path.with_suffix(".key.json")
     try:
@@ -60,7 +61,8 @@ def _check_key(path: Path, key: dict[str, object]) -> None:
         return
     except ValueError as error:
         raise UserError(f"{file} is not JSON ({error}): move it and {path.name} away to collect anew") from error
-    if not isinstance(theirs, dict) or theirs != key:
+    theirs = that_count(theirs, kind) if isinstance(theirs, dict) else theirs
+    if theirs != key:
         what = differences(theirs, key) if isinstance(theirs, dict) else "no key"
         raise UserError(f"{path} was collected otherwise ({what}): use another --workdir, or move it away")
 

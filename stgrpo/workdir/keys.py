@@ -5,11 +5,13 @@ never one that is not what it says. What is no field is added by whoever makes t
 checkpoint, the layouts, the form of a prompt.
 """
 
-from collections.abc import Iterator, Mapping
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
 
 import ml_collections
 
 from stgrpo.files import from_json, to_json
+from stgrpo.workdir.folder import RUNTIME_FIELDS
 
 REVISION = {"data": 1, "evaluation": 2}
 """Raised when our code makes other data or plays otherwise by the same config."""
@@ -19,30 +21,41 @@ _NO_PART = (
     "watchdog_minutes",
     "env.data",  # a place
 )
-_IN_SUITES = ("env.tasks", "env.family", "evaluation.layouts", "evaluation.suites", "evaluation.tasks")
+IN_SUITES = ("env.tasks", "env.family", "evaluation.layouts", "evaluation.suites", "evaluation.tasks")
 _SERVING = ("servers", "python", "folder", "timeout", "server_wait_s")
 _TRAINING = ("correction", "correction_cap", "max_staleness", "mismatch_alarm", "old_logprobs")
 _COLLECTED = (
     *(*_NO_PART, "limits", "policy", "model", "rollout", "evaluation", "env.engine", "env.failure", "env.tasks"),
     *("expert.server", "expert.tries", "expert.layouts", "expert.trajectories", "expert.validation"),
 )
+_OF_A_SERVED_EXPERT = ("model", "successes", "max_excess", "temperature", "top_p", "max_tokens", "history")
 _CONSTRAINT = ("evaluation.constrain_action", "evaluation.reasoning_chars")
 # By kind of result; a section stands for its fields.
 WITHOUT = {
     "trajectories": _COLLECTED,
+    # A planner's episodes follow from the layouts alone, and these from their task and family.
+    "planned": (*_COLLECTED, "seed", *(f"expert.{name}" for name in _OF_A_SERVED_EXPERT)),
     "tries": (*_COLLECTED, "expert.successes", "expert.max_excess"),  # the budget decides how many, not how they go
     "checkpoint": (
-        *(*_NO_PART, *_IN_SUITES, *_CONSTRAINT, "expert", "policy", "model.path", "model.remat"),
+        *(*_NO_PART, *IN_SUITES, *_CONSTRAINT, "expert", "policy", "model.path", "model.remat"),
         *(f"rollout.{name}" for name in (*_SERVING, *_TRAINING)),
     ),
     "served": (
-        *(*_NO_PART, *_IN_SUITES, "expert", "model", "rollout", "limits.prompt", "prompt"),
+        *(*_NO_PART, *IN_SUITES, "expert", "model", "rollout", "limits.prompt", "prompt"),
         *(f"policy.{name}" for name in ("kind", "name", "server", "history", "instructions")),  # its prompt is told
         *_CONSTRAINT,  # told too, the second where the first is on
     ),
 }
-_OF = {"trajectories": "data", "tries": "data", "checkpoint": "evaluation", "served": "evaluation"}
+_OF = {"trajectories": "data", "planned": "data", "tries": "data", "checkpoint": "evaluation", "served": "evaluation"}
 KEY = "decided_by"
+
+_UNTRAINED = ("env.engine", "env.failure", "evaluation", "reward", "rollout")  # episodes and rollouts
+STAGES_WITHOUT = {
+    "collect": (*RUNTIME_FIELDS, *_UNTRAINED, "grpo", "limits", "lora", "sft"),
+    "sft": (*RUNTIME_FIELDS, *_UNTRAINED, "grpo"),
+    "grpo": (*RUNTIME_FIELDS, "evaluation.layouts", "evaluation.suites", "evaluation.tasks"),
+}
+"""What has no part in all that a stage and those before it leave in a work directory."""
 
 
 def with_key(config: ml_collections.ConfigDict, kind: str, settings: Mapping[str, object]) -> dict[str, object]:
@@ -53,9 +66,42 @@ def with_key(config: ml_collections.ConfigDict, kind: str, settings: Mapping[str
         kind: of result, as in WITHOUT.
         settings: what else decides, and what people want to know.
     """
-    fields = dict(_flat(from_json(config.to_json())))
-    counts = {k: v for k, v in fields.items() if not f"{k}.".startswith(tuple(f"{w}." for w in WITHOUT[kind]))}
+    counts = counting(from_json(config.to_json()), WITHOUT[kind])
     return from_json(to_json({**settings, KEY: {"revision": REVISION[_OF[kind]], **counts}}))
+
+
+def that_count(settings: Mapping[str, object], kind: str) -> dict[str, object]:
+    """Settings of a result as an older version wrote them, without the fields that no longer count."""
+    key = settings.get(KEY)
+    return {**settings, KEY: counting(key, WITHOUT[kind])} if isinstance(key, Mapping) else dict(settings)
+
+
+def counting(fields: Mapping[str, object], without: Sequence[str]) -> dict[str, object]:
+    """Of the fields of a config, nested or not, those that are neither in `without` nor in a section that is."""
+    parts = tuple(f"{name}." for name in without)
+    return {name: value for name, value in _flat(fields) if not f"{name}.".startswith(parts)}
+
+
+def stage_key(fields: Mapping[str, object], stage: str) -> str:
+    """A digest of all of a config that decides what a stage, and those before it, leave in a work directory.
+
+    Two runs that agree in it would make the same there.
+
+    Args:
+        fields: the config, as JSON has it.
+        stage: "collect", "sft" or "grpo".
+    """
+    flat, without = dict(_flat(fields)), list(STAGES_WITHOUT[stage])
+    if stage == "collect":  # the tokenizer is the model's, or made of prompts
+        without += [name for name in flat if name.startswith("model.") and name != "model.path"]
+        without += ["seed"] if flat["expert.kind"] == "planner" else []
+    if not flat["lora.rank"] or (stage == "sft" and "sft" not in _texts(flat["lora.stages"])):
+        without.append("lora")
+    return hashlib.sha256(to_json(counting(fields, without), sort_keys=True).encode()).hexdigest()[:12]
+
+
+def _texts(value: object) -> Sequence[object]:
+    return value if isinstance(value, Sequence) else ()
 
 
 def same(theirs: Mapping[str, object], mine: Mapping[str, object]) -> bool:

@@ -1,0 +1,123 @@
+"""The words of a sweep, `seed=0,1,2;grpo.kl_coef=0.001,0.01`, and the names of its points."""
+
+import hashlib
+import itertools
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+
+from stgrpo.config import FIELDS
+from stgrpo.config.names import suggest
+from stgrpo.errors import UserError
+from stgrpo.workdir import RUNTIME_FIELDS
+
+MOST = 1000
+"""Points of a sweep; Slurm takes no longer arrays unless it is told to."""
+_EXAMPLE = "give fields with values, as --sweep='seed=0,1,2;grpo.kl_coef=0.001,0.01'"
+_NAME = 120  # bytes of a point's name
+_OPENING, _CLOSING = "([{", ")]}"
+
+
+def parse_grid(text: str) -> dict[str, list[str]]:
+    """The values of each swept field, as they were written.
+
+    Commas and semicolons within brackets or quotes belong to a value.
+
+    Raises:
+        UserError: it is empty or too large, a field is unknown, named twice, without values, or does not change a run.
+    """
+    grid: dict[str, list[str]] = {}
+    for part in filter(None, (part.strip() for part in _split(text, ";"))):
+        field, equals, values = part.partition("=")
+        field = field.strip()
+        if not equals:
+            raise UserError(f"--sweep: {part[:80]!r} sets nothing: {_EXAMPLE}")
+        _check_field(field, grid)
+        grid[field] = [_value(field, value.strip()) for value in _split(values, ",")]
+    if not grid:
+        raise UserError(f"--sweep is empty: {_EXAMPLE}")
+    if (count := math.prod(map(len, grid.values()))) > MOST:
+        raise UserError(f"--sweep has {count:,} points, {MOST:,} are the most: leave some values out")
+    return grid
+
+
+def _check_field(field: str, grid: Mapping[str, object]) -> None:
+    if field not in FIELDS:
+        raise UserError(f"--sweep: {field!r} is not a field of the config: {suggest(field)}")
+    if field in grid:
+        raise UserError(f"--sweep names {field} twice: put all its values into one list")
+    if f"{field}.".startswith(tuple(f"{name}." for name in RUNTIME_FIELDS)):
+        what = "says where or how a run is done, not what it is, so all points would be one run"
+        raise UserError(f"--sweep: {field} {what}: sweep another field")
+
+
+def _value(field: str, text: str) -> str:
+    if not text:
+        raise UserError(f"--sweep: a value of {field} is empty: give one, or '' in quotes for an empty text")
+    quoted = re.fullmatch(r"""(["'])([^"']*)\1""", text)
+    return quoted[2] if quoted else text
+
+
+def _split(text: str, separator: str) -> Iterator[str]:
+    """The parts between separators that stand in no brackets and no quotes.
+
+    Raises:
+        UserError: a bracket or a quote is not closed.
+    """
+    part, depth, quote = "", 0, ""
+    for c in text:
+        if c == separator and not depth and not quote:
+            yield part
+            part = ""
+            continue
+        part += c
+        if quote:
+            quote = "" if c == quote else quote
+        elif c in "\"'":
+            quote = c
+        else:
+            depth += (c in _OPENING) - (c in _CLOSING)
+    if depth or quote:
+        raise UserError(f"--sweep: {part.strip()[:80]!r} has a bracket or a quote that is not closed: {_EXAMPLE}")
+    yield part
+
+
+def points_of(values: Mapping[str, Sequence[object]]) -> dict[str, dict[str, object]]:
+    """The points of a grid, the last field varying fastest: what each sets, by its name.
+
+    Args:
+        values: of each swept field, as the config has them.
+
+    Raises:
+        UserError: a field has a value twice.
+    """
+    for field, found in values.items():
+        if twice := [value for i, value in enumerate(found) if value in found[:i]]:
+            raise UserError(f"--sweep: {field} has the value {twice[0]!r} twice: leave one out")
+    labels = _labels(list(values))
+    points: dict[str, dict[str, object]] = {}
+    for combination in itertools.product(*values.values()):
+        point = dict(zip(values, combination, strict=True))
+        points[_name({labels[field]: value for field, value in point.items()}, points)] = point
+    return points
+
+
+def _labels(fields: Sequence[str]) -> dict[str, str]:
+    """What a field is called in names: its last part, where no other swept field has the same."""
+    last = [field.rpartition(".")[2] for field in fields]
+    return {field: field if last.count(word) > 1 else word for field, word in zip(fields, last, strict=True)}
+
+
+def _name(values: Mapping[str, object], taken: Mapping[str, object]) -> str:
+    """A folder's name for a point, one that no other has."""
+    name = ",".join(f"{label}={_plain(value)}" for label, value in values.items())
+    if len(name.encode()) > _NAME or name in taken:
+        digest = hashlib.sha256(repr(list(values.items())).encode()).hexdigest()[:8]
+        name = f"{name[: _NAME - 9]}-{digest}"
+    return name
+
+
+def _plain(value: object) -> str:
+    """A value in characters that need no quotes in a shell."""
+    text = "+".join(map(str, value)) if isinstance(value, tuple | list) else str(value)
+    return re.sub(r"[^A-Za-z0-9.+-]+", "-", text).strip("-") or "none"
