@@ -119,5 +119,7 @@ def _name(values: Mapping[str, object], taken: Mapping[str, object]) -> str:
 
 def _plain(value: object) -> str:
     """A value in characters that need no quotes in a shell."""
+    if isinstance(value, int | float):
+        return str(value)
     text = "+".join(map(str, value)) if isinstance(value, tuple | list) else str(value)
     return re.sub(r"[^A-Za-z0-9.+-]+", "-", text).strip("-") or "none"

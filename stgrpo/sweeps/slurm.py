@@ -43,8 +43,9 @@ submit() {{ # NAMES...: one array of them, after the one before, however that en
     fi
     local job
     job=$("${{command[@]}}")
+    job=${{job%%;*}} # of several clusters it says which
     echo "submitted $# as job $job"
-    before=(--dependency="afterany:${{job%%;*}}")
+    before=(--dependency="afterany:$job")
 }}
 
 mkdir -p "$folder/logs"

@@ -3,11 +3,12 @@
 import pytest
 
 from stgrpo.config import FIELDS, base
-from stgrpo.workdir.keys import KEY, WITHOUT, differences, same, with_key
+from stgrpo.workdir.keys import KEY, WITHOUT, differences, same, that_count, with_key
 
 # Fields that are known to change what comes out, by kind of result.
 CHANGES = {
     "trajectories": {"env.name": "x", "env.family": "small", "expert.model": "m", "expert.temperature": 0.1, "seed": 1},
+    "planned": {"env.name": "x", "env.family": "small", "expert.kind": "llm"},
     "tries": {"expert.history": "none", "expert.max_tokens": 9, "prompt.instructions": "none", "seed": 1},
     "checkpoint": {
         "env.engine": "upstream",
@@ -28,6 +29,7 @@ CHANGES = {
 }
 FREE = {
     "trajectories": ("grpo.learning_rate", "expert.server", "client.timeout", "watchdog_minutes"),
+    "planned": ("seed", "expert.temperature", "env.tasks"),
     "tries": ("expert.successes", "expert.tries"),
     "checkpoint": (
         "mesh.fsdp",
@@ -73,3 +75,9 @@ def test_a_paid_result_without_a_key_is_held_to_what_it_says():
     assert same({"model": "m", "seed": 0}, mine) and not same({"model": "n"}, mine)
     assert not same({**mine, KEY: {"revision": 2}}, mine)
     assert differences({**mine, KEY: {"revision": 2}}, mine) == "revision: 1 here, 2 there"
+
+
+def test_a_field_that_counts_no_longer_does_not_count_in_older_keys_either():
+    older = {"task": "burger", KEY: {"revision": 1, "seed": 3, "env.name": "x", "expert.temperature": 0.7}}
+    assert that_count(older, "planned") == {"task": "burger", KEY: {"revision": 1, "env.name": "x"}}
+    assert that_count({"task": "burger"}, "planned") == {"task": "burger"}

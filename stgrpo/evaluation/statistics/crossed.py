@@ -1,0 +1,119 @@
+"""Several trainings that differ in their seed, on the same layouts: what varies, and what is known of their mean."""
+
+import dataclasses
+
+import numpy as np
+
+
+@dataclasses.dataclass(frozen=True)
+class Interval:
+    """A mean with its interval."""
+
+    estimate: float
+    low: float
+    high: float
+
+
+def bootstrap(
+    values_SK: np.ndarray, *, seeds: bool = True, layouts: bool = True, draws: int = 10_000, confidence: float = 0.95
+) -> Interval:
+    """The mean over seeds and layouts, with a percentile interval of the bootstrap over both, or over one of them.
+
+    Seeds and layouts are drawn with replacement and independently of each other, so that a kitchen that is hard is hard
+    for all seeds of a draw (the pigeonhole bootstrap, Owen 2007, Annals of Applied Statistics 1). It speaks of seeds
+    and layouts that were not tried. With two to four seeds it is narrower than it should be, as any bootstrap of so
+    few.
+
+    Args:
+        values_SK: [seeds, layouts] successes, or their differences between two policies.
+        seeds: whether other seeds are meant; else it is these.
+        layouts: whether other layouts are meant.
+        draws: of the bootstrap.
+        confidence: of the interval.
+
+    Raises:
+        ValueError: there is nothing to average.
+    """
+    values_SK = np.asarray(values_SK, float)
+    if values_SK.ndim != 2 or not values_SK.size:
+        raise ValueError(f"values of shape {values_SK.shape}: give a row a seed and a column a layout")
+    rng = np.random.default_rng(0)
+    count_S, count_K = values_SK.shape
+    weight_DS = _weights(rng, count_S, draws if seeds else 0)
+    weight_DK = _weights(rng, count_K, draws if layouts else 0)
+    mean_D = np.sum((weight_DS @ values_SK) * weight_DK, axis=1)
+    tail = (1 - confidence) / 2
+    low, high = np.quantile(mean_D, [tail, 1 - tail])
+    return Interval(float(values_SK.mean()), float(low), float(high))
+
+
+def _weights(rng: np.random.Generator, count: int, draws: int) -> np.ndarray:
+    """[draws, count] how much each of `count` weighs in each draw; even weights in one row for 0 draws."""
+    if not draws:
+        return np.full((1, count), 1 / count)
+    return rng.multinomial(count, np.full(count, 1 / count), size=draws) / count
+
+
+@dataclasses.dataclass(frozen=True)
+class Spread:
+    """How far the success rates of several trainings lie apart.
+
+    Attributes:
+        sd: their standard deviation (n - 1); None of one.
+        low, high: the least and the greatest.
+    """
+
+    sd: float | None
+    low: float
+    high: float
+
+
+def spread(values_SK: np.ndarray) -> Spread:
+    """The spread over seeds of the means over layouts."""
+    mean_S = np.asarray(values_SK, float).mean(axis=1)
+    sd = float(mean_S.std(ddof=1)) if len(mean_S) > 1 else None
+    return Spread(sd, float(mean_S.min()), float(mean_S.max()))
+
+
+@dataclasses.dataclass(frozen=True)
+class Variance:
+    """What the variance of a single outcome is made of, by the method of moments; estimates below 0 count as 0.
+
+    Attributes:
+        seed: of the training: how far the trainings' own rates lie apart.
+        layout: of the layout: how far the difficulties of layouts do.
+        both: seeds that are good at some layouts; None where every layout was played once, as `decoding` has it then.
+        decoding: between plays of one policy in one layout; with one play, what no other part explains.
+    """
+
+    seed: float
+    layout: float
+    both: float | None
+    decoding: float
+
+
+def variance_parts(values_SKR: np.ndarray) -> Variance:
+    """Splits the variance of outcomes of a crossed design: two-way random effects, expected mean squares (ANOVA).
+
+    Args:
+        values_SKR: [seeds, layouts, plays], two seeds and two layouts at least.
+
+    Raises:
+        ValueError: there are too few of them.
+    """
+    values_SKR = np.asarray(values_SKR, float)
+    if values_SKR.ndim != 3 or min(values_SKR.shape[:2]) < 2 or not values_SKR.size:
+        raise ValueError(
+            f"values of shape {values_SKR.shape}: give two seeds and two layouts at least, and their plays"
+        )
+    S, K, R = values_SKR.shape
+    mean_SK, mean = values_SKR.mean(axis=2), values_SKR.mean()
+    mean_S, mean_K = mean_SK.mean(axis=1), mean_SK.mean(axis=0)
+    square_S = K * R * np.sum((mean_S - mean) ** 2) / (S - 1)
+    square_K = S * R * np.sum((mean_K - mean) ** 2) / (K - 1)
+    square_SK = R * np.sum((mean_SK - mean_S[:, None] - mean_K + mean) ** 2) / ((S - 1) * (K - 1))
+    seed, layout = (square_S - square_SK) / (K * R), (square_K - square_SK) / (S * R)
+    if R == 1:
+        return Variance(max(0.0, seed), max(0.0, layout), None, float(square_SK))
+    within = np.sum((values_SKR - mean_SK[:, :, None]) ** 2) / (S * K * (R - 1))
+    return Variance(max(0.0, seed), max(0.0, layout), float(max(0.0, (square_SK - within) / R)), float(within))

@@ -1,0 +1,80 @@
+"""What the points of a sweep have in common is done once; nothing is, that depends on what differs."""
+
+import pytest
+
+from stgrpo.config import FIELDS, base
+from stgrpo.files import from_json
+from stgrpo.sweeps.grid import points_of
+from stgrpo.sweeps.plan import Plan
+from stgrpo.sweeps.units import units_of
+from stgrpo.workdir.keys import STAGES_WITHOUT, stage_key
+
+
+def units(changes=(), **values):
+    config = base()
+    config.update_from_flattened_dict({"model.name": "custom", **dict(changes)})
+    return units_of(Plan.of(config, points_of({name.replace("__", "."): v for name, v in values.items()})))
+
+
+def shown(found):
+    return [(u.name.partition("-")[0], u.stages, u.given, u.parent.partition("-")[0]) for u in found]
+
+
+def test_a_sweep_of_grpo_has_one_sft_that_plays_too():
+    trained = ("collect", "sft")
+    assert shown(units(grpo__kl_coef=[0.1, 0.2])) == [
+        ("shared/sft", ("collect", "sft", "evaluate"), (), ""),
+        ("points/kl_coef=0.1", ("run",), trained, "shared/sft"),
+        ("points/kl_coef=0.2", ("run",), trained, "shared/sft"),
+    ]
+
+
+def test_a_sweep_over_seeds_has_the_planners_data_once_and_a_served_experts_for_each():
+    assert shown(units(seed=[0, 1])) == [
+        ("shared/collect", ("collect",), (), ""),
+        ("points/seed=0", ("run",), ("collect",), "shared/collect"),
+        ("points/seed=1", ("run",), ("collect",), "shared/collect"),
+    ]
+    served = {"expert.kind": "llm", "expert.server": "http://x", "expert.model": "m"}
+    assert shown(units(served, seed=[0, 1])) == [
+        ("points/seed=0", ("run",), (), ""),
+        ("points/seed=1", ("run",), (), ""),
+    ]
+
+
+def test_each_seed_has_its_own_sft_under_the_data_of_all():
+    found = units(seed=[0, 1], grpo__kl_coef=[0.1, 0.2])
+    assert [(u.depth, u.name.partition("/")[0], u.stages) for u in found] == [
+        (0, "shared", ("collect",)),
+        *[(1, "shared", ("sft", "evaluate")), (2, "points", ("run",)), (2, "points", ("run",))] * 2,
+    ]
+    assert found[1].name != found[4].name and found[2].parent == found[1].name and found[6].parent == found[4].name
+    assert found[2].given == ("collect", "sft") and found[4].point == "seed=1,kl_coef=0.1"
+
+
+def test_a_sweep_of_how_many_layouts_are_played_trains_once_and_one_of_how_they_are_played_shares_sft():
+    trained = ("collect", "sft", "grpo")
+    assert [u.stages for u in units(evaluation__layouts=[5, 6])] == [trained, ("run",), ("run",)]
+    # Validation plays in the same way, and keeps the best checkpoint by that.
+    found = units(evaluation__temperature=[0.0, 1.0])
+    assert [u.stages for u in found] == [("collect", "sft"), ("run",), ("run",)]  # and nothing is played that differs
+
+
+def test_a_tokenizer_that_is_made_of_prompts_depends_on_their_form():
+    assert [u.stages for u in units(prompt__history=["none", "last_action"])] == [("run",), ("run",)]
+    assert [u.stages[0] for u in units(sft__learning_rate=[1e-3, 1e-4])] == ["collect", "run", "run"]
+
+
+def test_adapters_that_sft_does_not_train_are_no_part_of_it():
+    grpo_alone = {"lora.stages": ("grpo",)}
+    assert [u.stages[-1] for u in units(grpo_alone, lora__rank=[4, 8])] == ["evaluate", "run", "run"]
+    assert [u.stages[-1] for u in units(lora__rank=[4, 8])] == ["collect", "run", "run"]
+
+
+@pytest.mark.parametrize("stage", sorted(STAGES_WITHOUT))
+def test_a_field_counts_for_a_stage_unless_it_is_named(stage):
+    fields = from_json(base().to_json())
+    new = {**fields, "env": {**fields["env"], "new": 1}}
+    assert stage_key(new, stage) != stage_key(fields, stage)
+    names = {*FIELDS, *(field.partition(".")[0] for field in FIELDS)}
+    assert set(STAGES_WITHOUT[stage]) <= names
