@@ -22,6 +22,7 @@ from stgrpo.command_line import (
     Command,
     one_line,
     parse,
+    parse_compare,
     parse_data_export,
     parse_import,
     parse_sweep,
@@ -56,6 +57,7 @@ Stages, in the order in which `run` does them (each is skipped where its output 
 And beside them:
   sweep      a run for each combination of values, what they have in common made once: --sweep="FIELD=A,B;FIELD=C,D"
              --workdir=DIR [--jobs=N | --slurm]                                     -> points/, shared/
+  compare    work directories in one table and one page: stgrpo compare [--out=FILE.html] [--json=FILE] DIR DIR ...
   analyse    the paper's theorems, measured on a run's policies in unseen layouts  -> analysis.json
   export     a checkpoint as a Hugging Face folder                                  -> the work directory itself
   export-data
@@ -85,6 +87,7 @@ Options:
   --sweep="seed=0,1;grpo.kl_coef=0.001,0.01"
                              sweep: the values of each field; a point for each combination
   --jobs=1                   sweep: points at one time, each with its share of the GPUs; with --slurm, tasks of an array
+  --margin=0.05              compare: says too which success rates are the same within it
   --slurm                    sweep: prints a script that submits it to Slurm
   --topology=h100:8          plan: GPUs, or TPUs as v5e:4x4, that need not be there; without it, this machine
   --utilisation=0.4          plan: share of the peak arithmetic that its times suppose
@@ -224,6 +227,12 @@ def run(arguments: Sequence[str]) -> None:
         return
     if arguments[0] == "export-data":
         _export_data(arguments)
+        return
+    if arguments[0] == "compare":
+        from stgrpo.stages.compare import run_compare
+
+        given = parse_compare(arguments)
+        run_compare(given.folders, page=given.page, json=given.json, margin=given.margin)
         return
     if arguments[0] == "sweep":
         _sweep(arguments)

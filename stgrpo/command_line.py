@@ -35,7 +35,7 @@ FLAGS_OF = {
     "distributed": (*STAGES, "run"),
     "distributed_timeout": (*STAGES, "run"),
 }
-_OF_SWEEP = ("sweep", "only", "jobs")
+_OF_OTHERS = ("sweep", "only", "jobs", "out", "json", "margin")  # of commands that parse their own
 
 
 @dataclasses.dataclass(frozen=True)
@@ -219,6 +219,52 @@ def _value(config: "ConfigDict", field: str) -> object:
 
 
 @dataclasses.dataclass(frozen=True)
+class CompareCommand:
+    """What `compare` is given: work directories, where a page and JSON go if they are wanted, and a margin."""
+
+    folders: tuple[Path, ...]
+    page: Path | None
+    json: Path | None
+    margin: float
+
+
+def parse_compare(arguments: Sequence[str]) -> CompareCommand:
+    """Reads the command line of `compare`, which has no config.
+
+    Raises:
+        UserError: an unknown flag, no folder, or a margin that is none.
+    """
+    from absl import flags
+
+    values = flags.FlagValues()
+    flags.DEFINE_string("out", "", "", flag_values=values)
+    flags.DEFINE_string("json", "", "", flag_values=values)
+    flags.DEFINE_float("margin", 0.0, "", flag_values=values)
+    try:
+        _, *folders = values(_joined(arguments))
+    except flags.Error as error:
+        raise UserError(f"{one_line(error)} (stgrpo --help)") from error
+    if more := [folder for folder in folders if folder.startswith("-")]:
+        raise UserError(f"argument {more[0]!r} is not understood: options come before the folders")
+    if not folders:
+        raise UserError("compare takes work directories: stgrpo compare [--out=FILE.html] DIR DIR ...")
+    if not 0 <= values.margin < 1:
+        raise UserError(
+            f"--margin={values.margin} must be at least 0 and below 1: 0.05 for five points of success rate"
+        )
+    page, json = (_file(name, values[name].value) for name in ("out", "json"))
+    return CompareCommand(tuple(map(Path, folders)), page, json, values.margin)
+
+
+def _file(name: str, given: str) -> Path | None:
+    path = Path(given).absolute()
+    if given and (path.is_dir() or not path.parent.is_dir()):
+        what = "is a folder" if path.is_dir() else "stands in no folder"
+        raise UserError(f"--{name}={given} {what}: give a file in a folder that is there")
+    return path if given else None
+
+
+@dataclasses.dataclass(frozen=True)
 class Import:
     """What `import-model` is given."""
 
@@ -311,7 +357,7 @@ def _joined(arguments: Sequence[str]) -> list[str]:
     for argument in arguments:
         if (
             joined
-            and joined[-1] in ("--config", *(f"--{name}" for name in ("workdir", *FLAGS_OF, *_OF_SWEEP)))
+            and joined[-1] in ("--config", *(f"--{name}" for name in ("workdir", *FLAGS_OF, *_OF_OTHERS)))
             and not argument.startswith("--")
         ):
             joined[-1] += f"={argument}"

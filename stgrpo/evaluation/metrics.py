@@ -104,6 +104,12 @@ def _rate(turns: Sequence[TurnRecord], is_hit: Callable[[TurnRecord], bool | Non
     return _mean([float(hit) for hit in map(is_hit, turns) if hit is not None])
 
 
+def _path_length_ratio(episode: Episode, optimal_steps: int) -> float:
+    """Optimal steps over steps taken, at most 1; 0 for a failure, 1 where the goal held from the start."""
+    longest = max(episode.steps, optimal_steps)
+    return float(episode.success) * (optimal_steps / longest if longest else 1.0)
+
+
 class Summary(TypedDict):
     """The paper's three figures, and per-response rates that say where the failures come from.
 
@@ -119,6 +125,8 @@ class Summary(TypedDict):
         asat: mean steps of all episodes, a failure counted at its cap.
         asst: mean steps of the successful ones.
         excess_steps: mean steps above the optimum of the successful ones.
+        spl: mean over all episodes of the optimal steps over the steps taken, 0 for a failure: success weighted by path
+            length (arXiv 1807.06757, Eq. 1). Unlike ASST and `excess_steps` no failure makes it better.
         score: mean score of all episodes, where the environment gives one.
         responses: in all episodes.
         unjudged: those to states of which no planner could tell what is best.
@@ -140,6 +148,7 @@ class Summary(TypedDict):
     asat: float | None
     asst: float | None
     excess_steps: float | None
+    spl: float | None
     score: float | None
     responses: int
     unjudged: int
@@ -168,6 +177,7 @@ def summarise(episodes: Sequence[Episode], confidence: float = 0.95) -> Summary:
         "asat": _mean([episode.counted_steps for episode in episodes]),
         "asst": _mean([episode.steps for episode in solved]),
         "excess_steps": _mean([e.steps - e.optimal_steps for e in solved if e.optimal_steps is not None]),
+        "spl": _mean([_path_length_ratio(e, e.optimal_steps) for e in episodes if e.optimal_steps is not None]),
         "score": _mean([episode.score for episode in episodes if episode.score is not None]),
         "responses": len(turns),
         "unjudged": sum(turn.distance is None for turn in turns),

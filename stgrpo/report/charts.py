@@ -17,10 +17,11 @@ SMOOTH_FROM = 40  # with fewer points the line is drawn as it is
 
 @dataclasses.dataclass(frozen=True)
 class Series:
-    """One line: its label and its points in the order of x."""
+    """One line: its label, its points in the order of x, and where it has a band the least and the greatest at each."""
 
     label: str
     points: tuple[Point, ...]
+    band: tuple[tuple[float, float, float], ...] = ()
 
 
 def nice_ticks(low: float, high: float, count: int = 4) -> list[float]:
@@ -89,12 +90,14 @@ class Line:
         path: of the line; "" for a single point.
         raw: path of the measurements that `path` is the mean of; "" where it is they.
         dots: its points, where they are few.
+        band: outline of the area around it; "" where it has none.
     """
 
     index: int
     path: str
     raw: str
     dots: tuple[Point, ...]
+    band: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,11 +132,20 @@ class Chart:
 
 
 def _line(series: Series, scale: _Scale, index: int) -> Line:
-    points = thin(series.points)
+    points, band = thin(series.points), _band(series, scale)
     if len(points) >= SMOOTH_FROM:
-        return Line(index, scale.path(running_mean(points)), scale.path(points), ())
+        return Line(index, scale.path(running_mean(points)), "" if band else scale.path(points), (), band)
     dots = tuple((scale.x(x), scale.y(y)) for x, y in points)
-    return Line(index, scale.path(points) if len(points) > 1 else "", "", dots)
+    return Line(index, scale.path(points) if len(points) > 1 else "", "", dots, band)
+
+
+def _band(series: Series, scale: _Scale) -> str:
+    """The outline of a band: along its lower edge and back along the upper one, each smoothed as the line is."""
+    if len(series.band) < 2:
+        return ""
+    edges = [thin([(x, ends[side]) for x, *ends in series.band]) for side in (0, 1)]
+    low, high = (running_mean(edge) if len(edge) >= SMOOTH_FROM else edge for edge in edges)
+    return f"{scale.path([*low, *reversed(high)])}Z"
 
 
 def _summary(title: str, series: Sequence[Series], x_name: str) -> str:
@@ -148,7 +160,7 @@ def _summary(title: str, series: Sequence[Series], x_name: str) -> str:
 
 def _scale(series: Sequence[Series]) -> tuple[_Scale, list[float], list[float]]:
     xs = [x for one in series for x, _ in one.points]
-    ys = [y for one in series for _, y in one.points]
+    ys = [y for one in series for _, y in one.points] + [y for one in series for _, *ends in one.band for y in ends]
     y_ticks = nice_ticks(min(ys), max(ys))
     x0, x1 = min(xs), max(xs)
     x1 = x1 if x1 > x0 else x0 + 1

@@ -105,6 +105,7 @@ class Row:
     asat: float | None
     asst: float | None
     rates: tuple[float | None, ...]
+    spl: float | None = None
     score: float | None = None
 
     @property
@@ -171,9 +172,8 @@ def _own_row(stage: str, episodes: Sequence[Episode]) -> Row:
     interval = wilson_interval(s["successes"], s["n"])
     rates = tuple(s[key] for key in RATES)
     label = STAGE_LABELS.get(stage, stage)
-    return Row(
-        label, f"tone-{stage}", s["n"], s["successes"] / s["n"], interval, s["asat"], s["asst"], rates, s["score"]
-    )
+    sr, tone = s["successes"] / s["n"], f"tone-{stage}"
+    return Row(label, tone, s["n"], sr, interval, s["asat"], s["asst"], rates, s["spl"], s["score"])
 
 
 def _published_row(row: PublishedResult) -> Row:
@@ -227,6 +227,7 @@ def _headings(noun: Noun, *, is_scored: bool) -> tuple[tuple[str, str], ...]:
         *([("Score", "Mean score of all episodes, from 0 to 1")] if is_scored else []),
         ("ASAT", "Mean steps of all episodes, failures counted at the cap"),
         ("ASST", "Mean steps of the successful episodes"),
+        ("SPL", "Mean of the optimal steps over the steps taken, a failure counted as 0"),
         *RATES.values(),
     )
 

@@ -62,9 +62,9 @@ def show(results: Sequence[Evaluation]) -> None:
     for result in results:
         for task, s in result.tasks.items():
             interval = f"{s['sr']:.3f} [{s['sr_low']:.3f}, {s['sr_high']:.3f}]" if s["n"] else "-"
-            asat, asst = ("-" if s[name] is None else f"{s[name]:.2f}" for name in ("asat", "asst"))
-            rows.append((result.name, task, str(s["n"]), interval, asat, asst))
-    for line in table(rows, ("policy_suite", "task", "n", "SR [95 % interval]", "ASAT", "ASST")):
+            others = ("-" if s.get(name) is None else f"{s[name]:.2f}" for name in ("asat", "asst", "spl"))
+            rows.append((result.name, task, str(s["n"]), interval, *others))
+    for line in table(rows, ("policy_suite", "task", "n", "SR [95 % interval]", "ASAT", "ASST", "SPL")):
         say(line)
     for result in results:
         if failed := result.summary.get("server_failures"):

@@ -151,3 +151,14 @@ def test_pairs_match_kitchens_whatever_their_order():
     b = [episode(True, 9, layout="2"), episode(True, 7, layout="3"), episode(False, 15, layout="1")]
     pairs = metrics.pair_episodes(a, b)
     assert [(x.layout, x.success, y.success) for x, y in pairs] == [("1", True, False), ("2", False, True)]
+
+
+def test_success_weighted_by_path_length_counts_a_failure_as_nothing():
+    episodes = [
+        episode(True, 10, optimal=8),
+        episode(True, 8, optimal=8),
+        episode(False, 15, optimal=8, failure="loop"),
+    ]
+    assert metrics.summarise(episodes)["spl"] == pytest.approx((0.8 + 1 + 0) / 3)
+    assert metrics.summarise([episode(True, 0, optimal=0)])["spl"] == 1.0
+    assert metrics.summarise([episode(True, 3, optimal=None)])["spl"] is None

@@ -186,27 +186,27 @@ def until(holds, seconds: float = 300) -> None:
 @pytest.mark.slow
 def test_a_sweep_that_was_killed_goes_on_and_each_point_is_the_run_that_it_would_be_alone(whole, tmp_path):
     folder = tmp_path / "sweep"
-    words = ["sweep", SMOKE, "--sweep=grpo.kl_coef=0.001,0.01", f"--workdir={folder}"]
-    point = folder / "points" / "kl_coef=0.001"
+    words = ["sweep", SMOKE, "--sweep=evaluation.layouts=4,2", f"--workdir={folder}"]
+    point, other = folder / "points" / "layouts=4", folder / "points" / "layouts=2"
     process = subprocess.Popen([sys.executable, "-m", "stgrpo", *words], env=ENVIRONMENT, stdout=subprocess.DEVNULL)
-    until(lambda: (point / "checkpoints" / "grpo" / "2").is_dir())
-    process.kill()  # nobody tells the point, which finds itself alone, saves and ends
+    until(lambda: any(folder.glob("shared/grpo-*/checkpoints/grpo/2")))
+    process.kill()  # nobody tells the unit at work, which finds itself alone, saves and ends
     process.wait()
-    until(lambda: "asked to end" in (folder / "logs" / "points" / "kl_coef=0.001.log").read_text())
-    assert not (folder / "state" / "points").exists()
+    (log,) = folder.glob("logs/shared/grpo-*.log")
+    until(lambda: "asked to end" in log.read_text())
+    assert not (folder / "state").exists() and not point.exists()
     resumed = stgrpo(*words)
     assert resumed.returncode == 0, resumed.stdout + resumed.stderr
-    assert "3 things to do, 1 of them done already" in resumed.stdout
-    assert "grpo: resumed at step" in (folder / "logs" / "points" / "kl_coef=0.001.log").read_text()
-    for place in (point, point.with_name("kl_coef=0.01")):
-        array = place / "checkpoints" / "sft" / "6" / "params" / "manifest.ocdbt"
-        assert array.stat().st_nlink == 3  # the shared one and the two points
+    assert "grpo: resumed at step" in log.read_text()
+    (array,) = point.glob("checkpoints/grpo/6/params/manifest.ocdbt")
+    assert array.stat().st_nlink == 3  # that of what is shared, and of two points
     assert list(map(repeatable, lines(point / "metrics.jsonl"))) == list(
         map(repeatable, lines(whole / "metrics.jsonl"))
     )
     assert lines(point / "samples.jsonl") == lines(whole / "samples.jsonl")
+    assert (point / "config.json").read_bytes() == (whole / "config.json").read_bytes()
     for name in ("sft_unseen", "grpo_unseen"):
-        file = f"evaluation/{name}.episodes.jsonl"
-        assert (point / file).read_bytes() == (whole / file).read_bytes()
-    differ = json.loads((point.with_name("kl_coef=0.01") / "config.json").read_text())
-    assert differ == json.loads((whole / "config.json").read_text()) | {"grpo": {**differ["grpo"], "kl_coef": 0.01}}
+        episodes = lines(whole / "evaluation" / f"{name}.episodes.jsonl")
+        assert lines(point / "evaluation" / f"{name}.episodes.jsonl") == episodes
+        fewer = [line for line in episodes if line["episode"] < 2]
+        assert lines(other / "evaluation" / f"{name}.episodes.jsonl") == fewer

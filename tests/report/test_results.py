@@ -110,7 +110,7 @@ def test_what_no_planner_judged_is_a_dash_and_said_once():
     episodes = tuple(Episode("maze", str(i), True, 2, 15, "", None, (blind,)) for i in range(3))
     summary = metrics.summarise(episodes)
     page = section(*(Evaluation(f"{s}_unseen", summary, {"maze": summary}, {}, episodes) for s in ("sft", "grpo")))
-    assert page.count("No planner judged") == 1 and page.count("<td>–</td>") == 4
+    assert page.count("No planner judged") == 1 and page.count("<td>–</td>") == 6
     assert "No planner" not in section(evaluation("grpo_unseen", [True]))
 
 

@@ -47,6 +47,35 @@ def bootstrap(
     return Interval(float(values_SK.mean()), float(low), float(high))
 
 
+def bootstrap_difference(
+    a_SK: np.ndarray, b_TK: np.ndarray, *, paired: bool, draws: int = 10_000, confidence: float = 0.95
+) -> Interval:
+    """The mean of b minus that of a, on the same layouts, with the interval of the bootstrap over seeds and layouts.
+
+    Args:
+        a_SK: [seeds, layouts] of the first.
+        b_TK: [seeds, layouts] of the second, the layouts in the same order.
+        paired: whether the seeds are the same too, in the same order; else those of each are drawn by themselves.
+        draws: of the bootstrap.
+        confidence: of the interval.
+
+    Raises:
+        ValueError: there is nothing to average, or the shapes do not go together.
+    """
+    a_SK, b_TK = np.asarray(a_SK, float), np.asarray(b_TK, float)
+    if a_SK.shape[1:] != b_TK.shape[1:] or (paired and a_SK.shape != b_TK.shape):
+        raise ValueError(f"shapes {a_SK.shape} and {b_TK.shape}: a pair needs the same layouts, and the same seeds")
+    if paired:
+        return bootstrap(b_TK - a_SK, draws=draws, confidence=confidence)
+    rng = np.random.default_rng(0)
+    weight_DS, weight_DT = _weights(rng, len(a_SK), draws), _weights(rng, len(b_TK), draws)
+    weight_DK = _weights(rng, a_SK.shape[1], draws)
+    mean_D = np.sum((weight_DT @ b_TK - weight_DS @ a_SK) * weight_DK, axis=1)
+    tail = (1 - confidence) / 2
+    low, high = np.quantile(mean_D, [tail, 1 - tail])
+    return Interval(float(b_TK.mean() - a_SK.mean()), float(low), float(high))
+
+
 def _weights(rng: np.random.Generator, count: int, draws: int) -> np.ndarray:
     """[draws, count] how much each of `count` weighs in each draw; even weights in one row for 0 draws."""
     if not draws:
