@@ -155,6 +155,13 @@ class _Cell:
         return f"{STAGE_LABELS.get(self.policy, self.policy)}, {self.group.label}"
 
     @property
+    def weights(self) -> list[tuple[str, str]]:
+        """What tells the weights of its trainings from all others; empty where one has nothing that does."""
+        settings = [run.data.evaluations[f"{self.policy}_{self.suite}"].settings for run in self.runs]
+        found = [(str(s.get("base", "")), str(s.get("fingerprint", ""))) for s in settings]
+        return found if all(fingerprint for _, fingerprint in found) else []
+
+    @property
     def common(self) -> list[Layout]:
         """Layouts that all trainings have played."""
         return [layout for layout in self.by_layout[0] if all(layout in other for other in self.by_layout)]
@@ -250,12 +257,12 @@ def _by_layout(episodes: Sequence[Episode]) -> dict[Layout, Episode]:
 
 
 def _pairs(cells: Sequence[_Cell], groups: Sequence[Group], notes: list[str]) -> Iterator[tuple[_Cell, _Cell]]:
-    """SFT and GRPO of each group; of each policy the first group and every other one."""
+    """SFT and GRPO of each group; of each policy the first group and every other one, but for the very same weights."""
     for a, b in itertools.combinations(cells, 2):
         same_place = (a.suite, a.task) == (b.suite, b.task)
         trained = a.group is b.group and (a.policy, b.policy) == ("sft", "grpo")
         beside = a.policy == b.policy and a.group is groups[0]
-        if same_place and (trained or beside):
+        if same_place and (trained or (beside and not (a.weights and a.weights == b.weights))):
             if _shared(a, b):
                 yield a, b
             else:

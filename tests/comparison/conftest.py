@@ -13,7 +13,7 @@ from stgrpo.evaluation.records import Episode
 def make_run(tmp_path):
     """`make_run(name, {"grpo_unseen": [True, ...]}, fields, layouts, metrics)`: the folder of a finished run."""
 
-    def make(name, results, fields=None, layouts=None, metrics=()):
+    def make(name, results, fields=None, layouts=None, metrics=(), settings=None):
         folder = tmp_path / name
         folder.mkdir(parents=True)
         config = base()
@@ -25,7 +25,7 @@ def make_run(tmp_path):
                 Episode("burger", layout, success, 10 if success else 4, 15, "" if success else "invalid", 8, ())
                 for layout, success in zip(places, successes, strict=True)
             ]
-            write_evaluation(folder / "evaluation", evaluation, episodes, settings={"seed": config.seed})
+            write_evaluation(folder / "evaluation", evaluation, episodes, settings=settings or {})
         (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in metrics))
         return folder
 

@@ -87,6 +87,14 @@ def test_every_contrast_counts_for_holm_and_grpo_is_compared_with_sft(make_run):
     assert [c.p_holm for c in found.contrasts] == pytest.approx([1.0, 4 * p, 4 * p, 1.0])
 
 
+def test_the_very_same_policy_is_not_compared_with_itself(make_run):
+    same = {"sft_x": [True, False]}
+    first, second = {"fingerprint": "0000abcd", "base": ""}, {"fingerprint": "1111abcd", "base": ""}
+    a = make_run("a", same, settings=first)
+    assert compared(a, make_run("b", same, {"grpo.kl_coef": 0.1}, settings=first)).contrasts == ()
+    assert len(compared(a, make_run("c", same, {"grpo.kl_coef": 0.1}, settings=second)).contrasts) == 1
+
+
 def test_what_cannot_be_paired_is_said(make_run):
     one = make_run("one", {"grpo_unseen": [True, False]})
     elsewhere = make_run("two", {"grpo_unseen": [True, False]}, {"seed": 1}, ["small:7", "small:8"])
