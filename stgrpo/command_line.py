@@ -252,7 +252,7 @@ def parse_compare(arguments: Sequence[str]) -> CompareCommand:
         raise UserError(
             f"--margin={values.margin} must be at least 0 and below 1: 0.05 for five points of success rate"
         )
-    page, json = (_file(name, values[name].value) for name in ("out", "json"))
+    page, json = _file("out", values.out), _file("json", values.json)
     return CompareCommand(tuple(map(Path, folders)), page, json, values.margin)
 
 

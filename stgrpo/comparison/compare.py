@@ -287,7 +287,8 @@ def _contrast(a: _Cell, b: _Cell, margin: float) -> Contrast:
 
 
 def _of_two(a: np.ndarray, b: np.ndarray, margin: float) -> tuple[Interval, str, float | None, bool]:
-    found, first, second = paired_difference(a, b), a.tolist(), b.tolist()
+    first, second = a.tolist(), b.tolist()
+    found = paired_difference(first, second)
     same = bool(margin) and equivalence_p_value(first, second, margin) < 0.05
     method = "Tango's score interval, exact McNemar test"
     return Interval(found.estimate, found.low, found.high), method, mcnemar(first, second).p_value, same

@@ -122,4 +122,4 @@ def _plain(value: object) -> str:
     if isinstance(value, int | float):
         return str(value)
     text = "+".join(map(str, value)) if isinstance(value, tuple | list) else str(value)
-    return re.sub(r"[^A-Za-z0-9.+-]+", "-", text).strip("-") or "none"
+    return re.sub(r"[^A-Za-z0-9_.+-]+", "-", text).strip("-") or "none"

@@ -156,7 +156,7 @@ def _stop(at_work: Sequence[Job]) -> None:
 
 def _say_left(count: int, done: int) -> None:
     word = f", {done} of them done already" if done else ""
-    say(f"sweep: {count} {'thing' if count == 1 else 'things'} to do{word}")
+    say(f"sweep: {count} {'part' if count == 1 else 'parts'} to do{word}")
 
 
 def _last_line(file: Path) -> str:

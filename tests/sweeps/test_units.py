@@ -3,9 +3,10 @@
 import pytest
 
 from stgrpo.config import FIELDS, base
+from stgrpo.errors import UserError
 from stgrpo.files import from_json
 from stgrpo.sweeps.grid import points_of
-from stgrpo.sweeps.plan import Plan
+from stgrpo.sweeps.plan import Plan, check_folder, read_plan, write_plan
 from stgrpo.sweeps.units import units_of
 from stgrpo.workdir.keys import STAGES_WITHOUT, stage_key
 
@@ -78,3 +79,30 @@ def test_a_field_counts_for_a_stage_unless_it_is_named(stage):
     assert stage_key(new, stage) != stage_key(fields, stage)
     names = {*FIELDS, *(field.partition(".")[0] for field in FIELDS)}
     assert set(STAGES_WITHOUT[stage]) <= names
+
+
+def test_a_sweep_may_grow_in_its_folder_and_nothing_else(tmp_path):
+    def plan(*seeds, **fields):
+        config = base()
+        config.update_from_flattened_dict(fields)
+        return Plan.of(config, points_of({"seed": list(seeds)}))
+
+    write_plan(tmp_path, plan(0, 1))
+    check_folder(tmp_path, plan(0, 1, 2, **{"mesh.fsdp": 2}))
+    for other, says in ((plan(0, 2), "the point seed=1"), (plan(0, 1, **{"sft.batch": 3}), "sft.batch: 3 here")):
+        with pytest.raises(UserError, match=says):
+            check_folder(tmp_path, other)
+    write_plan(tmp_path, plan(0, 1, 2))
+    assert read_plan(tmp_path) == plan(0, 1, 2)
+    assert read_plan(tmp_path).config_of("seed=2").seed == 2
+
+
+def test_a_point_has_the_config_of_the_command_that_sets_it_all():
+    values = {"env.tasks": [("burger",), ("burger", "onion_soup")], "grpo.kl_coef": [0.5], "expert.kind": ["llm"]}
+    plan = Plan.of(base(), points_of(values))
+    config = base()
+    config.update_from_flattened_dict(
+        {"env.tasks": ("burger", "onion_soup"), "grpo.kl_coef": 0.5, "expert.kind": "llm"}
+    )
+    assert plan.config_of("tasks=burger+onion_soup,kl_coef=0.5,kind=llm").to_json() == config.to_json()
+    assert plan.config_of("tasks=burger,kl_coef=0.5,kind=llm").env.tasks == ("burger",)

@@ -1,0 +1,162 @@
+"""Writes the tables of results in README and docs from the published result files, docs/results/*.json.
+
+    python benchmarks/tables.py             writes them
+    python benchmarks/tables.py --check     exits with 1, and names the file, where one is not what the files give
+
+A table stands between `<!-- table NAME -->` and `<!-- end of table -->`. Files are of two kinds: counts of runs, as
+quick_start.json, and what `stgrpo compare --json=FILE` writes. Rates, intervals and tests are worked out here.
+"""
+
+import argparse
+import json
+import pathlib
+import re
+import sys
+from collections.abc import Iterable, Mapping
+
+from stgrpo.evaluation.metrics import mcnemar, wilson_interval
+from stgrpo.evaluation.records import STAGE_LABELS
+from stgrpo.evaluation.statistics.paired import paired_difference
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "docs" / "results"
+PAGES = ("README.md", "docs/benchmarks.md", "docs/experiments.md")
+TABLE = re.compile(r"(<!-- table (.+?) -->\n)(.*?)(<!-- end of table -->)", re.S)
+UPDATES = {"sft": "550 updates", "grpo": "160 rollouts"}
+
+
+def tables() -> dict[str, str]:
+    """Every table by its name."""
+    runs = {run["name"]: run for run in read("quick_start.json")["runs"]}
+    layouts = read("quick_start.json")["layouts"]
+    found = {"quick start": quick_start([runs["first"], runs["seed 1"]], layouts)}
+    found |= {f"quick start, {name}": one_run(run, layouts) for name, run in runs.items()}
+    example = read("experiment.json")
+    return found | {"experiment, rates": rates(example), "experiment, differences": differences(example)}
+
+
+def read(name: str) -> dict:
+    return json.loads((RESULTS / name).read_text(encoding="utf-8"))
+
+
+def quick_start(runs: Iterable[Mapping], n: int) -> str:
+    """Two rows a run, with the paired difference of GRPO and SFT."""
+    rows = []
+    for run in runs:
+        for stage in ("sft", "grpo"):
+            strong = "**" if stage == "grpo" else ""
+            k = run[stage]["successes"]
+            rate = f"{strong}{short(k / n)}{strong} {interval(*wilson_interval(k, n))}"
+            gain = paired(run, n) if stage == "grpo" else ""
+            steps = (f"{run[stage][key]:.2f}" for key in ("asat", "asst"))
+            rows.append((f"{STAGE_LABELS[stage]}, seed {run['seed']}", rate, gain, *steps))
+    headings = ("burger, small kitchens", "SR [95 % interval]", "above SFT, paired [95 %]", "ASAT", "ASST")
+    return markdown(headings, rows)
+
+
+def one_run(run: Mapping, n: int) -> str:
+    """The two policies of one run, with what failed where that is known."""
+    what = f"burger, `small:` kitchens, split `test`, seed {run['seed']}, greedy, first unusable answer ends"
+    headings = [what, "SR [95 %, Wilson]", "above SFT, paired [95 %, Tango]", "ASAT", "ASST"]
+    rows = []
+    for stage in ("sft", "grpo"):
+        k, told = run[stage]["successes"], run[stage].get("failures")
+        rate = f"{short(k / n)} {interval(*wilson_interval(k, n))}, n = {n}"
+        gain = paired(run, n) if stage == "grpo" else ""
+        row = [
+            f"{STAGE_LABELS[stage]} ({UPDATES[stage]})",
+            rate,
+            gain,
+            f"{run[stage]['asat']:.2f}",
+            f"{run[stage]['asst']:.2f}",
+        ]
+        rows.append(row + ([", ".join(f"{count} {kind}" for kind, count in told.items())] if told else []))
+    return markdown(headings + (["failures"] if "failures" in run["sft"] else []), rows)
+
+
+def paired(run: Mapping, n: int) -> str:
+    """The difference with its interval and its test."""
+    a = [True] * run["only_sft"] + [False] * (n - run["only_sft"])
+    b = [False] * run["only_sft"] + [True] * run["only_grpo"] + [False] * (n - run["only_sft"] - run["only_grpo"])
+    found, p = paired_difference(a, b), mcnemar(a, b).p_value
+    return f"{signed(found.estimate)} [{signed(found.low)}, {signed(found.high)}], p = {p:.2g}"
+
+
+def rates(comparison: Mapping) -> str:
+    """The rows of `stgrpo compare`."""
+    headings = (
+        "policy",
+        "config",
+        "seeds",
+        "n",
+        "SR [95 %, other layouts]",
+        "SD over seeds",
+        "[95 %, other seeds too]",
+    )
+    rows = []
+    for row in comparison["rows"]:
+        both = interval(*row["over_both"]) if row["over_both"] else "-"
+        sd = short(row["over_seeds"]["sd"]) if row["over_seeds"] else "-"
+        rate = f"{short(row['sr'])} {interval(*row['over_layouts'])}"
+        seeds = ", ".join(map(str, row["seeds"]))
+        steps = ("-" if row[key] is None else f"{row[key]:.2f}" for key in ("asat", "asst", "spl"))
+        failures = ", ".join(f"{count} {kind}" for kind, count in row["failures"].items())
+        policy = STAGE_LABELS.get(row["policy"], row["policy"])
+        rows.append((policy, row["group"], seeds, str(row["layouts"]), rate, sd, both, *steps, failures or "-"))
+    return markdown((*headings, "ASAT", "ASST", "SPL", "failures"), rows)
+
+
+def differences(comparison: Mapping) -> str:
+    """The contrasts of `stgrpo compare`."""
+    rows = []
+    for found in comparison["contrasts"]:
+        d = found["difference"]
+        by = f"{signed(d['estimate'])} [{signed(d['low'])}, {signed(d['high'])}]"
+        p = ("-" if found[key] is None else f"{found[key]:.2g}" for key in ("p_value", "p_holm"))
+        rows.append((found["b"], found["a"], by, str(found["layouts"]), *p))
+    return markdown(("", "is above", "by [95 %]", "n", "p", "p (Holm)"), rows)
+
+
+def markdown(headings: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    lines = [tuple(headings), *map(tuple, rows)]
+    lines.insert(1, ("---",) * len(lines[0]))
+    return "".join("|" + "|".join(f" {cell} " if cell != "---" else cell for cell in line) + "|\n" for line in lines)
+
+
+def short(rate: float) -> str:
+    """As .700, and 1.000."""
+    return f"{rate:.3f}".removeprefix("0")
+
+
+def signed(rate: float) -> str:
+    return f"{rate:+.3f}".replace("0.", ".", 1)
+
+
+def interval(low: float, high: float) -> str:
+    return f"[{short(low)}, {short(high)}]"
+
+
+def with_tables(text: str, known: Mapping[str, str]) -> str:
+    """A page with its tables written anew."""
+    return TABLE.sub(lambda found: f"{found[1]}{known[found[2]]}{found[4]}", text)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true", help="write nothing")
+    check = parser.parse_args().check
+    known, wrong = tables(), []
+    for name in PAGES:
+        page = ROOT / name
+        old = page.read_text(encoding="utf-8")
+        if (new := with_tables(old, known)) != old:
+            wrong.append(name)
+            if not check:
+                page.write_text(new, encoding="utf-8")
+    if check and wrong:
+        sys.exit(f"{', '.join(wrong)}: not what docs/results gives; run python benchmarks/tables.py")
+    print(f"written: {', '.join(wrong) or 'nothing, all is so already'}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,34 @@
+"""Tables of results in README and docs are those that the script makes of the published files."""
+
+import importlib.util
+import pathlib
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def script():
+    spec = importlib.util.spec_from_file_location("tables", ROOT / "benchmarks" / "tables.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_every_table_is_what_its_file_gives_and_every_one_is_shown(script):
+    known, shown = script.tables(), set()
+    for name in script.PAGES:
+        text = (ROOT / name).read_text(encoding="utf-8")
+        assert script.with_tables(text, known) == text, f"{name}: run python benchmarks/tables.py"
+        shown |= {found[2] for found in script.TABLE.finditer(text)}
+    assert shown == known.keys() - {"quick start, seed 1"}  # whose rows the README has
+
+
+def test_a_table_that_says_something_else_is_written_anew(script):
+    known = script.tables()
+    page = "a\n<!-- table quick start -->\n| old |\n<!-- end of table -->\nb\n"
+    new = script.with_tables(page, known)
+    assert new == f"a\n<!-- table quick start -->\n{known['quick start']}<!-- end of table -->\nb\n"
+    assert "| SFT, seed 0 | .700 [.633, .759] |  | 10.96 | 9.22 |\n" in new  # Wilson's of 140 in 200
+    assert "**.800** [.739, .850] | +.100 [+.055, +.154], p = 8.8e-05 |" in new
