@@ -14,7 +14,7 @@ from stgrpo.errors import RunError, UserError
 from stgrpo.evaluation.files import list_evaluations
 from stgrpo.files import check_place, read_object
 from stgrpo.plan.checks import validate
-from stgrpo.sweeps.local import PARENT, run_units
+from stgrpo.sweeps.local import PARENT, gpu_shares, run_units
 from stgrpo.sweeps.plan import Plan, check_folder, read_plan, write_plan
 from stgrpo.sweeps.share import share
 from stgrpo.sweeps.slurm import slurm_script
@@ -61,14 +61,14 @@ def run_sweep(plan: Plan, folder: Path, jobs: int) -> None:
     """Does what is left of a sweep on this machine.
 
     Raises:
-        UserError: another job has the folder.
+        UserError: another job has the folder, or there are more jobs than GPUs.
         RunError: some points are not done at the end.
     """
+    shares, units = gpu_shares(jobs, os.environ), units_of(plan)
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder / "lock", f"--workdir={folder}"):
         write_plan(folder, plan)
-        units = units_of(plan)
-        lost = run_units(folder, units, jobs=jobs)
+        lost = run_units(folder, units, shares)
     show(folder, units)
     if lost:
         first = lost[0]

@@ -44,53 +44,84 @@ Start = Callable[[Unit, Mapping[str, str], TextIO], subprocess.Popen[bytes]]
 """Begins a unit with an environment, its output going to a file."""
 
 
-def run_units(folder: Path, units: Sequence[Unit], *, jobs: int = 1, start: Start | None = None) -> list[Unit]:
+def run_units(
+    folder: Path, units: Sequence[Unit], shares: Sequence[Mapping[str, str]], start: Start | None = None
+) -> list[Unit]:
     """Does what is left to do; one that fails loses only those that begin with it.
 
     Args:
         folder: of the sweep.
         units: parents before children.
-        jobs: how many at a time.
+        shares: of each that may be at work at one time, what its environment is changed by; see `gpu_shares`.
         start: begins one; by default `stgrpo sweep --only`.
 
     Returns:
         The units that are not done at the end.
-
-    Raises:
-        UserError: there are more jobs than GPUs.
     """
-    shares = gpu_shares(jobs, os.environ)
     waiting = [unit for unit in units if not is_done(folder, unit)]
-    lost: list[Unit] = []
-    begin = start or _starter(folder)
-    at_work: list[Job] = []
-    said = time.monotonic()
     _say_left(len(units), len(units) - len(waiting))
+    work = _Work(folder, waiting, shares, start or _starter(folder))
     try:
-        while waiting or at_work:
-            names = {unit.name for unit in lost}
-            orphans = [unit for unit in waiting if unit.parent in names]
-            lost += orphans
-            waiting = [unit for unit in waiting if unit not in orphans]
-            pending = {unit.name for unit in waiting} | {job.unit.name for job in at_work}
-            ready = [unit for unit in waiting if unit.parent not in pending]
-            while ready and len(at_work) < jobs:
-                slot = min(set(range(jobs)) - {job.slot for job in at_work})
-                at_work.append(_begin(folder, ready[0], slot, (begin, shares[slot])))
-                waiting.remove(ready.pop(0))
-            for job in [job for job in at_work if job.process.poll() is not None]:
-                at_work.remove(job)
-                if not _end(folder, job):
-                    lost.append(job.unit)
-            if time.monotonic() - said > TELL_S:
-                said = time.monotonic()
-                for job in at_work:
-                    say(f"sweep: {job.unit.name}: {_last_line(Path(job.log.name)) or 'no word yet'}")
-            if at_work:
-                time.sleep(POLL_S)
+        while work.is_left():
+            work.step()
+            time.sleep(POLL_S if work.at_work else 0)
     finally:
-        _stop(at_work)
-    return [unit for unit in units if unit in lost]
+        work.stop()
+    return [unit for unit in units if unit in work.lost]
+
+
+class _Work:
+    """Units that wait, are at work, and are lost."""
+
+    def __init__(self, folder: Path, waiting: Sequence[Unit], shares: Sequence[Mapping[str, str]], start: Start):
+        self._folder, self._waiting, self._shares, self._start = folder, list(waiting), shares, start
+        self.at_work: list[Job] = []
+        self.lost: list[Unit] = []
+        self._said = time.monotonic()
+
+    def is_left(self) -> bool:
+        """Whether something waits or is at work."""
+        return bool(self._waiting or self.at_work)
+
+    def step(self) -> None:
+        """Looks who has ended, gives up who cannot begin any more, begins who can, and says a word now and then."""
+        for job in [job for job in self.at_work if job.process.poll() is not None]:
+            self.at_work.remove(job)
+            if not _end(self._folder, job):
+                self.lost.append(job.unit)
+        for unit in list(self._waiting):  # parents come before children
+            if unit.parent in {other.name for other in self.lost}:
+                self._waiting.remove(unit)
+                self.lost.append(unit)
+        for unit in self._ready()[: len(self._shares) - len(self.at_work)]:
+            self._begin(unit)
+        if time.monotonic() - self._said > TELL_S:
+            self._said = time.monotonic()
+            for job in self.at_work:
+                say(f"sweep: {job.unit.name}: {_last_line(Path(job.log.name)) or 'no word yet'}")
+
+    def _ready(self) -> list[Unit]:
+        """Those that wait for nobody."""
+        pending = {unit.name for unit in self._waiting} | {job.unit.name for job in self.at_work}
+        return [unit for unit in self._waiting if unit.parent not in pending]
+
+    def _begin(self, unit: Unit) -> None:
+        slot = min(set(range(len(self._shares))) - {job.slot for job in self.at_work})
+        file = log_file(self._folder, unit.name)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        log = file.open("a", encoding="utf-8")
+        environment = {**os.environ, **self._shares[slot], PARENT: str(os.getpid())}
+        say(f"sweep: {unit.name} begins ({', '.join(unit.stages)}); what it says is in {file}")
+        self.at_work.append(Job(unit, self._start(unit, environment, log), slot, time.monotonic(), log))
+        self._waiting.remove(unit)
+
+    def stop(self) -> None:
+        """Asks what is at work to end, and waits: trainings save first."""
+        for job in self.at_work:
+            job.process.terminate()
+        for job in self.at_work:
+            job.process.wait()
+            job.log.close()
 
 
 def gpu_shares(jobs: int, environment: Mapping[str, str]) -> list[dict[str, str]]:
@@ -119,16 +150,6 @@ def _starter(folder: Path) -> Start:
     return start
 
 
-def _begin(folder: Path, unit: Unit, slot: int, how: tuple[Start, Mapping[str, str]]) -> Job:
-    start, share = how
-    file = log_file(folder, unit.name)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    log = file.open("a", encoding="utf-8")
-    environment = {**os.environ, **share, PARENT: str(os.getpid())}
-    say(f"sweep: {unit.name} begins ({', '.join(unit.stages)}); what it says is in {file}")
-    return Job(unit, start(unit, environment, log), slot, time.monotonic(), log)
-
-
 def _end(folder: Path, job: Job) -> bool:
     """Says how a unit ended and keeps it; whether it is done."""
     job.log.close()
@@ -143,15 +164,6 @@ def _end(folder: Path, job: Job) -> bool:
     if (folder / job.unit.name / "config.json").is_file():
         write_state(folder, job.unit, State(FAILED, round(seconds, 1), said))
     return False
-
-
-def _stop(at_work: Sequence[Job]) -> None:
-    """Asks what is at work to end, and waits: trainings save first."""
-    for job in at_work:
-        job.process.terminate()
-    for job in at_work:
-        job.process.wait()
-        job.log.close()
 
 
 def _say_left(count: int, done: int) -> None:

@@ -124,3 +124,10 @@ def test_what_is_missing_is_named(arguments, says, tmp_path, monkeypatch, capsys
     monkeypatch.chdir(tmp_path)
     assert call("sweep", *arguments) == 2
     assert says in capsys.readouterr().err and not list(tmp_path.iterdir())
+
+
+def test_more_jobs_than_gpus_are_refused_before_anything_is_made(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    monkeypatch.delenv("JAX_PLATFORMS")
+    assert call("sweep", SMOKE, f"--workdir={tmp_path / 'w'}", "--sweep=seed=0,1", "--jobs=3") == 2
+    assert "--jobs=3 is more than the 2 GPUs here" in capsys.readouterr().err and not list(tmp_path.iterdir())

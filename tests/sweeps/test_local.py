@@ -49,15 +49,15 @@ class Starter:
 
 def test_parents_come_before_children_and_what_is_done_is_not_done_again(tmp_path):
     start = Starter(tmp_path)
-    assert run_units(tmp_path, UNITS, start=start) == []
+    assert run_units(tmp_path, UNITS, [{}], start) == []
     assert start.begun == [unit.name for unit in UNITS]
     assert start.environments[0][PARENT] == str(os.getpid())
-    assert run_units(tmp_path, UNITS, start=start) == [] and len(start.begun) == len(UNITS)
+    assert run_units(tmp_path, UNITS, [{}], start) == [] and len(start.begun) == len(UNITS)
 
 
 def test_one_that_fails_loses_only_those_that_begin_with_it_and_is_tried_again(tmp_path, capsys):
     failing = Starter(tmp_path, {"shared/a": 2, "points/z": 1})
-    assert [unit.name for unit in run_units(tmp_path, UNITS, start=failing)] == [
+    assert [unit.name for unit in run_units(tmp_path, UNITS, [{}], failing)] == [
         "shared/a",
         "points/x",
         "points/y",
@@ -68,12 +68,12 @@ def test_one_that_fails_loses_only_those_that_begin_with_it_and_is_tried_again(t
     assert state is not None and (state.status, state.said) == (FAILED, "why")
     assert "shared/a ended with 2: why" in capsys.readouterr().out
     again = Starter(tmp_path)
-    assert run_units(tmp_path, UNITS, start=again) == []
+    assert run_units(tmp_path, UNITS, [{}], again) == []
     assert again.begun == ["shared/a", "points/x", "points/y", "points/z"]
 
 
 def test_a_unit_whose_folder_is_gone_is_not_done(tmp_path):
-    run_units(tmp_path, UNITS, start=Starter(tmp_path))
+    run_units(tmp_path, UNITS, [{}], Starter(tmp_path))
     (tmp_path / "points" / "y" / "config.json").unlink()
     assert [is_done(tmp_path, unit) for unit in UNITS] == [True, True, False, True, True]
 
@@ -81,7 +81,7 @@ def test_a_unit_whose_folder_is_gone_is_not_done(tmp_path):
 def test_several_at_a_time(tmp_path):
     start = Starter(tmp_path, seconds=0.3)
     began = time.monotonic()
-    assert run_units(tmp_path, UNITS, jobs=3, start=start) == []
+    assert run_units(tmp_path, UNITS, [{}] * 3, start) == []
     assert start.begun[:2] == ["shared/a", "shared/b"] and time.monotonic() - began < 5 * 0.3 + 1
 
 
@@ -96,7 +96,7 @@ def test_one_that_is_asked_to_end_asks_what_is_at_work_and_waits_for_it(tmp_path
     monkeypatch.setattr(time, "sleep_really", time.sleep, raising=False)
     monkeypatch.setattr(time, "sleep", sleep)
     with pytest.raises(Preempted):
-        run_units(tmp_path, UNITS, jobs=2, start=start)
+        run_units(tmp_path, UNITS, [{}, {}], start)
     assert [process.poll() for process in start.processes] == [75, 75]
     assert threading.active_count() < 50
 
