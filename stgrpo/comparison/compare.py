@@ -21,6 +21,7 @@ from stgrpo.evaluation.statistics.crossed import (
 )
 from stgrpo.evaluation.statistics.paired import equivalence_p_value, holm, paired_difference
 
+_BOOTSTRAP = "bootstrap over seeds and layouts"
 Layout = tuple[str, int]
 """A layout, and which of its plays, where one was played more than once."""
 
@@ -303,13 +304,15 @@ def _of_many(
         return _of_two(a_SK[0] > 0, b_SK[0] > 0, margin)
     found = bootstrap_difference(a_SK, b_SK, paired=paired)
     narrow = bootstrap_difference(a_SK, b_SK, paired=paired, confidence=0.9)
+    same = -margin < narrow.low and narrow.high < margin
     means_a, means_b = a_SK.mean(axis=1), b_SK.mean(axis=1)
-    p_value, test = None, "no test of a single training"
-    if min(len(means_a), len(means_b)) > 1:
-        moves = means_b - means_a if paired else np.concatenate([means_a - means_a.mean(), means_b - means_b.mean()])
-        if np.ptp(moves) > 1e-12:  # else every training says the same, and the test has no unit
-            tested = ttest_rel(means_b, means_a) if paired else ttest_ind(means_b, means_a, equal_var=False)
-            p_value, test = float(tested.pvalue), f"{'paired' if paired else 'Welch’s'} t test over seeds"
-        else:
-            test = "no test, as the seeds do not differ"
-    return found, f"bootstrap over seeds and layouts, {test}", p_value, -margin < narrow.low and narrow.high < margin
+    if min(len(means_a), len(means_b)) < 2:
+        return found, f"{_BOOTSTRAP}, no test of a single training", None, False
+    moves = means_b - means_a if paired else np.concatenate([means_a - means_a.mean(), means_b - means_b.mean()])
+    if np.ptp(moves) < 1e-12:  # every training says the same, and the test has no unit
+        return found, f"{_BOOTSTRAP}, no test, as the seeds do not differ", None, same
+    tested = ttest_rel(means_b, means_a) if paired else ttest_ind(means_b, means_a, equal_var=False)
+    over_seeds = tested.confidence_interval(0.9)  # wide where seeds are few, as the bootstrap is not
+    same = same and -margin < over_seeds.low and over_seeds.high < margin
+    method = f"{_BOOTSTRAP}, {'paired' if paired else 'Welch’s'} t test over seeds"
+    return found, method, float(tested.pvalue), bool(same)

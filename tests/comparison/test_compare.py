@@ -67,6 +67,18 @@ def test_runs_that_differ_in_their_seed_are_one_row_with_a_spread_of_its_own(mak
     assert contrast.equivalent is False
 
 
+def test_two_seeds_that_go_apart_show_no_equivalence_however_many_layouts_there_are(make_run):
+    folders = []
+    for seed, more in ((0, 4), (1, 0)):
+        for kl, k in ((0.001, 200), (0.1, 200 + more)):
+            results = {"grpo_unseen": [True] * k + [False] * (400 - k)}
+            folders.append(make_run(f"{seed}-{kl}", results, {"seed": seed, "grpo.kl_coef": kl}))
+    (contrast,) = compared(*folders, margin=0.03).contrasts
+    # Differences of .01 and 0: mean .005, and 6.314 · .005 beside it, the t of one degree of freedom, is .0366.
+    assert contrast.difference.high < 0.03 and contrast.equivalent is False
+    assert compared(*folders, margin=0.04).contrasts[0].equivalent is True
+
+
 def test_a_config_and_seed_that_come_again_are_another_group(make_run):
     found = compared(make_run("old", {"sft_x": [True, False]}), make_run("new", {"sft_x": [True, True]}))
     assert found.groups == {"old": ("old",), "new": ("new",)} and found.differ == ()
