@@ -5,6 +5,8 @@ import pathlib
 
 import pytest
 
+from stgrpo.evaluation.statistics.planning import mcnemar_power, planned_layouts
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
@@ -32,3 +34,9 @@ def test_a_table_that_says_something_else_is_written_anew(script):
     assert new == f"a\n<!-- table quick start -->\n{known['quick start']}<!-- end of table -->\nb\n"
     assert "| SFT, seed 0 | .700 [.633, .759] |  | 10.96 | 9.22 |\n" in new  # Wilson's of 140 in 200
     assert "**.800** [.739, .850] | +.100 [+.055, +.154], p = 8.8e-05 |" in new
+
+
+def test_the_planned_numbers_of_the_page_are_those_that_it_says():
+    text = (ROOT / "docs" / "experiments.md").read_text(encoding="utf-8")
+    assert f"10 % of the layouts, SFT alone 3 %: {planned_layouts(0.03, 0.10)} for a power of 80 %" in text
+    assert f"# {mcnemar_power(100, 0.03, 0.10):.2f} with a hundred" in text
