@@ -159,8 +159,9 @@ def _end(folder: Path, job: Job) -> bool:
         return True
     said = _last_line(Path(job.log.name)) or "it said nothing"
     said = said.removeprefix("stgrpo: ")
-    how = f"was ended by signal {-status}" if status < 0 else f"ended with {status}"
-    say(f"sweep: {job.unit.name} {how}: {said}")
+    if status < 0:
+        said = f"ended by signal {-status} after: {said}"
+    say(f"sweep: {job.unit.name} is not done, status {status}: {said}")
     if (folder / job.unit.name / "config.json").is_file():
         write_state(folder, job.unit, State(FAILED, round(seconds, 1), said))
     return False

@@ -66,7 +66,7 @@ def test_one_that_fails_loses_only_those_that_begin_with_it_and_is_tried_again(t
     assert failing.begun == ["shared/a", "shared/b", "points/z"]
     state = read_state(tmp_path, UNITS[0])
     assert state is not None and (state.status, state.said) == (FAILED, "why")
-    assert "shared/a ended with 2: why" in capsys.readouterr().out
+    assert "shared/a is not done, status 2: why" in capsys.readouterr().out
     again = Starter(tmp_path)
     assert run_units(tmp_path, UNITS, [{}], again) == []
     assert again.begun == ["shared/a", "points/x", "points/y", "points/z"]
