@@ -49,10 +49,10 @@ WITHOUT = {
 _OF = {"trajectories": "data", "planned": "data", "tries": "data", "checkpoint": "evaluation", "served": "evaluation"}
 KEY = "decided_by"
 
-_UNTRAINED = ("env.engine", "env.failure", "evaluation", "reward", "rollout")  # episodes and rollouts
+_LATER = ("critic", "env.engine", "env.failure", "evaluation", "grpo", "reward", "rollout")  # than SFT
 STAGES_WITHOUT = {
-    "collect": (*RUNTIME_FIELDS, *_UNTRAINED, "grpo", "limits", "lora", "sft"),
-    "sft": (*RUNTIME_FIELDS, *_UNTRAINED, "grpo"),
+    "collect": (*RUNTIME_FIELDS, *_LATER, "limits", "lora", "sft"),
+    "sft": (*RUNTIME_FIELDS, *_LATER),
     "grpo": (*RUNTIME_FIELDS, "evaluation.layouts", "evaluation.suites", "evaluation.tasks"),
 }
 """What has no part in all that a stage and those before it leave in a work directory."""

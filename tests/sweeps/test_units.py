@@ -30,6 +30,10 @@ def test_a_sweep_of_grpo_has_one_sft_that_plays_too():
     ]
 
 
+def test_what_only_grpo_has_leaves_sft_to_all():
+    assert units(critic__learning_rate=[1e-5, 1e-4])[0].stages == ("collect", "sft", "evaluate")
+
+
 def test_a_sweep_over_seeds_has_the_planners_data_once_and_a_served_experts_for_each():
     assert shown(units(seed=[0, 1])) == [
         ("shared/collect", ("collect",), (), ""),
