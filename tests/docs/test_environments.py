@@ -4,6 +4,7 @@ import importlib.metadata
 import json
 import pathlib
 import sys
+from collections.abc import Iterator
 from types import ModuleType, SimpleNamespace
 
 import pytest
@@ -51,14 +52,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
 
 
 @pytest.fixture
-def hanoi(folder: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+def hanoi(folder: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
     monkeypatch.setattr(envs, "_REGISTRY", dict(envs._REGISTRY))
     monkeypatch.syspath_prepend(folder)
-    monkeypatch.delitem(sys.modules, "hanoi", raising=False)
     import hanoi
 
     envs.register("hanoi", hanoi.HanoiEnvironment)
-    return hanoi
+    yield hanoi
+    del sys.modules["hanoi"]  # it would be there for the next file
 
 
 def test_the_example_keeps_to_the_protocol(hanoi: ModuleType) -> None:
