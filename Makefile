@@ -41,7 +41,8 @@ test: $(VENV)/installed-test
 	$(PYTEST) -m "not slow"
 
 slow: $(VENV)/installed-test $(VLLM)/installed $(COMPILERS)/installed $(TRL)/installed $(OPENENV)/installed
-	$(BIN)/pip install --quiet --editable ".[test-kubernetes,test-s3]"
+	$(BIN)/pip install --quiet --editable ".[test-kubernetes]"
+	$(BIN)/pip install --quiet --no-deps --requirement tests/s3_requirements.txt
 	$(BIN)/python -m pytest tests/launch/test_manifests.py
 	STGRPO_VLLM_PYTHON=$(CURDIR)/$(VLLM)/bin/python $(PYTEST) -m "slow and not compilers" --ignore=tests/processes
 	$(BIN)/python -m pytest -m slow tests/processes  # runs of several processes, held to seconds: alone

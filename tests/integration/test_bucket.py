@@ -28,7 +28,7 @@ main(sys.argv[1:])
 @pytest.fixture(scope="module")
 def server():
     """Environment of a server that is S3's like, with one bucket."""
-    moto = pytest.importorskip("moto.server", reason="pip install 'stgrpo[test-s3]' brings it")
+    moto = pytest.importorskip("moto.server", reason="tests/s3_requirements.txt brings it")
     s3fs = pytest.importorskip("s3fs")
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     made = moto.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
