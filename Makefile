@@ -44,7 +44,8 @@ slow: $(VENV)/installed-test $(VLLM)/installed $(COMPILERS)/installed $(TRL)/ins
 	$(BIN)/pip install --quiet --editable ".[test-kubernetes]"
 	$(BIN)/pip install --quiet --no-deps --requirement tests/s3_requirements.txt
 	$(BIN)/python -m pytest tests/launch/test_manifests.py
-	STGRPO_VLLM_PYTHON=$(CURDIR)/$(VLLM)/bin/python $(PYTEST) -m "slow and not compilers" --ignore=tests/processes
+# In their order: by number of tests, files of one long test would come last and be waited for.
+	STGRPO_VLLM_PYTHON=$(CURDIR)/$(VLLM)/bin/python $(PYTEST) --no-loadscope-reorder -m "slow and not compilers" --ignore=tests/processes
 	$(BIN)/python -m pytest -m slow tests/processes  # runs of several processes, held to seconds: alone
 	PYTHONPATH=$(COMPILERS) $(BIN)/python -m pytest -m compilers  # one process may have libtpu at a time
 
