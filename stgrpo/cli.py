@@ -225,15 +225,6 @@ def run(arguments: Sequence[str]) -> None:
     if arguments[0] in PLAIN:
         _plain(arguments[0])(arguments)
         return
-    if arguments[0] == "export-data":
-        _export_data(arguments)
-        return
-    if arguments[0] == "compare":
-        from stgrpo.stages.compare import run_compare
-
-        given = parse_compare(arguments)
-        run_compare(given.folders, page=given.page, json=given.json, margin=given.margin)
-        return
     if arguments[0] == "sweep":
         _sweep(arguments)
         return
@@ -343,32 +334,30 @@ def _plain(name: str) -> Callable[[Sequence[str]], None]:
     elif name == "env-server":
         from stgrpo.stages.env_server import run_server as command
     else:
-        command = _play if name == "play" else _import_model
+        command = {"compare": _compare, "export-data": _export_data, "play": _play, "import-model": _import_model}[name]
     return command
+
+
+def _compare(arguments: Sequence[str]) -> None:
+    from stgrpo.stages.compare import run_compare
+
+    given = parse_compare(arguments)
+    run_compare(given.folders, page=given.page, json=given.json, margin=given.margin)
 
 
 def _play(arguments: Sequence[str]) -> None:
     """Reads the flags of `play`, which has neither a config nor a work directory."""
-    from absl import flags
-
-    values = flags.FlagValues()
-    flags.DEFINE_string("env", "robotouille", "", flag_values=values)
-    flags.DEFINE_string("task", "", "", flag_values=values)
-    flags.DEFINE_string("layout", "", "", flag_values=values)
-    flags.DEFINE_bool("raw", False, "", flag_values=values)
-    try:
-        extra = values(list(arguments))[1:]
-    except flags.Error as error:
-        raise UserError(f"{one_line(error)} (stgrpo --help)") from error
-    if extra:
-        raise UserError(f"argument {extra[0]!r} is not understood: play takes --env, --task, --layout and --raw")
     from stgrpo import envs
     from stgrpo.protocol import Playable
+    from stgrpo.stages.flags import parse_plain
 
-    environment = envs.get(values.env)
+    extra, given = parse_plain(arguments, {"env": "robotouille", "task": "", "layout": "", "raw": False})
+    if extra:
+        raise UserError(f"argument {extra[0]!r} is not understood: play takes --env, --task, --layout and --raw")
+    environment = envs.get(given["env"])
     if not isinstance(environment, Playable):
-        raise UserError(f"--env={values.env} cannot be played by a person: it has no method play")
-    environment.play(values.task, values.layout, raw=values.raw)
+        raise UserError(f"--env={given['env']} cannot be played by a person: it has no method play")
+    environment.play(given["task"], given["layout"], raw=given["raw"])
 
 
 def _import_model(arguments: Sequence[str]) -> None:

@@ -17,8 +17,9 @@ if TYPE_CHECKING:
 STAGES = ("collect", "sft", "grpo", "evaluate", "report")
 TRAINING = ("sft", "grpo")  # stages that are sections of the config too
 DATA_FORMATS = ("parquet", "jsonl")
-PLAIN = ("play", "import-model", "check-environment", "new-environment", "env-server")  # without a config
-COMMANDS = (*STAGES, "run", "sweep", "compare", "analyse", "export", "export-data", "serve", "plan", *PLAIN)
+PLAIN = ("compare", "export-data", "play", "import-model", "check-environment", "new-environment", "env-server")
+"""Commands without a config, whose words `stages.flags` reads."""
+COMMANDS = (*STAGES, "run", "sweep", "analyse", "export", "serve", "plan", *PLAIN)
 TOGETHER_S = 30  # that processes wait for each other at the start, where --distributed_timeout says nothing else
 FLAGS_OF = {
     "checkpoint": ("evaluate", "export", "serve"),
@@ -35,7 +36,7 @@ FLAGS_OF = {
     "distributed": (*STAGES, "run"),
     "distributed_timeout": (*STAGES, "run"),
 }
-_OF_OTHERS = ("sweep", "only", "jobs", "out", "json", "margin")  # of commands that parse their own
+_OF_SWEEPS = ("sweep", "only", "jobs")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,21 +75,21 @@ def parse(arguments: Sequence[str]) -> Command:
         raise UserError(f"stage {stage!r} is unknown: {nearest(stage, COMMANDS)} (stgrpo --help)")
     values = flags.FlagValues()
     flags.DEFINE_string("workdir", "", "", flag_values=values)
-    flags.DEFINE_string("checkpoint", "", "", flag_values=values)
+    flags.DEFINE_string("checkpoint", Command.checkpoint, "", flag_values=values)
     flags.DEFINE_enum("dtype", "float32", ("float32", "bfloat16"), "", flag_values=values)
-    flags.DEFINE_string("topology", "", "", flag_values=values)
-    flags.DEFINE_float("utilisation", 0.4, "", flag_values=values)
-    flags.DEFINE_float("price", 0.0, "", flag_values=values)
-    flags.DEFINE_string("host", "127.0.0.1", "", flag_values=values)
-    flags.DEFINE_integer("port", 8000, "", 1, 65535, flag_values=values)
-    flags.DEFINE_integer("layouts", 50, "", 1, 100_000, flag_values=values)
-    flags.DEFINE_integer("samples", 32, "", 2, 100_000, flag_values=values)
-    flags.DEFINE_integer("episodes", 32, "", 1, 100_000, flag_values=values)
-    flags.DEFINE_integer("seed", 0, "", 0, 2**31 - 1, flag_values=values)
-    flags.DEFINE_bool("dry_run", False, "", flag_values=values)
+    flags.DEFINE_string("topology", Command.topology, "", flag_values=values)
+    flags.DEFINE_float("utilisation", Command.utilisation, "", flag_values=values)
+    flags.DEFINE_float("price", Command.price, "", flag_values=values)
+    flags.DEFINE_string("host", Command.host, "", flag_values=values)
+    flags.DEFINE_integer("port", Command.port, "", 1, 65535, flag_values=values)
+    flags.DEFINE_integer("layouts", Command.layouts, "", 1, 100_000, flag_values=values)
+    flags.DEFINE_integer("samples", Command.samples, "", 2, 100_000, flag_values=values)
+    flags.DEFINE_integer("episodes", Command.episodes, "", 1, 100_000, flag_values=values)
+    flags.DEFINE_integer("seed", Command.seed, "", 0, 2**31 - 1, flag_values=values)
+    flags.DEFINE_bool("dry_run", Command.dry_run, "", flag_values=values)
     # `together` has read these two: processes join before anything else.
-    flags.DEFINE_string("distributed", "", "", flag_values=values)
-    flags.DEFINE_integer("distributed_timeout", TOGETHER_S, "", 1, 86400, flag_values=values)
+    flags.DEFINE_string("distributed", Command.distributed, "", flag_values=values)
+    flags.DEFINE_integer("distributed_timeout", Command.distributed_timeout, "", 1, 86400, flag_values=values)
     rest = _joined(rest)
     _define_config(values, rest, stage)
     try:
@@ -234,26 +235,18 @@ def parse_compare(arguments: Sequence[str]) -> CompareCommand:
     Raises:
         UserError: an unknown flag, no folder, or a margin that is none.
     """
-    from absl import flags
+    from stgrpo.stages.flags import parse_plain
 
-    values = flags.FlagValues()
-    flags.DEFINE_string("out", "", "", flag_values=values)
-    flags.DEFINE_string("json", "", "", flag_values=values)
-    flags.DEFINE_float("margin", 0.0, "", flag_values=values)
-    try:
-        _, *folders = values(_joined(arguments))
-    except flags.Error as error:
-        raise UserError(f"{one_line(error)} (stgrpo --help)") from error
+    folders, given = parse_plain(arguments, {"out": "", "json": "", "margin": 0.0})
     if more := [folder for folder in folders if folder.startswith("-")]:
         raise UserError(f"argument {more[0]!r} is not understood: options come before the folders")
     if not folders:
         raise UserError("compare takes work directories: stgrpo compare [--out=FILE.html] DIR DIR ...")
-    if not 0 <= values.margin < 1:
-        raise UserError(
-            f"--margin={values.margin} must be at least 0 and below 1: 0.05 for five points of success rate"
-        )
-    page, json = _file("out", values.out), _file("json", values.json)
-    return CompareCommand(tuple(map(Path, folders)), page, json, values.margin)
+    margin = given["margin"]
+    if not 0 <= margin < 1:
+        raise UserError(f"--margin={margin} must be at least 0 and below 1: 0.05 for five points of success rate")
+    page, json = _file("out", given["out"]), _file("json", given["json"])
+    return CompareCommand(tuple(map(Path, folders)), page, json, margin)
 
 
 def _file(name: str, given: str) -> Path | None:
@@ -279,19 +272,13 @@ def parse_import(arguments: Sequence[str]) -> Import:
     Raises:
         UserError: an unknown flag, or other than one source and one folder.
     """
-    from absl import flags
+    from stgrpo.stages.flags import parse_plain
 
-    values = flags.FlagValues()
-    flags.DEFINE_string("workdir", "", "", flag_values=values)
-    flags.DEFINE_enum("dtype", "float32", ("float32", "bfloat16"), "", flag_values=values)
-    try:
-        _, *sources = values(_joined(arguments))
-    except flags.Error as error:
-        raise UserError(f"{one_line(error)} (stgrpo --help)") from error
-    if len(sources) != 1 or not values.workdir:
+    sources, given = parse_plain(arguments, {"workdir": "", "dtype": ("float32", "bfloat16")})
+    if len(sources) != 1 or not given["workdir"]:
         raise UserError("import-model takes one GGUF file, wheel or zip, and a new folder: SOURCE --workdir=FOLDER")
-    check_place(Path(values.workdir).absolute(), "--workdir")
-    return Import(Path(sources[0]), Path(values.workdir), values.dtype)
+    check_place(Path(given["workdir"]).absolute(), "--workdir")
+    return Import(Path(sources[0]), Path(given["workdir"]), given["dtype"])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -308,18 +295,12 @@ def parse_data_export(arguments: Sequence[str]) -> DataExport:
     Raises:
         UserError: an unknown flag, format or word, or no work directory.
     """
-    from absl import flags
+    from stgrpo.stages.flags import parse_plain
 
-    values = flags.FlagValues()
-    flags.DEFINE_string("workdir", "", "", flag_values=values)
-    flags.DEFINE_enum("format", "parquet", DATA_FORMATS, "", flag_values=values)
-    try:
-        extra = values(list(arguments))[1:]
-    except flags.Error as error:
-        raise UserError(f"{one_line(error)} (stgrpo --help)") from error
-    if extra or not values.workdir:
+    extra, given = parse_plain(arguments, {"workdir": "", "format": DATA_FORMATS})
+    if extra or not given["workdir"]:
         raise UserError("export-data takes the folder of a run and no config: --workdir=DIR --format=parquet")
-    return DataExport(values.workdir, values.format)
+    return DataExport(**given)
 
 
 def together(arguments: Sequence[str]) -> tuple[str, int] | None:
@@ -357,7 +338,7 @@ def _joined(arguments: Sequence[str]) -> list[str]:
     for argument in arguments:
         if (
             joined
-            and joined[-1] in ("--config", *(f"--{name}" for name in ("workdir", *FLAGS_OF, *_OF_OTHERS)))
+            and joined[-1] in ("--config", *(f"--{name}" for name in ("workdir", *FLAGS_OF, *_OF_SWEEPS)))
             and not argument.startswith("--")
         ):
             joined[-1] += f"={argument}"

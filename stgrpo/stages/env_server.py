@@ -8,10 +8,9 @@ from collections.abc import Sequence
 from stgrpo import envs
 from stgrpo.console import say
 from stgrpo.errors import UserError
-from stgrpo.stages.flags import at_least, parse_plain
+from stgrpo.stages.flags import LOOPBACK, at_least, parse_plain
 
 log = logging.getLogger(__name__)
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _FLAGS = {
     "host": "127.0.0.1",
     "port": 8000,

@@ -8,7 +8,9 @@ from absl import flags
 from stgrpo.console import one_line
 from stgrpo.errors import UserError
 
-Value = str | int | float | bool | list[str]
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+"""Hosts that only this machine reaches."""
+Value = str | int | float | bool | list[str] | tuple[str, ...]
 
 
 def parse_plain(arguments: Sequence[str], defaults: Mapping[str, Value]) -> tuple[list[str], dict[str, Any]]:
@@ -16,7 +18,8 @@ def parse_plain(arguments: Sequence[str], defaults: Mapping[str, Value]) -> tupl
 
     Args:
         arguments: the command and what follows it.
-        defaults: of each flag; its kind is that of the value, and a list is separated by commas.
+        defaults: of each flag; its kind is that of the value, a list is separated by commas, and a tuple has all
+            values that there are, the default first.
 
     Returns:
         What stands without a flag, and the value of each flag.
@@ -32,27 +35,17 @@ def parse_plain(arguments: Sequence[str], defaults: Mapping[str, Value]) -> tupl
             flags.DEFINE_integer(name, default, "", flag_values=values)
         elif isinstance(default, float):
             flags.DEFINE_float(name, default, "", flag_values=values)
+        elif isinstance(default, tuple):
+            flags.DEFINE_enum(name, default[0], default, "", flag_values=values)
         elif isinstance(default, list):
             flags.DEFINE_list(name, default, "", flag_values=values)
         else:
             flags.DEFINE_string(name, default, "", flag_values=values)
     try:
-        _, *others = values([arguments[0], *_joined(arguments[1:], defaults)])
+        _, *others = values(list(arguments))
     except flags.Error as error:
         raise UserError(f"{one_line(str(error))} (stgrpo --help)") from error
     return others, {name: values[name].value for name in defaults}
-
-
-def _joined(arguments: Sequence[str], defaults: Mapping[str, Value]) -> list[str]:
-    """`--flag VALUE` as `--flag=VALUE`."""
-    takers = {f"--{name}" for name, default in defaults.items() if not isinstance(default, bool)}
-    joined: list[str] = []
-    for argument in arguments:
-        if joined and joined[-1] in takers and not argument.startswith("--"):
-            joined[-1] += f"={argument}"
-        else:
-            joined.append(argument)
-    return joined
 
 
 def at_least(least: int, given: Mapping[str, Any], *names: str) -> None:

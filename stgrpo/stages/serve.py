@@ -16,12 +16,12 @@ from stgrpo.models.huggingface.weights import save_folder
 from stgrpo.models.sharding import make_mesh
 from stgrpo.sampling.open import interpreter, served_dtype, served_length
 from stgrpo.sampling.vllm.server import ServerSettings, VllmServer
+from stgrpo.stages.flags import LOOPBACK
 from stgrpo.training.checkpointing import load_metadata
 from stgrpo.training.policies import read_policy
 from stgrpo.training.start import abstract_model
 
 log = logging.getLogger(__name__)
-_LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 def serve(config: ConfigDict, checkpoint: str = "", *, host: str = "127.0.0.1", port: int = 8000) -> None:
@@ -37,7 +37,7 @@ def serve(config: ConfigDict, checkpoint: str = "", *, host: str = "127.0.0.1", 
         UserError: there is nothing to serve, or no vLLM.
         ServerError: vLLM did not start, or ended by itself.
     """
-    if host not in _LOOPBACK:
+    if host not in LOOPBACK:
         log.warning("vLLM asks nobody who they are: whoever reaches %s:%d can replace its weights", host, port)
     with _model(config, checkpoint) as model:
         settings = ServerSettings(
