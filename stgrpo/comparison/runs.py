@@ -7,9 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ml_collections import ConfigDict
-
-from stgrpo.config import FIELDS, base, with_new_names
+from stgrpo.config import FIELDS, restored
 from stgrpo.errors import UserError
 from stgrpo.evaluation.files import list_evaluations
 from stgrpo.files import from_json, read_object
@@ -98,10 +96,8 @@ def _names(places: Sequence[Path]) -> dict[Path, str]:
 def _fields(file: Path) -> dict[str, Any]:
     if not file.is_file():
         return {}
-    config = base()
     try:
-        with config.unlocked():
-            config.update(ConfigDict(with_new_names(read_object(file, "restore it")), convert_dict=True))
+        config = restored(read_object(file, "restore it"))
     except (TypeError, ValueError, KeyError, AttributeError) as error:
         raise UserError(f"{file} is no config ({error}): restore it") from error
     return counting(from_json(config.to_json()), RUNTIME_FIELDS)

@@ -7,7 +7,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from stgrpo.config import FIELDS, base, with_new_names
+from stgrpo.config import FIELDS, restored
 from stgrpo.errors import UserError
 from stgrpo.files import from_json, read_object, to_json, write_atomically
 from stgrpo.workdir import RUNTIME_FIELDS
@@ -42,9 +42,9 @@ class Plan:
 
     def config_of(self, point: str) -> ConfigDict:
         """The whole config of a point, locked."""
-        config = _config(self.config)
+        config = restored(self.config)
         config.update_from_flattened_dict({field: _typed(field, v) for field, v in self.points[point].items()})
-        return config.lock()
+        return config
 
     def fields_of(self, point: str) -> dict[str, Any]:
         """The same as JSON has it, nested."""
@@ -121,11 +121,4 @@ def _differs(theirs: Plan, mine: Plan) -> str:
 
 def _whole(fields: Mapping[str, Any]) -> dict[str, Any]:
     """A config from JSON, with what it does not have yet."""
-    return from_json(_config(fields).to_json())
-
-
-def _config(fields: Mapping[str, Any]) -> ConfigDict:
-    config = base()
-    with config.unlocked():
-        config.update(ConfigDict(with_new_names(fields), convert_dict=True))
-    return config
+    return from_json(restored(fields).to_json())
