@@ -121,13 +121,7 @@ def _questions(asked: Asked, samples: int, style: PromptStyle) -> Iterator[Quest
         yield Question(messages, asked.node.valid_actions, mix_seed(asked.key, number))
 
 
-@dataclasses.dataclass(frozen=True)
-class _Cell:
-    """The answers that begin with one head: by valid action the ids of each."""
-
-    ids: dict[str, Ids]
-
-
+_Cell = dict[str, Ids]  # the answers that begin with one head, by valid action
 _Place = tuple[int, str | None]  # the number of a node, and a head
 
 
@@ -138,10 +132,9 @@ def _scored(
     wanted = dict.fromkeys((i, head) for i, row in enumerate(heads) for head in row if head is not None)
     cells: dict[_Place, _Cell] = {(i, head): _cell(policy, nodes[i], head) for i, head in wanted}
     conversations = {i: render_messages(node.observation, style=style) for i, node in enumerate(nodes)}
-    scores = policy.score([(conversations[i], list(cell.ids.values())) for (i, _), cell in cells.items()])
+    scores = policy.score([(conversations[i], list(cell.values())) for (i, _), cell in cells.items()])
     shares: dict[_Place, dict[str, float]] = {
-        at: dict(zip(cell.ids, _shares(row), strict=True))
-        for (at, cell), row in zip(cells.items(), scores, strict=True)
+        at: dict(zip(cell, _shares(row), strict=True)) for (at, cell), row in zip(cells.items(), scores, strict=True)
     }
     found = []
     for i, (node, group) in enumerate(zip(nodes, groups, strict=True)):
@@ -171,7 +164,7 @@ def _cell(policy: ScoringPolicy, node: Node, head: str) -> _Cell:
     """Answers that are read as the action they end in and are no longer than an answer may be."""
     texts = {a: head + a for a in node.valid_actions if parse_response(head + a, node.valid_actions).action == a}
     ids = dict(zip(texts, policy.encode(list(texts.values())), strict=True))
-    return _Cell({action: each for action, each in ids.items() if len(each) <= policy.max_tokens})
+    return {action: each for action, each in ids.items() if len(each) <= policy.max_tokens}
 
 
 def _shares(logprobs: Sequence[float]) -> list[float]:
@@ -187,6 +180,6 @@ def _row(
     """One answer: its action as indicators, the shares of its cell, and whether it has one."""
     action = _action(node, response)
     sampled = [float(action == right) for right in node.right]
-    if response is None or cell is None or shares is None or cell.ids.get(action or "") != response.ids:
+    if response is None or cell is None or shares is None or cell.get(action or "") != response.ids:
         return sampled, sampled, False
     return sampled, [shares.get(right, 0.0) for right in node.right], True

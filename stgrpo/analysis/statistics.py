@@ -1,6 +1,5 @@
 """Intervals for differences, and for means over layouts."""
 
-import collections
 import math
 from collections.abc import Hashable, Mapping, Sequence
 from typing import TypedDict
@@ -53,8 +52,3 @@ def total_variation(a: Mapping[Hashable, float], b: Mapping[Hashable, float]) ->
     if not total_a or not total_b:
         raise ValueError("a distribution without counts has no distance to another")
     return sum(abs(a.get(key, 0) / total_a - b.get(key, 0) / total_b) for key in a.keys() | b.keys()) / 2
-
-
-def counted(values: Sequence[Hashable]) -> collections.Counter[Hashable]:
-    """How often each value occurs."""
-    return collections.Counter(values)

@@ -5,12 +5,13 @@ Every table says in `from` what its numbers were computed from. P(..) is a proba
 
 import dataclasses
 import itertools
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from stgrpo.analysis.graph import LayoutGraph, Node
 from stgrpo.analysis.measure import ESTIMATORS, Measured
 from stgrpo.analysis.plays import Feature, feature, off_path
-from stgrpo.analysis.statistics import Mean, bootstrap_mean, counted, newcombe_interval, total_variation
+from stgrpo.analysis.statistics import Mean, bootstrap_mean, newcombe_interval, total_variation
 from stgrpo.analysis.theory import amplified, lowered, path_success, prefix_success
 from stgrpo.evaluation.metrics import wilson_interval
 
@@ -326,7 +327,7 @@ def _feature_of(node: Node) -> Feature:
 
 
 def _distance(a: Sequence[Feature], b: Sequence[Feature]) -> float | None:
-    return total_variation(counted(a), counted(b)) if a and b else None
+    return total_variation(Counter(a), Counter(b)) if a and b else None
 
 
 def _mean_off_path(measured: Measured, graph: LayoutGraph, layout: int) -> float:
@@ -335,7 +336,7 @@ def _mean_off_path(measured: Measured, graph: LayoutGraph, layout: int) -> float
 
 def _state_distance(measured: Measured, graph: LayoutGraph, layout: int) -> float:
     met = [state for play in measured.plays[layout] for state in play.states]
-    return total_variation(counted(graph.states[: graph.horizon]), counted(met))
+    return total_variation(Counter(graph.states[: graph.horizon]), Counter(met))
 
 
 def _horizons(study: Study) -> Table:

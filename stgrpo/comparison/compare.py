@@ -4,6 +4,7 @@ import collections
 import dataclasses
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -303,8 +304,7 @@ def _of_many(
     if np.ptp(a_SK) == np.ptp(b_SK) == 0.0:  # every training did the same everywhere: a bootstrap sees no spread
         return _of_two(a_SK[0] > 0, b_SK[0] > 0, margin)
     found = bootstrap_difference(a_SK, b_SK, paired=paired)
-    narrow = bootstrap_difference(a_SK, b_SK, paired=paired, confidence=0.9)
-    same = -margin < narrow.low and narrow.high < margin
+    same = bool(margin) and _within(margin, bootstrap_difference(a_SK, b_SK, paired=paired, confidence=0.9))
     means_a, means_b = a_SK.mean(axis=1), b_SK.mean(axis=1)
     if min(len(means_a), len(means_b)) < 2:
         return found, f"{_BOOTSTRAP}, no test of a single training", None, False
@@ -312,7 +312,11 @@ def _of_many(
     if np.ptp(moves) < 1e-12:  # every training says the same, and the test has no unit
         return found, f"{_BOOTSTRAP}, no test, as the seeds do not differ", None, same
     tested = ttest_rel(means_b, means_a) if paired else ttest_ind(means_b, means_a, equal_var=False)
-    over_seeds = tested.confidence_interval(0.9)  # wide where seeds are few, as the bootstrap is not
-    same = same and -margin < over_seeds.low and over_seeds.high < margin
+    same = same and _within(margin, tested.confidence_interval(0.9))  # wide where seeds are few, as no bootstrap is
     method = f"{_BOOTSTRAP}, {'paired' if paired else 'Welch’s'} t test over seeds"
-    return found, method, float(tested.pvalue), bool(same)
+    return found, method, float(tested.pvalue), same
+
+
+def _within(margin: float, interval: Any) -> bool:
+    """Whether an interval, ours or scipy's, lies between -margin and margin."""
+    return bool(-margin < interval.low and interval.high < margin)

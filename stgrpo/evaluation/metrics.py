@@ -3,6 +3,7 @@
 Pure functions of plain values.
 """
 
+import collections
 import dataclasses
 import math
 from collections.abc import Callable, Iterable, Sequence
@@ -69,14 +70,23 @@ def mcnemar(successes_a: Sequence[bool], successes_b: Sequence[bool]) -> McNemar
     Raises:
         ValueError: the two lists differ in length.
     """
-    if len(successes_a) != len(successes_b):
-        raise ValueError(f"{len(successes_a)} episodes against {len(successes_b)}: a pair needs the same layout")
     from scipy.stats import binomtest
 
-    pairs = list(zip(map(bool, successes_a), map(bool, successes_b), strict=True))
-    only_a, only_b = pairs.count((True, False)), pairs.count((False, True))
+    both, only_a, only_b, neither = pair_counts(successes_a, successes_b)
     p_value = float(binomtest(only_a, only_a + only_b).pvalue) if only_a + only_b else 1.0
-    return McNemar(pairs.count((True, True)), only_a, only_b, pairs.count((False, False)), p_value)
+    return McNemar(both, only_a, only_b, neither, p_value)
+
+
+def pair_counts(successes_a: Sequence[bool], successes_b: Sequence[bool]) -> tuple[int, int, int, int]:
+    """Layouts that both policies solve, the first alone, the second alone, and neither.
+
+    Raises:
+        ValueError: the two lists differ in length.
+    """
+    if len(successes_a) != len(successes_b):
+        raise ValueError(f"{len(successes_a)} episodes against {len(successes_b)}: a pair needs the same layout")
+    counts = collections.Counter(zip(map(bool, successes_a), map(bool, successes_b), strict=True))
+    return counts[True, True], counts[True, False], counts[False, True], counts[False, False]
 
 
 def pair_episodes(a: Iterable[Episode], b: Iterable[Episode]) -> list[tuple[Episode, Episode]]:

@@ -12,7 +12,7 @@ from stgrpo.analysis.answers import Answers, Asked, ask
 from stgrpo.analysis.graph import GOAL, UNSEEN, build_graph
 from stgrpo.analysis.measure import Amount, Measured, measure
 from stgrpo.analysis.plays import feature, off_path, play
-from stgrpo.analysis.statistics import bootstrap_mean, counted, newcombe_interval, total_variation
+from stgrpo.analysis.statistics import bootstrap_mean, newcombe_interval, total_variation
 from stgrpo.analysis.summary import REFERENCE, TRAINED, Study, summarise
 from stgrpo.analysis.theory import amplified, graph_success, lowered, path_success, prefix_success
 from stgrpo.evaluation.episodes import EpisodeConfig
@@ -157,12 +157,14 @@ def test_episodes_are_what_enumeration_gives():
         for step, away in enumerate(off_path(graph, plays)):
             truth = sum(p for s, _, _, p in ways if len(s) <= step or s[step] != at[step])
             assert abs(away - truth) < 5 * math.sqrt(truth * (1 - truth) / n) + 1e-12
-        met, truth = counted([s for p in plays for s in p.states]), collections.Counter()
+        met, truth = collections.Counter([s for p in plays for s in p.states]), collections.Counter()
         for states, _, _, p in ways:
             for state in states:
                 truth[state] += p
         assert total_variation(met, truth) < 0.06
-        assert total_variation(counted(at), met) == pytest.approx(total_variation(counted(at), truth), abs=0.05)
+        assert total_variation(collections.Counter(at), met) == pytest.approx(
+            total_variation(collections.Counter(at), truth), abs=0.05
+        )
         features = {(problem.distance(s), "Go") for s in truth}
         assert {f for p in plays for f in p.features} == features
 

@@ -42,9 +42,7 @@ def bootstrap(
     weight_DS = _weights(rng, count_S, draws if seeds else 0)
     weight_DK = _weights(rng, count_K, draws if layouts else 0)
     mean_D = np.sum((weight_DS @ values_SK) * weight_DK, axis=1)
-    tail = (1 - confidence) / 2
-    low, high = np.quantile(mean_D, [tail, 1 - tail])
-    return Interval(float(values_SK.mean()), float(low), float(high))
+    return _percentiles(float(values_SK.mean()), mean_D, confidence)
 
 
 def bootstrap_difference(
@@ -71,9 +69,14 @@ def bootstrap_difference(
     weight_DS, weight_DT = _weights(rng, len(a_SK), draws), _weights(rng, len(b_TK), draws)
     weight_DK = _weights(rng, a_SK.shape[1], draws)
     mean_D = np.sum((weight_DT @ b_TK - weight_DS @ a_SK) * weight_DK, axis=1)
+    return _percentiles(float(b_TK.mean() - a_SK.mean()), mean_D, confidence)
+
+
+def _percentiles(estimate: float, mean_D: np.ndarray, confidence: float) -> Interval:
+    """An estimate with the interval that leaves out as many draws on either side."""
     tail = (1 - confidence) / 2
     low, high = np.quantile(mean_D, [tail, 1 - tail])
-    return Interval(float(b_TK.mean() - a_SK.mean()), float(low), float(high))
+    return Interval(estimate, float(low), float(high))
 
 
 def _weights(rng: np.random.Generator, count: int, draws: int) -> np.ndarray:

@@ -4,7 +4,7 @@ import dataclasses
 import math
 from collections.abc import Sequence
 
-import numpy as np
+from stgrpo.evaluation.metrics import pair_counts
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,12 +111,10 @@ def _tango_interval(only_a: int, only_b: int, n: int, z: float) -> tuple[float, 
 
 
 def _discordant(a: Sequence[bool], b: Sequence[bool]) -> tuple[int, int, int]:
-    first, second = np.asarray(a, bool), np.asarray(b, bool)
-    if first.shape != second.shape:
-        raise ValueError(f"{len(first)} episodes against {len(second)}: a pair needs the same layout")
-    if not len(first):
+    _, only_a, only_b, _ = pair_counts(a, b)
+    if not len(a):
         raise ValueError("no pairs: give at least one layout that both have played")
-    return int((first & ~second).sum()), int((second & ~first).sum()), len(first)
+    return only_a, only_b, len(a)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
