@@ -1,7 +1,6 @@
 """One policy in some layouts: its answers in every state that counts, and its episodes."""
 
 import dataclasses
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 
 from stgrpo.analysis.answers import Answers, Asked, ScoringPolicy, ask
@@ -11,7 +10,7 @@ from stgrpo.analysis.theory import graph_success, path_success
 from stgrpo.evaluation.episodes import EpisodeConfig
 from stgrpo.react.policy import SamplingParams
 from stgrpo.react.prompt import PromptStyle
-from stgrpo.sampling.base import mix_seed
+from stgrpo.sampling.base import mix_seed, text_seed
 
 ESTIMATORS = ("sampled", "scored")
 
@@ -78,7 +77,7 @@ def measure(
         progress: called with what is done, how much of it, and of how much.
     """
     asked = [
-        Asked(node, mix_seed(amount.seed, _key(graph), number))
+        Asked(node, mix_seed(amount.seed, text_seed(f"{graph.problem.task}/{graph.problem.layout}"), number))
         for graph in graphs
         for number, node in enumerate(graph.nodes)
     ]
@@ -103,8 +102,3 @@ def measure(
         progress=lambda done: progress("layouts", done, len(graphs)),
     )
     return Measured(by_layout, tuple(map(tuple, plays)))
-
-
-def _key(graph: LayoutGraph) -> int:
-    name = f"{graph.problem.task}/{graph.problem.layout}"
-    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big")

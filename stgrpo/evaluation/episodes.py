@@ -21,7 +21,6 @@ first round.
 
 import collections
 import dataclasses
-import hashlib
 from collections.abc import Callable, Iterable, Sequence
 
 from stgrpo.data.tokenizer import Tokenizer
@@ -31,7 +30,7 @@ from stgrpo.protocol import Judging, Planner, Session, State, expert_action_of, 
 from stgrpo.react.policy import SERVER, Policy, Question, Response, SamplingParams
 from stgrpo.react.prompt import PromptStyle, Turn, render_messages
 from stgrpo.react.response import ParsedResponse, feedback, parse_response
-from stgrpo.sampling.base import Sampler, mix_seed
+from stgrpo.sampling.base import Sampler, mix_seed, text_seed
 from stgrpo.sampling.policy import TokenPolicy
 
 LOOP_VISITS = 3
@@ -216,8 +215,7 @@ def _keys(sessions: Iterable[Session]) -> list[int]:
     keys = []
     for session in sessions:
         name = f"{session.task}/{session.layout}"
-        digest = hashlib.sha256(f"{name}#{seen[name]}".encode()).digest()
-        keys.append(int.from_bytes(digest[:8], "big"))
+        keys.append(text_seed(f"{name}#{seen[name]}"))
         seen[name] += 1
     return keys
 

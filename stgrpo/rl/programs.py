@@ -9,6 +9,7 @@ from stgrpo.models.shapes import ModelShape
 from stgrpo.rl.critic import critic_settings, kl_in_reward, rollouts_alone
 from stgrpo.rl.losses import Coefficients, loss_options, make_loss
 from stgrpo.rl.mismatch import Mismatch
+from stgrpo.rl.update import updates_a_rollout
 from stgrpo.training.context import attention_core, lora_settings, optimiser_settings
 from stgrpo.training.loss import Loss
 from stgrpo.training.micro_batches import micro_batch_count
@@ -56,7 +57,7 @@ def train_program(config: ConfigDict, stage: str, shape: ModelShape, mesh: Mesh,
         fix = f"use at most {shape.depth}, or 0 for all"
         raise UserError(f"lora.layers={lora.layers} is over the {shape.depth} layers of the model: {fix}")
     is_rl = stage == "grpo"
-    alone = rollouts_alone(config) * config.grpo.minibatches * config.grpo.passes if is_rl else 0
+    alone = rollouts_alone(config) * updates_a_rollout(config) if is_rl else 0
     return build_program(
         shape,
         mesh,

@@ -1,6 +1,7 @@
 """The sampler protocol: prompts in as token ids; token ids, log-probabilities and finish reasons out."""
 
 import dataclasses
+import hashlib
 from collections.abc import Callable, Sequence
 from typing import Protocol, TypeVar, runtime_checkable
 
@@ -76,3 +77,8 @@ def mix_seed(*parts: int) -> int:
         state = ((state ^ (state >> 27)) * 0x94D049BB133111EB) & mask
         state ^= state >> 31
     return state >> 33
+
+
+def text_seed(text: str) -> int:
+    """A part for `mix_seed` from a text, such as the name of a layout: the same everywhere, 64 bits."""
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")

@@ -23,7 +23,7 @@ from stgrpo.rl.critic import has_critic, rollouts_alone
 from stgrpo.rl.group_batch import Group, group_batch, rollout_metrics
 from stgrpo.rl.programs import train_program
 from stgrpo.rl.rollouts import PipelinedRollouts, Publishing, Rollout, Rollouts, RolloutSchedule, SyncRollouts
-from stgrpo.rl.update import grpo_steps, minibatches, update
+from stgrpo.rl.update import grpo_steps, minibatches, update, updates_a_rollout
 from stgrpo.sampling.base import Sampler
 from stgrpo.sampling.open import open_sampler, retry_on_server_error
 from stgrpo.training.batch import GroupBatch
@@ -69,7 +69,7 @@ def _run(setting: RunContext, checkpoints: Checkpoints) -> None:
             say(f"grpo: complete at step {total}, skipped")
             return
     folder = reference_step(workdir)
-    updates = total * config.grpo.minibatches * config.grpo.passes
+    updates = total * updates_a_rollout(config)
     steps = train_program(config, "grpo", load_metadata(folder).shape, setting.mesh, updates=updates)
     warn_of_memory(config, "grpo", setting.mesh, steps)
     with jax.set_mesh(setting.mesh):
@@ -265,13 +265,12 @@ class _Training:
         return retry_on_server_error(ask, sampler, server_wait_s=self._config.rollout.server_wait_s, save=lambda: None)
 
     def _write(self, values: dict[str, float], timer: Timer, rollout: Rollout) -> None:
-        c, step = self._config.grpo, self._record.step
-        alone = rollouts_alone(self._config)
-        rate = rate_of_step(c, self._record.total - alone, c.minibatches * c.passes)
+        step, alone, each = self._record.step, rollouts_alone(self._config), updates_a_rollout(self._config)
+        rate = rate_of_step(self._config.grpo, self._record.total - alone, each)
         self._monitor.table(step, "samples", sample_facts(rollout.groups[0]))
         rates = {"learning_rate": rate(step - 1 - alone) if step > alone else 0.0}
         if has_critic(self._config):
-            critic_rate = rate_of_step(self._config.critic, self._record.total, c.minibatches * c.passes)
+            critic_rate = rate_of_step(self._config.critic, self._record.total, each)
             rates["critic_learning_rate"] = critic_rate(step - 1)
         facts = rates | {"programs": self.programs.count}
         self._monitor.write(step, values | facts | timer.seconds)
