@@ -170,10 +170,16 @@ def _unknown(name: str, values: Iterable[str], known: Iterable[str]) -> Iterator
 
 def _stages(c: ConfigDict) -> Iterator[str]:
     for stage in ("sft", "grpo"):
-        if c[stage].optimiser == "adafactor" and c[stage].moment_dtype != "float32":
-            yield f"{stage}.moment_dtype={c[stage].moment_dtype} is for adamw: use float32, adafactor's are small"
+        yield from _moments(c, stage)
+        if c[stage].optimiser == "muon" and c.lora.rank and stage in c.lora.stages:
+            yield f"{stage}.optimiser='muon' is for whole maps, not for adapters (lora.rank={c.lora.rank}): use 'adamw'"
         if not c[stage].steps and not c[stage].epochs:
             yield f"{stage}.steps=0 and {stage}.epochs=0 train nothing: set one of them"
+
+
+def _moments(c: ConfigDict, learner: str) -> Iterator[str]:
+    if c[learner].optimiser != "adamw" and c[learner].moment_dtype != "float32":
+        yield f"{learner}.moment_dtype={c[learner].moment_dtype} is for {learner}.optimiser='adamw': use float32"
 
 
 def _shape(c: ConfigDict) -> Iterator[str]:
@@ -231,8 +237,7 @@ def _critic(c: ConfigDict) -> Iterator[str]:
             f"critic.warmup_rollouts={c.critic.warmup_rollouts} leaves none of grpo.steps={g.steps} to the policy: "
             f"use at most {g.steps - 1}"
         )
-    if c.critic.optimiser == "adafactor" and c.critic.moment_dtype != "float32":
-        yield f"critic.moment_dtype={c.critic.moment_dtype} is for adamw: use float32, adafactor's are small"
+    yield from _moments(c, "critic")
 
 
 def _servers(c: ConfigDict) -> Iterator[str]:

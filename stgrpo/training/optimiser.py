@@ -1,12 +1,18 @@
-"""AdamW or Adafactor with warm-up and a cosine, built from plain numbers."""
+"""AdamW, Muon or Adafactor with warm-up and a cosine, built from plain numbers."""
 
 import dataclasses
+import math
 
 import jax
 import jax.numpy as jnp
 import optax
+from optax import contrib
 
-OPTIMISERS = ("adamw", "adafactor")
+from stgrpo.models.shapes import LINEAR
+
+OPTIMISERS = ("adamw", "muon", "adafactor")
+MUON_SIZE = 0.2
+"""Root mean square of Muon's changes at a rate of 1: about AdamW's, so one rate serves both (arXiv 2502.16982)."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,9 +28,11 @@ class OptimiserSettings:
         final_fraction: of the peak, where the cosine ends.
         weight_decay: on matrices only, not on norms and biases.
         clip_norm: global norm of the gradient is cut to this; 0 for no limit.
-        name: "adamw" (arXiv 1711.05101), or "adafactor" (arXiv 1804.04235): no first moment, and of the second only its
-            means over rows and over columns wherever two axes have at least 128 places. Its changes are not scaled by
-            the parameter, so that a learning rate means about the same to both; b1 and b2 are AdamW's alone.
+        name: "adamw" (arXiv 1711.05101). "muon" (Jordan et al., 2024): the linear maps of the layers change by their
+            momentum made orthogonal, everything else as AdamW has it; one moment a parameter in those maps.
+            "adafactor" (arXiv 1804.04235): no first moment, and of the second only its means over rows and over columns
+            wherever two axes have at least 128 places. Its changes are not scaled by the parameter, so that a learning
+            rate means about the same to all; b1 and b2 are AdamW's alone.
         moment_dtype: in which AdamW's two moments are kept between updates; computed in float32.
     """
 
@@ -66,7 +74,7 @@ def make_optimiser(settings: OptimiserSettings) -> optax.GradientTransformation:
         ValueError: b1 or b2 is so near 1 that a moment in `moment_dtype` would never change again.
     """
     s = settings
-    scale = _adam(s) if s.name == "adamw" else _adafactor()
+    scale = {"adamw": _adam, "muon": _muon, "adafactor": _adafactor}[s.name](s)
     decay = optax.add_decayed_weights(s.weight_decay, _is_matrix if s.weight_decay else None)
     chain = optax.chain(scale, decay, optax.scale_by_learning_rate(learning_rate(s)))
     return optax.chain(optax.clip_by_global_norm(s.clip_norm), chain) if s.clip_norm else chain
@@ -83,7 +91,20 @@ def _adam(s: OptimiserSettings) -> optax.GradientTransformation:
     return adam if dtype == jnp.float32 else _kept_in(dtype, adam)
 
 
-def _adafactor() -> optax.GradientTransformation:
+def _muon(s: OptimiserSettings) -> optax.GradientTransformation:
+    maps = contrib.scale_by_muon(weight_dimension_numbers=_inputs_and_outputs)
+    sized = optax.stateless(lambda changes, _: jax.tree_util.tree_map_with_path(_of_muons_size, changes))
+    return optax.partition({"maps": optax.chain(maps, sized), "rest": _adam(s)}, _which_are_maps)
+
+
+def _of_muons_size(path: tuple, change: jax.Array) -> jax.Array:
+    """An orthogonal [I, O] has a mean square of 1 / max(I, O)."""
+    cut = 1 + LINEAR[_name(path)]
+    longer = max(math.prod(change.shape[1:cut]), math.prod(change.shape[cut:]))
+    return MUON_SIZE * math.sqrt(longer) * change
+
+
+def _adafactor(_: OptimiserSettings) -> optax.GradientTransformation:
     return optax.chain(optax.scale_by_factored_rms(), optax.clip_by_block_rms(1.0))
 
 
@@ -108,3 +129,24 @@ def _is_matrix(params: object) -> object:
         return not ("norm" in name or "bias" in name)
 
     return jax.tree_util.tree_map_with_path(matrix, params)
+
+
+def _which_are_maps(params: object) -> object:
+    """Linear maps of the layers, [L, inputs..., outputs...], are of the "maps", all other parameters of the "rest"."""
+    return jax.tree_util.tree_map_with_path(lambda path, _: "maps" if _name(path) in LINEAR else "rest", params)
+
+
+def _inputs_and_outputs(maps: object) -> object:
+    """Which axes of each linear map are summed over and which come out; the layers, on the first axis, stay apart."""
+
+    def axes(path: tuple, leaf: jax.Array) -> contrib.MuonDimensionNumbers:
+        cut = 1 + LINEAR[_name(path)]
+        return contrib.MuonDimensionNumbers(tuple(range(1, cut)), tuple(range(cut, leaf.ndim)))
+
+    return jax.tree_util.tree_map_with_path(axes, maps)
+
+
+def _name(path: tuple) -> str:
+    """Of the parameter at a path of a tree of parameters, or of an optimiser's state for them."""
+    names = [str(getattr(key, "name", getattr(key, "key", ""))) for key in path]
+    return next(name for name in reversed(names) if name != "value")

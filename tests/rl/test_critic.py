@@ -133,7 +133,10 @@ def test_the_kl_counts_in_the_loss_or_in_the_reward(config):
         ({"grpo.loss": "gspo", "grpo.aggregation": "sequence_mean"}, "an advantage a token: use 'grpo'"),
         ({"lora.rank": 8, "lora.stages": ("grpo",)}, "trains adapters, grpo.baseline='critic' a whole critic"),
         ({"grpo.steps": 2}, "leaves none of grpo.steps=2 to the policy: use at most 1"),
-        ({"critic.optimiser": "adafactor", "critic.moment_dtype": "bfloat16"}, "is for adamw: use float32"),
+        (
+            {"critic.optimiser": "adafactor", "critic.moment_dtype": "bfloat16"},
+            "is for critic.optimiser='adamw': use float32",
+        ),
     ],
 )
 def test_what_does_not_go_with_a_critic_is_said_in_one_line(config, changes, says):

@@ -20,6 +20,7 @@ PLAIN = OptimiserSettings(1e-2, 0, 10, schedule="constant", clip_norm=0.0)
 KINDS = {
     "adamw": PLAIN,
     "bf16 moments": dataclasses.replace(PLAIN, moment_dtype="bfloat16"),
+    "muon": dataclasses.replace(PLAIN, name="muon"),
     "adafactor": dataclasses.replace(PLAIN, name="adafactor"),
 }
 # Large enough in width and MLP for Adafactor to keep means over rows and columns.
@@ -74,6 +75,30 @@ def test_adafactor_by_hand():
             wanted /= max(1.0, np.sqrt((wanted**2).mean()))
             np.testing.assert_allclose(changes[name], -1e-2 * wanted, rtol=1e-4, atol=1e-7)
     assert sum(x.size for x in jax.tree.leaves(state)) < 300  # of 18,205 parameters
+
+
+@pytest.mark.parametrize(
+    ("name", "sizes", "inputs"), [("q", (2, 6, 4, 2), 6), ("o", (2, 4, 2, 6), 8), ("up", (2, 6, 9), 6)]
+)
+def test_muon_turns_a_layers_map_by_its_gradient_made_orthogonal(name, sizes, inputs):
+    """The first change: singular vectors of the gradient, singular values near 1, of AdamW's size."""
+    gradient = noise(0, *sizes) * np.array([1.0, 1e-3]).reshape(2, *[1] * (len(sizes) - 1))
+    (changes,), _ = changes_of(KINDS["muon"], [{name: gradient}], {name: gradient})
+    for layer in range(2):  # each by itself, however large its gradient
+        g, c = (np.asarray(x[layer], np.float64).reshape(inputs, -1) for x in (gradient, changes[name]))
+        left, _, right = np.linalg.svd(g, full_matrices=False)
+        inside = left.T @ (c / (-1e-2 * 0.2 * np.sqrt(max(g.shape)))) @ right.T
+        np.testing.assert_allclose(inside, np.diag(np.diag(inside)), atol=1e-3)
+        assert np.all(np.abs(np.diag(inside) - 0.95) < 0.3)  # five steps of Newton and Schulz come no nearer
+        assert 0.001 < np.sqrt((c**2).mean()) < 0.0025
+
+
+def test_muon_leaves_embedding_norms_and_biases_to_adamw():
+    gradients = [
+        {"embedding": noise(i, 5, 3), "q_bias": noise(9 + i, 2, 3), "final_norm": noise(4, 3)} for i in range(3)
+    ]
+    (muon, _), (adamw, _) = (changes_of(KINDS[k], gradients, gradients[0]) for k in ("muon", "adamw"))
+    jax.tree.map(np.testing.assert_array_equal, muon, adamw)
 
 
 def test_moments_in_bfloat16_cost_less_than_a_hundredth_of_a_change():

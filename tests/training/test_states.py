@@ -134,9 +134,10 @@ def test_policy_old_policy_and_reference_are_one_path(tiny_shape, make_model, ba
         (ADAMW, None),
         (dataclasses.replace(ADAMW, moment_dtype="bfloat16"), None),
         (dataclasses.replace(ADAMW, name="adafactor"), None),
+        (dataclasses.replace(ADAMW, name="muon"), None),
         (ADAMW, dataclasses.replace(LORA, base_dtype="bfloat16")),
     ],
-    ids=["adamw", "bf16 moments", "adafactor", "lora"],
+    ids=["adamw", "bf16 moments", "adafactor", "muon", "lora"],
 )
 def test_every_array_of_the_state_is_given_to_the_update(tiny_shape, batch, settings, lora):
     steps = steps_on(tiny_shape, settings=settings, micro_batches=2, lora=lora)
