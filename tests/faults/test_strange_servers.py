@@ -1,6 +1,7 @@
 """Malformed replies of a server on loopback, drawn by seeds, wherever read: one line, right exits, no loss."""
 
 import json
+import os
 import random
 import socket
 import socketserver
@@ -20,7 +21,7 @@ from stgrpo.serving.chat_policy import ChatPolicy
 from stgrpo.serving.client import ClientSettings, HttpClient
 
 CONFIG = "--config=configs/tiny.py:smoke"
-COUNT = 200
+COUNT = int(os.environ.get("STGRPO_FAULTS", "60"))
 STRANGE = [
     None, True, 0, -1, 1.5, 10**400, float("nan"), float("inf"), "", "x", "\ud83d", "\x00\x1b[31m\u202e", "y" * 10_000,
     [], [None], {}, {"a": {}}, [[]] * 3, {"message": {"message": 7}},
@@ -275,7 +276,7 @@ def test_a_strange_reply_ends_no_work_for_good(raw, seed, tmp_path, capsys):
 
 
 @pytest.mark.slow
-def test_two_hundred_strange_replies(raw, tmp_path, capsys, tiny_shape):
+def test_many_strange_replies(raw, tmp_path, capsys, tiny_shape):
     statuses = []
     for seed in range(COUNT):
         ask(raw, seed)

@@ -269,7 +269,7 @@ def test_rope_scaling_is_read_from_both_places(folder):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["qwen2.5-0.5b", "qwen2.5-1.5b", "qwen3-0.6b", "llama3.2-1b"])
+@pytest.mark.parametrize("name", ["qwen2.5-1.5b", "qwen3-0.6b", "llama3.2-1b"])
 def test_published_widths_and_vocabularies(name, tmp_path):
     """Two layers of the real thing, the whole vocabulary, positions far apart."""
     kind = {"qwen2": "qwen2", "qwen3": "qwen3", "llama": "llama3"}[name[:5]]
