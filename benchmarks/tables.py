@@ -4,7 +4,9 @@
     python benchmarks/tables.py --check     exits with 1, and names the file, where one is not what the files give
 
 A table stands between `<!-- table NAME -->` and `<!-- end of table -->`. Files are of two kinds: counts of runs, as
-quick_start.json, and what `stgrpo compare --json=FILE` writes. Rates, intervals and tests are worked out here.
+quick_start.json, and what `stgrpo compare --json=FILE` writes. Rates, intervals and tests are worked out here. The
+tables in the paper's form are those of `stgrpo compare --paper --json=docs/results/paper.json`; where there is no such
+file they have the paper's numbers, and say that ours were not run.
 """
 
 import argparse
@@ -14,13 +16,15 @@ import re
 import sys
 from collections.abc import Iterable, Mapping
 
+from stgrpo import envs
+from stgrpo.comparison.paper import tables_of
 from stgrpo.evaluation.metrics import mcnemar, wilson_interval
 from stgrpo.evaluation.records import STAGE_LABELS
 from stgrpo.evaluation.statistics.paired import paired_difference
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "docs" / "results"
-PAGES = ("README.md", "docs/benchmarks.md", "docs/experiments.md")
+PAGES = ("README.md", "docs/benchmarks.md", "docs/experiments.md", "docs/paper.md")
 TABLE = re.compile(r"(<!-- table (.+?) -->\n)(.*?)(<!-- end of table -->)", re.S)
 UPDATES = {"sft": "550 updates", "grpo": "160 rollouts"}
 
@@ -32,7 +36,17 @@ def tables() -> dict[str, str]:
     found = {"quick start": quick_start([runs["first"], runs["seed 1"]], layouts)}
     found |= {f"quick start, {name}": one_run(run, layouts) for name, run in runs.items()}
     example = read("experiment.json")
+    found |= {f"paper, {number}": text for number, text in enumerate(paper(), 1)}
     return found | {"experiment, rates": rates(example), "experiment, differences": differences(example)}
+
+
+def paper() -> list[str]:
+    """The main table, and the matrix of tasks for each figure."""
+    if (RESULTS / "paper.json").is_file():
+        found = [(table["headings"], table["rows"]) for table in read("paper.json")["paper"]]
+    else:
+        found = [(table.headings, table.rows) for table in tables_of(envs.get("robotouille"), ())]
+    return [markdown(headings, rows) for headings, rows in found]
 
 
 def read(name: str) -> dict:

@@ -88,6 +88,7 @@ Options:
                              sweep: the values of each field; a point for each combination
   --jobs=1                   sweep: points at one time, each with its share of the GPUs; with --slurm, tasks of an array
   --margin=0.05              compare: says too which success rates are the same within it
+  --paper                    compare: also the paper's tables, its numbers beside those of the runs
   --slurm                    sweep: prints a script that submits it to Slurm
   --topology=h100:8          plan: GPUs, or TPUs as v5e:4x4, that need not be there; without it, this machine
   --utilisation=0.4          plan: share of the peak arithmetic that its times suppose
@@ -342,7 +343,7 @@ def _compare(arguments: Sequence[str]) -> None:
     from stgrpo.stages.compare import run_compare
 
     given = parse_compare(arguments)
-    run_compare(given.folders, page=given.page, json=given.json, margin=given.margin)
+    run_compare(given.folders, page=given.page, json=given.json, margin=given.margin, paper=given.paper)
 
 
 def _play(arguments: Sequence[str]) -> None:

@@ -221,12 +221,13 @@ def _value(config: "ConfigDict", field: str) -> object:
 
 @dataclasses.dataclass(frozen=True)
 class CompareCommand:
-    """What `compare` is given: work directories, where a page and JSON go if they are wanted, and a margin."""
+    """What `compare` is given: work directories, where a page and JSON go, a margin, whether as the paper has it."""
 
     folders: tuple[Path, ...]
     page: Path | None
     json: Path | None
     margin: float
+    paper: bool
 
 
 def parse_compare(arguments: Sequence[str]) -> CompareCommand:
@@ -237,7 +238,7 @@ def parse_compare(arguments: Sequence[str]) -> CompareCommand:
     """
     from stgrpo.stages.flags import parse_plain
 
-    folders, given = parse_plain(arguments, {"out": "", "json": "", "margin": 0.0})
+    folders, given = parse_plain(arguments, {"out": "", "json": "", "margin": 0.0, "paper": False})
     if more := [folder for folder in folders if folder.startswith("-")]:
         raise UserError(f"argument {more[0]!r} is not understood: options come before the folders")
     if not folders:
@@ -246,7 +247,7 @@ def parse_compare(arguments: Sequence[str]) -> CompareCommand:
     if not 0 <= margin < 1:
         raise UserError(f"--margin={margin} must be at least 0 and below 1: 0.05 for five points of success rate")
     page, json = _file("out", given["out"]), _file("json", given["json"])
-    return CompareCommand(tuple(map(Path, folders)), page, json, margin)
+    return CompareCommand(tuple(map(Path, folders)), page, json, margin, given["paper"])
 
 
 def _file(name: str, given: str) -> Path | None:

@@ -400,6 +400,7 @@ class PublishedResult:
         sr: success rate.
         asat: mean steps of all episodes, a failure counted at the cap.
         asst: mean steps of the successful episodes; None without any.
+        ours: what a result of ours of the same policy is called: "sft", "grpo", or the name of a served model.
     """
 
     policy: str
@@ -407,6 +408,7 @@ class PublishedResult:
     sr: float
     asat: float
     asst: float | None
+    ours: str = ""
 
     @property
     def successes(self) -> int:
@@ -428,6 +430,15 @@ class Published(Protocol):
 
     def published_results(self, task: str) -> Sequence[PublishedTable]:
         """Returns the tables to compare with; none for a task that nobody published, or that there is not."""
+        ...
+
+
+@runtime_checkable
+class PublishedTransfer(Published, Protocol):
+    """One on which others have trained a policy on one task and evaluated it on others."""
+
+    def published_transfer(self, trained: str, task: str) -> PublishedResult | None:
+        """Returns the result on a task of the policy that was trained on another, or on itself; None without one."""
         ...
 
 

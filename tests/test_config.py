@@ -212,6 +212,27 @@ def test_a_published_model_without_its_weights_is_doubted():
     assert doubts(config) == []
 
 
+def test_the_papers_configs_and_their_twins_are_the_same_experiment_but_for_size():
+    def config(spec):
+        found = parse(["run", f"--config={CONFIGS / 'paper' / spec}", "--dry_run"]).config
+        assert validate(found) == []
+        return found
+
+    whole, small = config("recipe.py:cheese_burger"), config("recipe.py:cheese_burger,cpu")
+    assert whole.env.tasks == small.env.tasks == ("cheese_burger",)
+    for field in ("kl_coef", "kl_estimator", "clip_low", "minibatches", "temperature", "loss", "baseline"):
+        assert whole.grpo[field] == small.grpo[field], field
+    assert whole.reward == small.reward and (whole.grpo.prompts, whole.grpo.learning_rate) == (256, 1e-6)
+    assert config("cross_task.py:burger").evaluation.tasks == config("cross_task.py:smoke").evaluation.tasks
+    alone = config("sft.py:cpu")
+    assert (alone.grpo.epochs, alone.grpo.steps, alone.sft.steps) == (0, 0, small.sft.steps)
+    assert config("baselines.py:14B").policy.model == "Qwen/Qwen2.5-14B-Instruct"
+    assert config("ppo.py:cpu").critic.learning_rate == 100 * config("ppo.py").critic.learning_rate
+    for both in ("burger,cheese_burger", "cpu,smoke"):
+        with pytest.raises(UserError, match="is two experiments"):
+            config(f"recipe.py:{both}")
+
+
 def test_variants_of_smollm2_go_together_in_any_order():
     file = f"--config={CONFIGS / 'smollm2.py'}"
     whole, some = (

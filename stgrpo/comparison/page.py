@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from stgrpo.comparison.compare import Comparison, Row
+from stgrpo.comparison.paper import PaperTable
 from stgrpo.comparison.runs import Group
 from stgrpo.comparison.show import HEADINGS, cells, contrast_cells, contrast_headings
 from stgrpo.files import write_atomically
@@ -34,16 +35,16 @@ class Table:
     rows: tuple[RowView, ...]
 
 
-def write_page(path: Path, comparison: Comparison, groups: Sequence[Group]) -> None:
+def write_page(path: Path, comparison: Comparison, groups: Sequence[Group], papers: Sequence[PaperTable] = ()) -> None:
     """Writes the page, which needs nothing beside it.
 
     Raises:
         RunError: the disk does not take it.
     """
-    write_atomically(path, page(comparison, groups))
+    write_atomically(path, page(comparison, groups, papers))
 
 
-def page(comparison: Comparison, groups: Sequence[Group]) -> str:
+def page(comparison: Comparison, groups: Sequence[Group], papers: Sequence[PaperTable] = ()) -> str:
     """The page's HTML."""
     places = dict.fromkeys((row.task, row.suite) for row in comparison.rows)
     tables = [
@@ -57,6 +58,7 @@ def page(comparison: Comparison, groups: Sequence[Group]) -> str:
         "compare.html",
         comparison=comparison,
         tables=tables,
+        papers=papers,
         headings=HEADINGS,
         contrasts=[contrast_cells(contrast) for contrast in comparison.contrasts],
         contrast_headings=contrast_headings(comparison),

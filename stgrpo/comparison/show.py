@@ -1,8 +1,9 @@
 """A comparison in lines of the console."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from stgrpo.comparison.compare import Comparison, Contrast, Row
+from stgrpo.comparison.paper import PaperTable
 from stgrpo.console import table
 from stgrpo.evaluation.records import STAGE_LABELS
 
@@ -38,11 +39,19 @@ def lines(comparison: Comparison) -> Iterator[str]:
         yield f"note: {note}"
 
 
+def paper_lines(papers: Sequence[PaperTable]) -> Iterator[str]:
+    """The tables in a paper's form."""
+    for paper in papers:
+        yield ""
+        yield paper.title
+        yield from table(paper.rows, paper.headings)
+
+
 def _of_groups(comparison: Comparison) -> Iterator[str]:
     for label, runs in comparison.groups.items():
         yield f"{label}: {', '.join(runs)}"
     if comparison.differ:
-        yield f"their configs differ in {', '.join(comparison.differ)}"
+        yield f"they differ in {', '.join(comparison.differ)}"
 
 
 def cells(row: Row) -> tuple[str, ...]:

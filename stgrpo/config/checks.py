@@ -173,8 +173,6 @@ def _stages(c: ConfigDict) -> Iterator[str]:
         yield from _moments(c, stage)
         if c[stage].optimiser == "muon" and c.lora.rank and stage in c.lora.stages:
             yield f"{stage}.optimiser='muon' is for whole maps, not for adapters (lora.rank={c.lora.rank}): use 'adamw'"
-        if not c[stage].steps and not c[stage].epochs:
-            yield f"{stage}.steps=0 and {stage}.epochs=0 train nothing: set one of them"
 
 
 def _moments(c: ConfigDict, learner: str) -> Iterator[str]:

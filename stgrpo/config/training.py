@@ -109,7 +109,14 @@ SFT: Section = section(
         one_of="a name of `stgrpo.rl.losses`, or `MODULE:FUNCTION`",
         also=("loss_fn", "loss_function", "objective"),
     ),
-    epochs=Number(8.0, "passes over the examples", low=0, high=1_000_000, source=PAPER, also=_EPOCHS),
+    epochs=Number(
+        8.0,
+        "passes over the examples; 0, with `steps` 0 too: no SFT",
+        low=0,
+        high=1_000_000,
+        source=PAPER,
+        also=_EPOCHS,
+    ),
     steps=Number(0, "updates; 0: as many as the epochs give", low=0, high=10**9, also=_STEPS),
     batch=Number(
         8,
@@ -152,7 +159,14 @@ GRPO: Section = section(
         same=lambda option: option.partition("=")[0].strip(),
         also=("loss_args", "loss_kwargs"),
     ),
-    epochs=Number(50.0, "passes over the examples", low=0, high=1_000_000, source=PAPER, also=_EPOCHS),
+    epochs=Number(
+        50.0,
+        "passes over the examples; 0, with `steps` 0 too: no GRPO",
+        low=0,
+        high=1_000_000,
+        source=PAPER,
+        also=_EPOCHS,
+    ),
     steps=Number(0, "rollouts; 0: as many as the epochs give", low=0, high=10**9, also=_STEPS),
     prompts=Number(
         256,

@@ -11,6 +11,7 @@ from stgrpo.console import ProgramLog
 from stgrpo.data.tokenizer import Tokenizer
 from stgrpo.evaluation.files import Evaluation
 from stgrpo.evaluation.policies import LocalPolicy, evaluate_policy
+from stgrpo.evaluation.records import BASE
 from stgrpo.files import to_json
 from stgrpo.training.checkpointing import CheckpointMetadata, load_metadata
 from stgrpo.training.policies import read_policy
@@ -31,7 +32,7 @@ def checkpoint_policy(folder: Path) -> LocalPolicy:
     """
     record = load_metadata(folder)
     return LocalPolicy(
-        name=record.stage,
+        name=record.stage if record.step else BASE,
         step=record.step,
         shape=record.shape,
         tokenizer=Tokenizer.from_files(record.tokenizer),
@@ -43,7 +44,7 @@ def checkpoint_policy(folder: Path) -> LocalPolicy:
 def _identity(record: CheckpointMetadata) -> dict[str, object]:
     policy = {"shape": dataclasses.asdict(record.shape), "tokenizer": record.tokenizer}
     return {
-        "stage": record.stage,
+        "stage": record.stage if record.step else BASE,
         "step": record.step,
         "fingerprint": record.fingerprint,
         "base": record.base,

@@ -60,6 +60,9 @@ def _run(setting: RunContext, checkpoints: Checkpoints) -> None:
     config, workdir = setting.config, setting.workdir
     examples = load_examples(setting, "train")
     total, identity = grpo_steps(config, len(examples)), examples_identity(examples)
+    if not total:
+        say("grpo: no rollouts, the policy stays that of SFT")
+        return
     if checkpoints.newest():
         record = newest_metadata(checkpoints.folder)
         check_same_data(checkpoints.folder, record, identity)

@@ -32,6 +32,7 @@ from stgrpo.training.profile import open_profile
 from stgrpo.training.sft import sft_batch, sft_steps
 from stgrpo.training.start import starting_params, starting_shape
 from stgrpo.training.step import TrainProgram, TrainState
+from stgrpo.training.step_folders import has_steps
 from stgrpo.training.timer import Timer
 from stgrpo.workdir import WorkDir
 
@@ -48,7 +49,7 @@ def _run(setting: RunContext, checkpoints: Checkpoints) -> None:
     config = setting.config
     examples = load_examples(setting, "train")
     total, identity = sft_steps(config, len(examples)), examples_identity(examples)
-    if checkpoints.newest():
+    if has_steps(checkpoints.folder):
         record = newest_metadata(checkpoints.folder)
         check_same_data(checkpoints.folder, record, identity)
         if record.step >= total:
@@ -62,6 +63,10 @@ def _run(setting: RunContext, checkpoints: Checkpoints) -> None:
     with jax.set_mesh(setting.mesh):
         state, record = _start(setting, steps, shape, checkpoints)
         record = dataclasses.replace(record, total=total, data=identity)
+        if not total:
+            say("sft: no updates, the policy stays as it starts")
+            checkpoints.save(state, record)
+            return
         say(
             f"sft: {len(examples)} examples, {total} updates of {config.sft.batch}, "
             f"{shape.parameter_count():,} parameters, attention by {steps.model.core.name}"

@@ -175,7 +175,7 @@ def test_the_command_prints_tables_and_writes_figures_and_a_page(make_run, tmp_p
     page, figures = tmp_path / "page.html", tmp_path / "figures.json"
     assert call("compare", f"--out={page}", f"--json={figures}", "--margin=0.9", *folders) == 0
     shown = capsys.readouterr().out
-    assert "their configs differ in grpo.kl_coef" in shown and "SFT + GRPO  kl_coef=0.1" in shown
+    assert "they differ in grpo.kl_coef" in shown and "SFT + GRPO  kl_coef=0.1" in shown
     found = json.loads(figures.read_text())
     assert [row["seeds"] for row in found["rows"]] == [[0, 1], [0, 1]] and found["contrasts"][0]["equivalent"] is True
     html = page.read_text()

@@ -210,3 +210,20 @@ def test_a_sweep_that_was_killed_goes_on_and_each_point_is_the_run_that_it_would
         assert lines(point / "evaluation" / f"{name}.episodes.jsonl") == episodes
         fewer = [line for line in episodes if line["episode"] < 2]
         assert lines(other / "evaluation" / f"{name}.episodes.jsonl") == fewer
+
+
+@pytest.mark.slow
+def test_stages_without_updates_leave_the_policy_as_it_starts(tmp_path):
+    spec, workdir = f"--config={REPOSITORY / 'configs' / 'paper' / 'baselines.py'}:smoke", tmp_path / "w"
+    fields = ["--config.env.tasks=('burger',)", "--config.expert.trajectories=8", "--config.evaluation.layouts=2"]
+    done = stgrpo("run", spec, f"--workdir={workdir}", *fields)
+    assert done.returncode == 0, done.stderr
+    assert "sft: no updates" in done.stdout and "grpo: no rollouts" in done.stdout
+    assert [path.name for path in (workdir / "checkpoints" / "sft").iterdir()] == ["0"]
+    settings = json.loads((workdir / "evaluation" / "base_unseen.json").read_text())["settings"]
+    assert (settings["stage"], settings["step"]) == ("base", 0)
+    assert "Before training" in (workdir / "report.html").read_text()
+    again = stgrpo("run", spec, f"--workdir={workdir}", *fields)
+    assert again.returncode == 0 and "sft: complete at step 0, skipped" in again.stdout
+    learned = stgrpo("grpo", spec, f"--workdir={workdir}", *fields, "--config.grpo.steps=1")
+    assert learned.returncode == 2 and "belongs to a run with another config" in learned.stderr

@@ -10,8 +10,8 @@ from stgrpo.envs.robotouille.kitchen.tasks import TASKS, get_task
 from stgrpo.envs.robotouille.layouts.generator import FAMILIES
 from stgrpo.envs.robotouille.layouts.layouts import enumerate_layouts, layout_cap, layout_kitchen
 from stgrpo.envs.robotouille.planner.planner import RobotouillePlanner
-from stgrpo.envs.robotouille.published import published_results
-from stgrpo.protocol import Instructions, Noun, PublishedTable
+from stgrpo.envs.robotouille.published import published_results, published_transfer
+from stgrpo.protocol import Instructions, Noun, PublishedResult, PublishedTable
 
 _LAYOUTS = {
     "default": "the benchmark’s example kitchen",
@@ -65,6 +65,10 @@ class Robotouille:
     def published_results(self, task: str) -> tuple[PublishedTable, ...]:
         """Returns the paper's table of a task that it ran."""
         return published_results(task)
+
+    def published_transfer(self, trained: str, task: str) -> PublishedResult | None:
+        """Returns the paper's result on a task after training on another."""
+        return published_transfer(trained, task)
 
     def symbols(self) -> str:
         """Returns the shapes and the style of the pictures."""

@@ -13,6 +13,12 @@ POLICIES = (
     "1.5B, SFT",
     "1.5B, SFT + GRPO",
 )
+# What our results of the same policies are called (configs/paper/baselines.py).
+OURS = (
+    "Llama-3.3-70B-Instruct",
+    *(f"Qwen2.5-{size}-Instruct" for size in ("1.5B", "3B", "7B", "14B")),
+    *("sft", "grpo"),
+)
 # Task (letters only) -> one (SR, ASAT, ASST) a policy, in the order of POLICIES.
 RESULTS: dict[str, tuple[tuple[float, float, float | None], ...]] = {
     "cheesesandwich": (
@@ -41,11 +47,30 @@ RESULTS: dict[str, tuple[tuple[float, float, float | None], ...]] = {
     ),
 }  # fmt: skip
 
+# Trained on (letters only) -> one (SR, ASAT, ASST) a task that it was evaluated on, in the same order.
+TRANSFER: dict[str, tuple[tuple[float, float, float | None], ...]] = {
+    "cheesesandwich": ((0.3, 12.5, 6.7), (0.3, 13.1, 8.67), (0, 23, None), (0, 35, None)),
+    "burger": ((0.4, 13.5, 11.25), (0.7, 10.1, 8.0), (0, 23, None), (0, 35, None)),
+    "cheeseburger": ((0.4, 12.2, 8.0), (0.7, 10.8, 9.0), (0.7, 15.8, 12.7), (0, 35, None)),
+    "doublecheeseburger": ((0.3, 13.3, 9.3), (0.5, 11.6, 8.2), (0.4, 19.4, 14), (0.3, 30.5, 20)),
+}
+
 
 def published_results(task: str) -> tuple[PublishedTable, ...]:
     """Returns the paper's table of a task, however its name is spelled ("cheese_burger"); none if it did not run it."""
     results = RESULTS.get("".join(filter(str.isalpha, task.lower())))
     if results is None:
         return ()
-    rows = (PublishedResult(policy, LAYOUTS, *figures) for policy, figures in zip(POLICIES, results, strict=True))
+    rows = (
+        PublishedResult(policy, LAYOUTS, *figures, ours=ours)
+        for policy, figures, ours in zip(POLICIES, results, OURS, strict=True)
+    )
     return (PublishedTable(HEADING, tuple(rows)),)
+
+
+def published_transfer(trained: str, task: str) -> PublishedResult | None:
+    """Returns the paper's result on a task after SFT and GRPO on another; None where it has none."""
+    trained, task = ("".join(filter(str.isalpha, name.lower())) for name in (trained, task))
+    if trained not in TRANSFER or task not in TRANSFER:
+        return None
+    return PublishedResult(POLICIES[-1], LAYOUTS, *TRANSFER[trained][list(TRANSFER).index(task)], ours="grpo")

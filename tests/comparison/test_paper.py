@@ -1,0 +1,92 @@
+"""The tables in the paper's form: what stands in which cell, and what is said where there is nothing."""
+
+import json
+
+import pytest
+from commands import call
+
+from stgrpo import envs
+from stgrpo.comparison.compare import compare
+from stgrpo.comparison.paper import NOT_RUN, paper_tables, tables_of
+from stgrpo.comparison.runs import groups_of, read_runs
+from stgrpo.evaluation.files import write_evaluation
+from stgrpo.evaluation.records import Episode
+
+COLUMN = {"cheese_sandwich": 1, "burger": 2, "cheese_burger": 3, "double_cheese_burger": 4}
+
+
+def tables(*folders):
+    groups = groups_of(read_runs(folders))
+    return [{row[0]: row for row in table.rows} for table in paper_tables(compare(groups), groups)]
+
+
+def trained_on(*tasks, **fields):
+    return {"env.tasks": tasks, **{name.replace("__", "."): value for name, value in fields.items()}}
+
+
+def test_without_runs_there_are_the_papers_numbers_alone():
+    main, sr, asat, asst = tables_of(envs.get("robotouille"), ())
+    rows = dict(map(lambda row: (row[0], row[1:]), main.rows))
+    assert rows["1.5B, SFT + GRPO: paper"] == (
+        *(".3 / 12.5 / 6.7", ".7 / 10.1 / 8", ".7 / 15.8 / 12.7", ".3 / 30.5 / 20"),
+    )
+    assert rows["1.5B, SFT + GRPO: ours"] == rows["Qwen2.5-7B: ours"] == (NOT_RUN,) * 4
+    assert sr.rows[4] == ("Cheese burger: paper", ".4", ".7", ".7", "0")
+    assert asst.rows[2] == ("Burger: paper", "11.25", "8", "–", "–") and asat.rows[6][4] == "30.5"
+
+
+def test_the_diagonal_of_the_matrix_is_the_main_table_and_what_is_trained_elsewhere_is_not(make_run):
+    burger = make_run("b", {"sft_unseen": [True, False], "grpo_unseen": [True] * 2}, trained_on("burger"))
+    cheese = make_run("c", {"grpo_unseen": [False] * 2}, trained_on("cheese_burger"))  # evaluated on burger too
+    main, sr, asat, _ = tables(burger, cheese)
+    assert main["SFT: ours"][COLUMN["burger"]] == ".50 [.09, .91] / 12.5 / 10.0"
+    assert main["SFT + GRPO: ours"][1:] == (NOT_RUN, "1.00 [.34, 1.00] / 10.0 / 10.0", NOT_RUN, NOT_RUN)
+    assert sr["Burger: ours"][COLUMN["burger"]] == "1.00 [.34, 1.00]"
+    assert sr["Cheese burger: ours"][1:] == (NOT_RUN, ".00 [.00, .66]", NOT_RUN, NOT_RUN)
+    assert asat["Cheese burger: ours"][COLUMN["burger"]] == "15.0"
+
+
+def test_seeds_are_pooled_and_recipes_are_not(make_run):
+    folders = [
+        make_run(f"{seed}{kl}", {"grpo_unseen": [seed == 0] * 4}, trained_on("burger", seed=seed, grpo__kl_coef=kl))
+        for seed in (0, 1)
+        for kl in (0.001, 0.1)
+    ]
+    main, sr, *_ = tables(*folders)
+    assert main["SFT + GRPO, kl_coef=0.001: ours"][2].startswith(".50 [.00, 1.00]")
+    assert {"SFT + GRPO, kl_coef=0.1: ours", "1.5B, SFT + GRPO: paper"} <= main.keys()
+    assert {"Burger, kl_coef=0.001: ours", "Burger, kl_coef=0.1: ours"} <= sr.keys()
+
+
+def test_runs_of_several_tasks_are_in_no_table_but_models_that_were_not_trained_are(make_run):
+    several = make_run("all", {"grpo_unseen": [True], "base_unseen": [False]}, trained_on("burger", "cheese_burger"))
+    served = [Episode("burger", "small:0", True, 14, 15, "", 8, ())]
+    write_evaluation(several / "evaluation", "Qwen2.5-7B-Instruct_unseen", served, settings={})
+    main, sr, *_ = tables(several)
+    assert main["Qwen2.5-7B-Instruct: ours"][2].startswith("1.00") and "Before training: ours" in main
+    assert main["1.5B, SFT + GRPO: ours"][1:] == sr["Burger: ours"][1:] == (NOT_RUN,) * 4
+
+
+def test_the_command_shows_writes_and_refuses(make_run, tmp_path, capsys):
+    run = make_run("b", {"grpo_unseen": [True] * 2}, trained_on("burger"))
+    files = [f"--out={tmp_path / 'p.html'}", f"--json={tmp_path / 'p.json'}"]
+    assert call("compare", "--paper", *files, run) == 0
+    assert "SR after GRPO, trained on (row), evaluated on (column), ours on unseen layouts" in capsys.readouterr().out
+    assert len(json.loads((tmp_path / "p.json").read_text())["paper"]) == 4
+    page = (tmp_path / "p.html").read_text()
+    assert "In the paper’s form" in page and "1.00 [.34, 1.00]" in page and "<h1>1 run</h1>" in page
+    call("compare", f"--out={tmp_path / 'q.html'}", run)
+    assert "In the paper’s form" not in (tmp_path / "q.html").read_text()
+    elsewhere = make_run("w", {"grpo_unseen": [True]}, {"env.name": "webshop", "env.tasks": ("shop",)})
+    capsys.readouterr()
+    assert call("compare", "--paper", elsewhere) == 2
+    assert capsys.readouterr().err == (
+        "stgrpo: --paper: these runs played no environment with published results: leave it out\n"
+    )
+
+
+@pytest.mark.parametrize(("runs", "says"), [(1, "<h1>1 run</h1>"), (2, "<h1>2 runs in 1 group</h1>")])
+def test_the_page_counts_runs_and_groups(runs, says, make_run, tmp_path):
+    folders = [make_run(f"r{seed}", {"grpo_unseen": [True]}, {"seed": seed}) for seed in range(runs)]
+    call("compare", f"--out={tmp_path / 'p.html'}", *folders)
+    assert says in (tmp_path / "p.html").read_text()
