@@ -65,6 +65,9 @@ def test_there_are_configs():
         ("reward.overlong_buffer", 257, "is over limits.response=256: use at most that"),
         ("grpo.loss_options", ("cap",), "'cap' of a loss is no NAME=NUMBER: give it as 'cap=5'"),
         ("grpo.loss_options", ("cap=nan",), "is no NAME=NUMBER"),
+        ("expert.error_rate", 1.0, "use one from 0 to 0.9"),
+        ("expert.errors", "states", "without expert.error_rate shows none"),
+        ("reward.target", "distance", "set expert.action_distances=True"),
         ("monitor.mode", "offlin", "did you mean 'offline'?"),
         ("evaluation.constrain_action", True, "serve it with vLLM and use policy.kind='server'"),
     ],
@@ -132,6 +135,12 @@ def test_a_server_needs_addresses_and_a_model(name, server, model, says):
     errors = validate(config)
     assert (not errors) if says is None else (f"{name}." in errors[0] and says in errors[0] and len(errors) == 1)
     assert "pass" not in "".join(errors)
+
+
+def test_a_served_expert_makes_its_own_errors():
+    config = base()
+    config.expert.update(kind="llm", server="http://a:1", model="m", error_rate=0.1, action_distances=True)
+    assert [error.partition("=")[0] for error in validate(config)] == ["expert.error_rate", "expert.action_distances"]
 
 
 def test_tries_without_a_temperature_would_be_alike():

@@ -157,8 +157,8 @@ def _without_planner(c: ConfigDict, environment: Environment) -> Iterator[str]:
         yield f"expert.kind='planner': {no_planner}, use expert.kind='llm' with a served model"
     if c.expert.max_excess >= 0:
         yield f"expert.max_excess={c.expert.max_excess}: {no_planner} to say what is optimal, use -1"
-    if c.reward.target == "optimal":
-        yield f"reward.target='optimal': {no_planner} to say what is optimal, use reward.target='expert'"
+    if c.reward.target != "expert":
+        yield f"reward.target={c.reward.target!r}: {no_planner} to say what is optimal, use reward.target='expert'"
 
 
 def _unknown(name: str, values: Iterable[str], known: Iterable[str]) -> Iterator[str]:
@@ -297,6 +297,19 @@ def _rollout(c: ConfigDict) -> Iterator[str]:
         )
 
 
+def _demonstrations(c: ConfigDict) -> Iterator[str]:
+    """What only the planner can show, and a reward that needs what was recorded."""
+    e = c.expert
+    if e.kind != "planner":
+        for name, default in (("error_rate", 0.0), ("action_distances", False)):
+            if e[name] != default:
+                yield f"expert.{name}={e[name]} is for expert.kind='planner': use that, or {default}"
+    if not e.error_rate and e.errors != "labels":
+        yield f"expert.errors={e.errors!r} without expert.error_rate shows none: set a rate, or leave it out"
+    if c.reward.target == "distance" and not e.action_distances:
+        yield "reward.target='distance' needs what was recorded of every action: set expert.action_distances=True"
+
+
 def _divisions(c: ConfigDict) -> Iterator[str]:
     if not c.sft.row_tokens and c.sft.batch % c.sft.micro_batches:
         yield _divide("sft.batch", c.sft.batch, "sft.micro_batches", c.sft.micro_batches)
@@ -355,6 +368,7 @@ RELATIONS: tuple[Check, ...] = (
     _algorithm,
     _servers,
     _rollout,
+    _demonstrations,
     _divisions,
     _sizes,
     _adapters,

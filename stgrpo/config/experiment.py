@@ -1,7 +1,19 @@
 """Declared: what is learned, from whom, and who plays; seed, start, environment, expert, policy, client, prompt."""
 
 from stgrpo import envs
-from stgrpo.config.field import NOT_IN_PAPER, PAPER, Choice, FilePath, Form, Number, Section, Text, Texts, section
+from stgrpo.config.field import (
+    NOT_IN_PAPER,
+    PAPER,
+    Choice,
+    FilePath,
+    Form,
+    Number,
+    Section,
+    Switch,
+    Text,
+    Texts,
+    section,
+)
 from stgrpo.react.prompt import HISTORY_POLICIES, INSTRUCTION_STYLES
 
 # What has small letters and digits may be the key itself.
@@ -108,6 +120,29 @@ EXPERT: Section = section(
         "steps a kept trajectory may have above the optimum; -1: any, the paper has no planner",
         low=-1,
         high=1000,
+    ),
+    error_rate=Number(
+        0.0,
+        "`planner`: probability that a step of a demonstration has an error",
+        low=0,
+        below=1,
+        also=("noise", "noise_rate", "epsilon", "corruption"),
+    ),
+    errors=Choice(
+        "labels",
+        "`planner`: of which kind, with `error_rate`",
+        choices={
+            "labels": "a wrong action is shown, the right one is done",
+            "detours": "a wrong action is shown and done, the expert goes on from there",
+            "states": "a wrong action is done, the right one is shown: states off the path (DART, arXiv 1703.09327)",
+            "failures": "the right action is shown and fails, as with `env.failure`",
+        },
+        also=("noise_kind", "noise_type", "dagger", "dart"),
+    ),
+    action_distances=Switch(
+        False,
+        '`planner`: records the distance after every valid action, a search each, for `reward.target="distance"`',
+        also=("record_distances",),
     ),
     temperature=Number(0.7, "of its answers; 0: greedy", low=0, high=10, source=NOT_IN_PAPER),
     top_p=Number(1.0, "of its answers; 1: off", above=0, high=1, source=NOT_IN_PAPER),

@@ -334,7 +334,11 @@ REWARD: Section = section(
     target=Choice(
         "expert",
         "the right action",
-        choices={"expert": "the expert's (Eq. 3)", "optimal": "any equally good one"},
+        choices={
+            "expert": "the expert's (Eq. 3)",
+            "optimal": "any equally good one",
+            "distance": "half for one that loses no ground, whole for one that wins a step; no expert is asked",
+        },
         source=PAPER,
     ),
     overlong_buffer=Number(

@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 
 from stgrpo.errors import UserError
@@ -21,6 +21,8 @@ class Step:
         action: the expert's action; a language model's need not be optimal.
         optimal_actions: every action that brings the goal one step nearer; None without a planner.
         distance: exact number of steps to the goal, before the action; None without a planner.
+        distances: the same after each of the valid actions, None where the goal cannot be reached any more; None as a
+            whole where it was not recorded (`expert.action_distances`).
     """
 
     observation: str
@@ -29,6 +31,12 @@ class Step:
     action: str
     optimal_actions: tuple[str, ...] | None
     distance: int | None
+    distances: tuple[int | None, ...] | None = None
+
+    def can_be_rewarded(self, target: str) -> bool:
+        """Whether what `reward.target` asks for is known."""
+        known = {"optimal": self.optimal_actions, "distance": self.distances}
+        return target not in known or known[target] is not None
 
 
 @dataclass(frozen=True)
@@ -107,6 +115,7 @@ def _step(value: object, index: int) -> Step:
             action=_text(entry, "action"),
             optimal_actions=optimal,
             distance=distance,
+            distances=_distances(entry),
         )
         for action in (step.action, *(optimal or ())):
             if action not in step.valid_actions:
@@ -126,11 +135,23 @@ def _judged(entry: dict[str, object]) -> tuple[tuple[str, ...] | None, int | Non
     return _texts(entry, "optimal_actions"), distance
 
 
+def _distances(entry: dict[str, object]) -> tuple[int | None, ...] | None:
+    """The distances after the valid actions; None where there are none, as in files of older versions."""
+    found = entry.get("distances")
+    if found is None:
+        return None
+    whole = isinstance(found, list) and all(d is None or (type(d) is int and d >= 0) for d in found)
+    if not whole or len(found) != len(_texts(entry, "valid_actions")):
+        raise ValueError("distances must be a whole number of at least 0, or null, for each of the valid_actions")
+    return tuple(found)
+
+
 def _fields(value: object, record: type[Step] | type[Trajectory]) -> dict[str, object]:
     names = {field.name for field in fields(record)}
+    needed = {field.name for field in fields(record) if field.default is MISSING}
     if not isinstance(value, dict):
         raise ValueError(f"expected an object with {', '.join(sorted(names))}")
-    if missing := names - value.keys():
+    if missing := needed - value.keys():
         raise ValueError(f"{', '.join(sorted(missing))} missing")
     if unknown := value.keys() - names:
         raise ValueError(f"unknown field {', '.join(sorted(unknown))}")

@@ -46,7 +46,7 @@ def _row(number: int, turn: tuple[list[Message], Trajectory, int], prompt: str, 
     messages, trajectory, index = turn
     step, weights = trajectory.steps[index], settings.weights
     asked = (step.valid_actions, step.action, step.optimal_actions)
-    truth = GroundTruth(*asked, settings.target, weights.format, weights.action)
+    truth = GroundTruth(*asked, settings.target, weights.format, weights.action, step.distances)
     return {
         "messages": messages,
         "prompt": prompt,

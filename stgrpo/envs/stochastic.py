@@ -31,6 +31,12 @@ from stgrpo.protocol import (
 )
 
 
+def passed(problem: Problem, state: State) -> State:
+    """Returns the state after a step in which only time passes: after the problem's `wait`, if that is valid."""
+    wait = wait_of(problem)
+    return problem.step(state, wait) if wait is not None and wait in problem.valid_actions(state) else state
+
+
 class FlakyState(NamedTuple):
     """A state of the problem that is wrapped, and the number of actions taken so far."""
 
@@ -57,7 +63,7 @@ class FlakyProblem:
     def __init__(self, problem: Problem, p: float, seed: int = 0):
         if not 0 <= p < 1:
             raise UserError(f"failure probability {p}: out of range; use one from 0 to below 1")
-        self.problem, self.p, self.seed, self._wait = problem, p, seed, wait_of(problem)
+        self.problem, self.p, self.seed = problem, p, seed
         self.task, self.layout, self.goal = problem.task, problem.layout, problem.goal
         self.max_steps = ceil(problem.max_steps / (1 - p))
 
@@ -85,14 +91,8 @@ class FlakyProblem:
         """
         after = self.problem.step(state.inner, action)
         if self.fails(state):
-            after = self._passed(state.inner)
+            after = passed(self.problem, state.inner)
         return FlakyState(after, state.time + 1)
-
-    def _passed(self, inner: State) -> State:
-        """Returns the state after a step in which only time passes."""
-        if self._wait is not None and self._wait in self.problem.valid_actions(inner):
-            return self.problem.step(inner, self._wait)
-        return inner
 
     def is_goal(self, state: FlakyState) -> bool:
         """Says whether the goal holds."""

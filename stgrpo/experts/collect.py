@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from stgrpo.data.records import Trajectory
 from stgrpo.envs.sessions import require_problems
 from stgrpo.errors import UserError
+from stgrpo.experts.demonstrations import AS_IT_IS, Demonstrations
 from stgrpo.experts.planner_expert import PlannerExpert
 from stgrpo.protocol import Environment, planner_of
 
@@ -17,6 +18,7 @@ def collect(
     split: str,
     count: int,
     seed: int = 0,
+    how: Demonstrations = AS_IT_IS,
     progress: Callable[[int, int], None] | None = None,
 ) -> Iterator[Trajectory]:
     """Yield the planner's trajectories in `count` layouts of one family and split, in the environment's order.
@@ -30,6 +32,7 @@ def collect(
         split: "train", "validation" or "test".
         count: number of layouts, each solved once.
         seed: where the enumeration of layouts starts.
+        how: the planner's ways are shown.
         progress: called with (done, count) after each trajectory.
 
     Raises:
@@ -41,6 +44,6 @@ def collect(
         planner = planner_of(environment, problem)
         if planner is None:
             raise UserError(f"expert.kind='planner': there is no planner for {task} {layout}; use expert.kind='llm'")
-        yield PlannerExpert(problem, planner).trajectory()
+        yield PlannerExpert(problem, planner).trajectory(how)
         if progress is not None:
             progress(done, count)

@@ -4,6 +4,7 @@ from collections.abc import Hashable, Sequence
 
 from stgrpo.data.records import Step, Trajectory
 from stgrpo.errors import UserError
+from stgrpo.experts.demonstrations import AS_IT_IS, Demonstrations, distances
 from stgrpo.protocol import Explaining, Planner, Problem, expert_action_of, wait_of
 from stgrpo.react.response import ParsedResponse, format_response, parse_response
 
@@ -19,8 +20,8 @@ class PlannerExpert:
     """
 
     def __init__(self, problem: Problem, planner: Planner) -> None:
-        self._problem = problem
-        self._planner = planner
+        self.problem = problem
+        self.planner = planner
         self._wait = wait_of(problem)
         self._choices: dict[Hashable, str] = {}
 
@@ -31,20 +32,18 @@ class PlannerExpert:
             ValueError: if there is none: the state is a goal, or none can be reached from it.
         """
         if state not in self._choices:
-            choice = expert_action_of(self._planner, state, self._wait)
+            choice = expert_action_of(self.planner, state, self._wait)
             if choice is None:
-                raise ValueError(
-                    f"no action leads to the goal of {self._problem.task} {self._problem.layout} from here"
-                )
+                raise ValueError(f"no action leads to the goal of {self.problem.task} {self.problem.layout} from here")
             self._choices[state] = choice
         return self._choices[state]
 
     def plan(self, state: Hashable) -> tuple[str, ...]:
         """The expert's actions from a state to the goal."""
         actions = []
-        while not self._problem.is_goal(state):
+        while not self.problem.is_goal(state):
             actions.append(self.action(state))
-            state = self._problem.step(state, actions[-1])
+            state = self.problem.step(state, actions[-1])
         return tuple(actions)
 
     def reasoning(self, state: Hashable) -> str:
@@ -56,33 +55,40 @@ class PlannerExpert:
             UserError: its words would not be read back from a response as they are.
         """
         plan = self.plan(state)
-        if not isinstance(self._problem, Explaining):
+        if not isinstance(self.problem, Explaining):
             return outline(plan)
-        said = self._problem.explain(state, plan)
+        said = self.problem.explain(state, plan)
         if not said or parse_response(format_response(said, plan[0]), plan[:1]) != ParsedResponse(said, plan[0], ""):
             raise UserError(
-                f"{self._problem.task} {self._problem.layout}: explain says {said!r}, which a response cannot hold; "
+                f"{self.problem.task} {self.problem.layout}: explain says {said!r}, which a response cannot hold; "
                 'return some text without blanks at its ends and no line that begins with "Action:"'
             )
         return said
 
-    def trajectory(self) -> Trajectory:
-        """The expert's way through the layout from its start; without steps if the start is a goal."""
-        problem, state, steps = self._problem, self._problem.initial_state(), []
+    def trajectory(self, how: Demonstrations = AS_IT_IS) -> Trajectory:
+        """The expert's way through the layout from its start; without steps if the start is a goal.
+
+        Args:
+            how: it is shown, with errors or without.
+        """
+        problem, state, steps = self.problem, self.problem.initial_state(), []
         while not problem.is_goal(state):
-            action = self.action(state)
-            steps.append(
-                Step(
-                    observation=problem.observation(state),
-                    valid_actions=tuple(problem.valid_actions(state)),
-                    reasoning=self.reasoning(state),
-                    action=action,
-                    optimal_actions=tuple(self._planner.optimal_actions(state)),
-                    distance=self._planner.distance(state),
-                )
-            )
-            state = problem.step(state, action)
+            shown, after = how.turn(self, state, len(steps))
+            steps.append(self._step(state, shown, how))
+            state = after
         return Trajectory(task=problem.task, layout=problem.layout, steps=tuple(steps))
+
+    def _step(self, state: Hashable, action: str, how: Demonstrations) -> Step:
+        problem, planner = self.problem, self.planner
+        return Step(
+            observation=problem.observation(state),
+            valid_actions=tuple(problem.valid_actions(state)),
+            reasoning=self.reasoning(state),
+            action=action,
+            optimal_actions=tuple(planner.optimal_actions(state)),
+            distance=planner.distance(state),
+            distances=distances(problem, planner, state) if how.distances else None,
+        )
 
 
 def outline(plan: Sequence[str]) -> str:

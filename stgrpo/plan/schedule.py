@@ -10,6 +10,7 @@ from stgrpo.data.records import read_trajectories
 from stgrpo.envs.sessions import require_problems
 from stgrpo.errors import UserError
 from stgrpo.experts.collect import collect
+from stgrpo.experts.demonstrations import demonstrations_of
 from stgrpo.rl.update import grpo_steps
 from stgrpo.training.sft import sft_steps
 from stgrpo.workdir import WorkDir
@@ -64,7 +65,8 @@ def _expected(config: ConfigDict) -> int | None:
     try:
         require_problems(environment, "plan")
         for task in config.env.tasks:
-            found = collect(environment, task, config.env.family, split="train", count=count)
+            how = demonstrations_of(config)
+            found = collect(environment, task, config.env.family, split="train", count=count, how=how)
             total += e.trajectories * sum(len(trajectory.steps) for trajectory in found) / count
     except UserError:  # it has no planner
         return None

@@ -16,7 +16,7 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
-TARGETS = ("expert", "optimal")
+TARGETS = ("expert", "optimal", "distance")
 REASONING = re.compile(r"^Reasoning:\s*(.+)Action:", re.MULTILINE | re.DOTALL)
 ACTION = re.compile(r"^Action:\s*(.+)", re.MULTILINE)
 FINISH = "Finish"
@@ -90,6 +90,7 @@ def reward(
     target: str,
     expert_action: str,
     optimal_actions: Collection[str] | None,
+    distances: Mapping[str, int | None] | None = None,
     weights: RewardWeights = PAPER_WEIGHTS,
 ) -> Reward:
     """Reward one response: `format · 1{ReAct} + action · 1{a = π_GT(s)}`.
@@ -99,25 +100,50 @@ def reward(
 
     Args:
         parsed: the parsed response.
-        target: "expert" asks for the expert's own action (Eq. 3), "optimal" for any action of the optimal set.
+        target: "expert" asks for the expert's own action (Eq. 3), "optimal" for any action of the optimal set,
+            "distance" gives each action its `progress` and asks for no expert.
         expert_action: the action the expert takes in this state.
         optimal_actions: all actions that bring the goal one step nearer; None where no planner says so.
+        distances: fewest steps to the goal after each valid action, None where it cannot be reached any more; for the
+            target "distance".
         weights: the worth of the two parts.
 
     Raises:
-        ValueError: on an unknown target, or the target "optimal" without the optimal set.
+        ValueError: on an unknown target, or a target without what only a planner knows.
     """
     if target not in TARGETS:
         raise ValueError(f"reward target {target!r} is not one of {', '.join(TARGETS)}")
-    if target == "expert":
-        right = parsed.action == expert_action
-    elif optimal_actions is None:
+    if target == "optimal" and optimal_actions is None:
         raise ValueError("reward target 'optimal' needs the optimal actions, which only a planner knows: use 'expert'")
+    if target == "distance" and distances is None:
+        raise ValueError(
+            "reward target 'distance' needs the distances after actions, which a planner knows: record them"
+        )
+    if parsed.failure:
+        worth = 0.0
+    elif target == "expert":
+        worth = float(parsed.action == expert_action)
+    elif target == "optimal":
+        worth = float(parsed.action in (optimal_actions or ()))
     else:
-        right = parsed.action in optimal_actions
+        worth = progress(distances or {}, parsed.action or "")
     format_part = weights.format if not parsed.failure else 0.0
-    action_part = weights.action if not parsed.failure and right else 0.0
+    action_part = weights.action * worth
     return Reward(format=format_part, action=action_part, total=format_part + action_part)
+
+
+def progress(distances: Mapping[str, int | None], action: str) -> float:
+    """What an action is worth by the distance alone: 1 one step nearer to the goal, ½ as near as before, else 0.
+
+    Args:
+        distances: see `reward`. The best action of a state brings the goal one step nearer, so before it is one more.
+        action: one of them.
+    """
+    known = [distance for distance in distances.values() if distance is not None]
+    after = distances.get(action)
+    if after is None:
+        return 0.0
+    return max(0.0, 1.0 - (after - min(known)) / 2)
 
 
 @dataclass(frozen=True)
@@ -131,6 +157,7 @@ class GroundTruth:
         target: what a run rewards, `reward.target` of its config.
         format: `reward.format` of its config.
         action: `reward.action` of its config.
+        distances: after each of the valid actions, in their order; see `reward`. None where they were not recorded.
     """
 
     valid_actions: Sequence[str]
@@ -139,6 +166,7 @@ class GroundTruth:
     target: str = "expert"
     format: float = PAPER_WEIGHTS.format
     action: float = PAPER_WEIGHTS.action
+    distances: Sequence[int | None] | None = None
 
     def to_json(self) -> str:
         """One JSON object, which `score` reads."""
@@ -151,6 +179,7 @@ class GroundTruth:
             target=self.target,
             expert_action=self.expert_action,
             optimal_actions=self.optimal_actions,
+            distances=None if self.distances is None else dict(zip(self.valid_actions, self.distances, strict=True)),
             weights=RewardWeights(self.format, self.action),
         )
 

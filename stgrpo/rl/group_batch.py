@@ -9,8 +9,7 @@ import numpy as np
 from stgrpo.data.examples import Example
 from stgrpo.data.padding import bucket, pad_rows
 from stgrpo.react.overlong import Overlong, ShapedReward
-from stgrpo.react.response import parse_response
-from stgrpo.react.reward import Reward, RewardWeights, reward
+from stgrpo.react.reward import GroundTruth, Reward, RewardWeights
 from stgrpo.rl.losses import group_advantages
 from stgrpo.sampling.base import Samples
 from stgrpo.training.batch import GroupBatch, loss_weights
@@ -63,16 +62,9 @@ def score(
     rows = zip(examples, samples.tokens, samples.logprobs, samples.finish, texts, strict=True)
     for example, tokens, logprobs, finish, group_texts in rows:
         step = example.step
-        rewards = [
-            reward(
-                parse_response(text, step.valid_actions),
-                target=target,
-                expert_action=step.action,
-                optimal_actions=step.optimal_actions,
-                weights=weights,
-            )
-            for text in group_texts
-        ]
+        asked = (step.valid_actions, step.action, step.optimal_actions)
+        truth = GroundTruth(*asked, target, weights.format, weights.action, step.distances)
+        rewards = [truth.reward(text) for text in group_texts]
         groups.append(
             Group(
                 example,

@@ -17,6 +17,7 @@ from stgrpo.data.tokenizer import Tokenizer, train_tokenizer
 from stgrpo.errors import UserError
 from stgrpo.evaluation.suites import longest_first_prompt, suites
 from stgrpo.experts.collect import collect
+from stgrpo.experts.demonstrations import demonstrations_of
 from stgrpo.files import from_json, replacing, to_json, write_atomically
 from stgrpo.monitors.open import write_figures
 from stgrpo.protocol import PureEnvironment, object_names_of
@@ -86,9 +87,9 @@ def _trajectories(config: ConfigDict, workdir: WorkDir, task: str, split: str, c
 
 def _planned(config: ConfigDict, task: str, split: str, count: int) -> Iterator[Trajectory]:
     bar = ProgressBar(f"collect {task} {split}", count)
-    environment = environment_of(config)
+    environment, how = environment_of(config), demonstrations_of(config)
     yield from collect(
-        environment, task, config.env.family, split=split, count=count, progress=lambda done, _: bar.step(done)
+        environment, task, config.env.family, split=split, count=count, how=how, progress=lambda done, _: bar.step(done)
     )
     bar.close()
 

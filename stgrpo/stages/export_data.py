@@ -81,12 +81,12 @@ def _judged(trajectories: Iterable[Trajectory], target: str) -> Iterator[Traject
     """The same, unless what is rewarded is not known.
 
     Raises:
-        UserError: the optimal actions are rewarded, and no planner has said which those are.
+        UserError: the optimal actions or distances are rewarded, and no planner has said which those are.
     """
     for trajectory in trajectories:
-        if target == "optimal" and any(step.optimal_actions is None for step in trajectory.steps):
+        if not all(step.can_be_rewarded(target) for step in trajectory.steps):
             raise UserError(
-                f"reward.target='optimal' needs a planner, and {trajectory.task} {trajectory.layout} has none: "
+                f"reward.target={target!r} needs a planner, and {trajectory.task} {trajectory.layout} has none: "
                 "set --config.reward.target=expert in another --workdir"
             )
         yield trajectory

@@ -71,6 +71,7 @@ def _run(setting: RunContext, checkpoints: Checkpoints) -> None:
         if record.step >= total:
             say(f"grpo: complete at step {total}, skipped")
             return
+    _check_rewarded(examples, config.reward.target)
     folder = reference_step(workdir)
     updates = total * updates_a_rollout(config)
     steps = train_program(config, "grpo", load_metadata(folder).shape, setting.mesh, updates=updates)
@@ -94,6 +95,16 @@ def _run(setting: RunContext, checkpoints: Checkpoints) -> None:
             preemption.saved_first(),
         ):
             training.run(examples, sampler, total)
+
+
+def _check_rewarded(examples: list[Example], target: str) -> None:
+    """Raises a UserError if an example, as of data that were brought along, does not have what is rewarded."""
+    for example in examples:
+        if not example.step.can_be_rewarded(target):
+            raise UserError(
+                f"reward.target={target!r} needs what a planner says, and {example.task} {example.layout} has none of "
+                "it: collect anew in another --workdir, or use reward.target='expert'"
+            )
 
 
 def reference_step(workdir: WorkDir) -> Path:

@@ -29,13 +29,19 @@ _COLLECTED = (
     *("expert.server", "expert.tries", "expert.layouts", "expert.trajectories", "expert.validation"),
 )
 _OF_A_SERVED_EXPERT = ("model", "successes", "max_excess", "temperature", "top_p", "max_tokens", "history")
+_OF_A_PLANNER = ("expert.error_rate", "expert.errors", "expert.action_distances")
 _CONSTRAINT = ("evaluation.constrain_action", "evaluation.reasoning_chars")
 # By kind of result; a section stands for its fields.
 WITHOUT = {
-    "trajectories": _COLLECTED,
+    "trajectories": (*_COLLECTED, *_OF_A_PLANNER),
     # A planner's episodes follow from the layouts alone, and these from their task and family.
     "planned": (*_COLLECTED, "seed", *(f"expert.{name}" for name in _OF_A_SERVED_EXPERT)),
-    "tries": (*_COLLECTED, "expert.successes", "expert.max_excess"),  # the budget decides how many, not how they go
+    "tries": (
+        *_COLLECTED,
+        *_OF_A_PLANNER,
+        "expert.successes",
+        "expert.max_excess",
+    ),  # the budget decides how many, not how they go
     "checkpoint": (
         *(*_NO_PART, *IN_SUITES, *_CONSTRAINT, "expert", "policy", "model.path", "model.remat"),
         *(f"rollout.{name}" for name in (*_SERVING, *_TRAINING)),
@@ -71,9 +77,17 @@ def with_key(config: ml_collections.ConfigDict, kind: str, settings: Mapping[str
 
 
 def that_count(settings: Mapping[str, object], kind: str) -> dict[str, object]:
-    """Settings of a result as an older version wrote them, without the fields that no longer count."""
+    """Settings of a result as an older version wrote them: without the fields that no longer count, with new ones.
+
+    What the version did not have yet counts as having its default, as in config.json.
+    """
+    from stgrpo.config import FIELDS  # brings jax, which those who only look at keys do without
+
     key = settings.get(KEY)
-    return {**settings, KEY: counting(key, WITHOUT[kind])} if isinstance(key, Mapping) else dict(settings)
+    if not isinstance(key, Mapping):
+        return dict(settings)
+    new = from_json(to_json({name: field.default for name, field in FIELDS.items()}))
+    return {**settings, KEY: counting({**new, **key}, WITHOUT[kind])}
 
 
 def counting(fields: Mapping[str, object], without: Sequence[str]) -> dict[str, object]:

@@ -26,10 +26,9 @@ def trained_on(*tasks, **fields):
 
 def test_without_runs_there_are_the_papers_numbers_alone():
     main, sr, asat, asst = tables_of(envs.get("robotouille"), ())
-    rows = dict(map(lambda row: (row[0], row[1:]), main.rows))
-    assert rows["1.5B, SFT + GRPO: paper"] == (
-        *(".3 / 12.5 / 6.7", ".7 / 10.1 / 8", ".7 / 15.8 / 12.7", ".3 / 30.5 / 20"),
-    )
+    rows = {row[0]: row[1:] for row in main.rows}
+    papers = (".3 / 12.5 / 6.7", ".7 / 10.1 / 8", ".7 / 15.8 / 12.7", ".3 / 30.5 / 20")
+    assert rows["1.5B, SFT + GRPO: paper"] == papers
     assert rows["1.5B, SFT + GRPO: ours"] == rows["Qwen2.5-7B: ours"] == (NOT_RUN,) * 4
     assert sr.rows[4] == ("Cheese burger: paper", ".4", ".7", ".7", "0")
     assert asst.rows[2] == ("Burger: paper", "11.25", "8", "–", "–") and asat.rows[6][4] == "30.5"

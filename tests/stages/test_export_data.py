@@ -14,7 +14,7 @@ from commands import call
 from stgrpo.data.records import Step, read_trajectories, write_trajectories
 from stgrpo.data.tokenizer import Tokenizer
 from stgrpo.models.sharding import make_mesh
-from stgrpo.react.reward import GroundTruth, RewardWeights, parse_response, reward
+from stgrpo.react.reward import GroundTruth, RewardWeights, parse_response, reward, score
 from stgrpo.training.context import RunContext
 from stgrpo.training.inputs import load_examples, prompt_style
 from stgrpo.workdir import WorkDir
@@ -159,6 +159,20 @@ def test_the_file_alone_rewards_1000_responses_as_we_do(run, target, weights):
         ]
         assert json.loads(line) == [ours, ours, ours]
         assert ours == pytest.approx(built)
+
+
+def test_a_reward_by_distance_goes_out_with_the_distances(tmp_path, capsys):
+    changed = ("--config.reward.target=distance", "--config.expert.action_distances=True")
+    assert call("collect", SMOKE, f"--workdir={tmp_path}", "--config.expert.trajectories=1", *changed) == 0
+    assert call("export-data", f"--workdir={tmp_path}", "--format=jsonl") == 0
+    for row in rows_of(tmp_path, "train"):
+        truth = row["reward_model"]["ground_truth"]
+        for action, after in zip(row["valid_actions"], json.loads(truth)["distances"], strict=True):
+            worth = 0.0 if after is None else max(0.0, 1 - (after - row["distance"] + 1) / 2)
+            assert score(f"Reasoning: so.\nAction: {action}", truth) == pytest.approx(0.1 + 0.9 * worth)
+    change_steps(tmp_path, distances=None)
+    assert call("export-data", f"--workdir={tmp_path}", "--format=jsonl") == 2
+    assert "reward.target='distance' needs a planner" in capsys.readouterr().err
 
 
 def test_weights_and_target_are_those_of_the_run(tmp_path):

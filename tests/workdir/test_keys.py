@@ -8,7 +8,14 @@ from stgrpo.workdir.keys import KEY, WITHOUT, differences, same, that_count, wit
 # Fields that are known to change what comes out, by kind of result.
 CHANGES = {
     "trajectories": {"env.name": "x", "env.family": "small", "expert.model": "m", "expert.temperature": 0.1, "seed": 1},
-    "planned": {"env.name": "x", "env.family": "small", "expert.kind": "llm"},
+    "planned": {
+        "env.name": "x",
+        "env.family": "small",
+        "expert.kind": "llm",
+        "expert.error_rate": 0.1,
+        "expert.errors": "states",
+        "expert.action_distances": True,
+    },
     "tries": {"expert.history": "none", "expert.max_tokens": 9, "prompt.instructions": "none", "seed": 1},
     "checkpoint": {
         "env.engine": "upstream",
@@ -30,7 +37,7 @@ CHANGES = {
 FREE = {
     "trajectories": ("grpo.learning_rate", "expert.server", "client.timeout", "watchdog_minutes"),
     "planned": ("seed", "expert.temperature", "env.tasks"),
-    "tries": ("expert.successes", "expert.tries"),
+    "tries": ("expert.successes", "expert.tries", "expert.error_rate"),
     "checkpoint": (
         "mesh.fsdp",
         "client.timeout",
@@ -79,5 +86,14 @@ def test_a_paid_result_without_a_key_is_held_to_what_it_says():
 
 def test_a_field_that_counts_no_longer_does_not_count_in_older_keys_either():
     older = {"task": "burger", KEY: {"revision": 1, "seed": 3, "env.name": "x", "expert.temperature": 0.7}}
-    assert that_count(older, "planned") == {"task": "burger", KEY: {"revision": 1, "env.name": "x"}}
+    found = that_count(older, "planned")
+    assert found["task"] == "burger" and found[KEY].items() >= {"revision": 1, "env.name": "x"}.items()
+    assert not {"seed", "expert.temperature"} & found[KEY].keys()
     assert that_count({"task": "burger"}, "planned") == {"task": "burger"}
+
+
+def test_what_an_older_version_did_not_have_counts_as_its_default():
+    mine = key_with("planned")
+    older = {**mine, KEY: {k: v for k, v in mine[KEY].items() if k != "expert.error_rate"}}
+    assert older != mine and that_count(older, "planned") == mine
+    assert that_count(older, "planned") != key_with("planned", **{"expert.error_rate": 0.1})
