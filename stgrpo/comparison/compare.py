@@ -11,6 +11,7 @@ import numpy as np
 from stgrpo.comparison.runs import Group, Run, differing
 from stgrpo.evaluation.metrics import mcnemar, summarise, wilson_interval
 from stgrpo.evaluation.records import FAILURES, STAGE_LABELS, Episode, played
+from stgrpo.evaluation.registration import digest
 from stgrpo.evaluation.statistics.crossed import (
     Interval,
     Spread,
@@ -21,6 +22,7 @@ from stgrpo.evaluation.statistics.crossed import (
     variance_parts,
 )
 from stgrpo.evaluation.statistics.paired import equivalence_p_value, holm, paired_difference
+from stgrpo.workdir.keys import differences
 
 _BOOTSTRAP = "bootstrap over seeds and layouts"
 Layout = tuple[str, int]
@@ -44,6 +46,8 @@ class Row:
         asat, asst, spl: as `evaluation.metrics` has them, over all episodes.
         failures: episodes that failed, by how.
         dropped: episodes that are in no figure, as a server failed them.
+        protocols: hashes of what was written down before its episodes were played, in what this task has of it; none
+            where nothing was.
     """
 
     suite: str
@@ -62,6 +66,7 @@ class Row:
     spl: float | None
     failures: Mapping[str, int]
     dropped: int
+    protocols: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,6 +126,7 @@ def compare(groups: Sequence[Group], margin: float = 0.0) -> Comparison:
     notes = [f"{run.name}: {note}" for group in groups for run in group.runs for note in run.data.notes]
     cells = list(_cells(groups, notes))
     rows = tuple(cell.row() for cell in cells)
+    notes += _different_protocols(cells)
     pairs = list(_pairs(cells, groups, notes))
     contrasts = [_contrast(a, b, margin) for a, b in pairs]
     known = [c.p_value for c in contrasts if c.p_value is not None]
@@ -164,6 +170,13 @@ class _Cell:
         return found if all(fingerprint for _, fingerprint in found) else []
 
     @property
+    def protocols(self) -> list[dict[str, Any]]:
+        """What was said of its evaluations before they were played, of those that have it."""
+        name = f"{self.policy}_{self.suite}"
+        lines = (run.data.registrations.get((name, run.data.evaluations[name].protocol)) for run in self.runs)
+        return [line.of_task(self.task) for line in lines if line is not None]
+
+    @property
     def common(self) -> list[Layout]:
         """Layouts that all trainings have played."""
         return [layout for layout in self.by_layout[0] if all(layout in other for other in self.by_layout)]
@@ -198,6 +211,7 @@ class _Cell:
             spl=summary["spl"],
             failures={kind: count for kind in FAILURES if (count := summary["failures"][kind])},
             dropped=summary["server_failures"],
+            protocols=tuple(dict.fromkeys(map(digest, self.protocols))),
         )
 
 
@@ -247,6 +261,18 @@ def _cell(group: Group, key: tuple[str, str, str], notes: list[str]) -> _Cell | 
             f"{where}: {most - shared} of {most} layouts are left out, which not all its trainings have played"
         )
     return cell
+
+
+def _different_protocols(cells: Sequence[_Cell]) -> Iterator[str]:
+    """What is not the same between evaluations of one task on one set of layouts, a sentence each."""
+    first: dict[tuple[str, str], tuple[str, dict[str, Any]]] = {}
+    for cell in cells:
+        for protocol in cell.protocols:
+            whose, other = first.setdefault((cell.suite, cell.task), (cell.name, protocol))
+            if protocol != other:
+                said = differences(other, protocol)
+                yield f"{cell.task} ({cell.suite}): {cell.name} was played by another protocol than {whose} ({said})"
+                break
 
 
 def _by_layout(episodes: Sequence[Episode]) -> dict[Layout, Episode]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from stgrpo.comparison.compare import Comparison, Row
 from stgrpo.comparison.paper import PaperTable
 from stgrpo.comparison.runs import Group
-from stgrpo.comparison.show import HEADINGS, cells, contrast_cells, contrast_headings
+from stgrpo.comparison.show import HEADINGS, cells, contrast_cells, contrast_headings, protocol_of
 from stgrpo.files import write_atomically
 from stgrpo.report.charts import Chart, Series, line_chart
 from stgrpo.report.curves import KNOWN, STAGES
@@ -49,7 +49,7 @@ def page(comparison: Comparison, groups: Sequence[Group], papers: Sequence[Paper
     places = dict.fromkeys((row.task, row.suite) for row in comparison.rows)
     tables = [
         Table(
-            f"{task_title(task)} — {suite}",
+            f"{task_title(task)} — {suite}{protocol_of(comparison, suite, task)}",
             tuple(RowView(row, cells(row)) for row in comparison.rows if (row.task, row.suite) == (task, suite)),
         )
         for task, suite in places

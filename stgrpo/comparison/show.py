@@ -27,7 +27,7 @@ def lines(comparison: Comparison) -> Iterator[str]:
     yield from _of_groups(comparison)
     for suite, task in dict.fromkeys((row.suite, row.task) for row in comparison.rows):
         yield ""
-        yield f"{task}, {suite}"
+        yield f"{task}, {suite}{protocol_of(comparison, suite, task)}"
         rows = [cells(row) for row in comparison.rows if (row.suite, row.task) == (suite, task)]
         yield from table(rows, HEADINGS)
     if comparison.contrasts:
@@ -37,6 +37,17 @@ def lines(comparison: Comparison) -> Iterator[str]:
             yield f"made by: {method}"
     for note in comparison.notes:
         yield f"note: {note}"
+
+
+def protocol_of(comparison: Comparison, suite: str, task: str) -> str:
+    """Under which protocol a table was played, for its title; empty where nothing was written down before."""
+    rows = [row for row in comparison.rows if (row.suite, row.task) == (suite, task)]
+    known = dict.fromkeys(found for row in rows for found in row.protocols)
+    if not known:
+        return ""
+    if len(known) > 1:
+        return ", by different protocols"
+    return f", protocol {next(iter(known))}" + ("" if all(row.protocols for row in rows) else " where it is known")
 
 
 def paper_lines(papers: Sequence[PaperTable]) -> Iterator[str]:

@@ -26,6 +26,7 @@ class Evaluation:
         tasks: the same for each task by itself.
         settings: how the episodes were played, as the caller gave it: JSON.
         episodes: the episodes, with every response.
+        protocol: hash of what was written down before they were played (`registration`); empty of older ones.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Evaluation:
     tasks: Mapping[str, Mapping[str, Any]]
     settings: Settings
     episodes: tuple[records.Episode, ...]
+    protocol: str = ""
 
 
 def _episode_lines(episodes: Iterable[records.Episode]) -> Iterable[str]:
@@ -44,7 +46,12 @@ def _episode_lines(episodes: Iterable[records.Episode]) -> Iterable[str]:
 
 
 def write_evaluation(
-    directory: pathlib.Path, name: str, episodes: Sequence[records.Episode], *, settings: Settings
+    directory: pathlib.Path,
+    name: str,
+    episodes: Sequence[records.Episode],
+    *,
+    settings: Settings,
+    protocol: str = "",
 ) -> Evaluation:
     """Writes both files; the summary goes first away and last in, so that where it stands it fits the episodes.
 
@@ -53,14 +60,16 @@ def write_evaluation(
         name: such as "grpo_small"; see `Evaluation`.
         episodes: in the order in which they are to be written.
         settings: JSON-able facts on how the episodes were played (policy, seed, temperature, layouts, ...).
+        protocol: what `registration.register` gave.
 
     Returns:
         What a later `read_evaluation` gives.
     """
     tasks = sorted({episode.task for episode in episodes})
     by_task = {task: metrics.summarise([e for e in episodes if e.task == task]) for task in tasks}
-    evaluation = Evaluation(name, metrics.summarise(episodes), by_task, dict(settings), tuple(episodes))
+    evaluation = Evaluation(name, metrics.summarise(episodes), by_task, dict(settings), tuple(episodes), protocol)
     head = {"name": name, "summary": evaluation.summary, "tasks": by_task, "settings": evaluation.settings}
+    head |= {"protocol": protocol} if protocol else {}
     text = to_json(head, indent=2) + "\n"  # before any file is touched: the settings may not be JSON
     if not processes.is_first():
         return evaluation
@@ -123,7 +132,8 @@ def read_evaluation(directory: pathlib.Path, name: str) -> Evaluation:
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path} is not the summary of an evaluation ({error}): evaluate again") from error
     episodes = tuple(read_episodes(directory / f"{name}{EPISODES_SUFFIX}"))
-    return Evaluation(head["name"], head["summary"], head["tasks"], head["settings"], episodes)
+    settings, protocol = head["settings"], str(head.get("protocol", ""))
+    return Evaluation(head["name"], head["summary"], head["tasks"], settings, episodes, protocol)
 
 
 def list_evaluations(directory: pathlib.Path) -> list[str]:

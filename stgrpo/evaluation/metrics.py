@@ -11,6 +11,9 @@ from typing import TypedDict
 
 from stgrpo.evaluation.records import FAILURES, MALFORMED, Episode, TurnRecord, played
 
+REVISION = 1
+"""Raised when a figure of an evaluation is counted otherwise."""
+
 
 def wilson_interval(k: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
     """Wilson's score interval for a success rate of `k` out of `n` (Wilson 1927).

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import operator
 from collections.abc import Callable, Generator, Mapping
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -12,6 +13,7 @@ from ml_collections import ConfigDict
 from stgrpo.console import ProgramLog, say
 from stgrpo.data.tokenizer import Tokenizer
 from stgrpo.evaluation.files import Evaluation, reusable, write_evaluation
+from stgrpo.evaluation.registration import register, say_registered
 from stgrpo.evaluation.suites import Suite, play_settings, play_suite, style_settings, suite_size, suites
 from stgrpo.models.shapes import ModelShape
 from stgrpo.models.sharding import make_mesh
@@ -62,12 +64,15 @@ def evaluate_policy(
         del wanted[result.name]
     if not wanted:
         return results
+    hashes = {name: tell(partial(register, directory, name, config, wanted[name], settings[name])) for name in wanted}
+    say_registered(hashes)
     programs = programs or ProgramLog("evaluate", WorkDir(directory.parent).programs)
     largest = max(suite_size(config, suite) for suite in suites(config))
     with open_policy(config, policy, place=directory, largest=largest, programs=programs) as (sampler, _):
         for name, suite in wanted.items():
             episodes = play_suite(config, suite, sampler, policy.tokenizer, f"evaluate {name}")
-            results.append(write_evaluation(directory, name, episodes, settings=settings[name]))
+            how = {"settings": settings[name], "protocol": hashes[name]}
+            results.append(write_evaluation(directory, name, episodes, **how))
     return results
 
 

@@ -15,6 +15,7 @@ from stgrpo.evaluation.episodes import EpisodeConfig, play_episodes
 from stgrpo.evaluation.files import Evaluation, reusable, write_evaluation
 from stgrpo.evaluation.journal import Journal, usage
 from stgrpo.evaluation.records import Episode, played, result_name
+from stgrpo.evaluation.registration import register, say_registered
 from stgrpo.evaluation.suites import Suite, play_settings, playing_environment, style_settings, suite_layouts, suites
 from stgrpo.protocol import Environment
 from stgrpo.react.policy import SamplingParams
@@ -69,6 +70,8 @@ def evaluate_served(config: ConfigDict, directory: Path) -> list[Evaluation]:
         del wanted[result.name]
     if not wanted:
         return results
+    hashes = {name: register(directory, name, config, wanted[name], settings[name]) for name in wanted}
+    say_registered(hashes)
     constraint = Constraint(config.evaluation.reasoning_chars) if config.evaluation.constrain_action else None
     with connected(config, config.policy.server) as client:
         policy = ChatPolicy(client, config.policy.model, policy_episodes(config).params, constraint)
@@ -76,7 +79,8 @@ def evaluate_served(config: ConfigDict, directory: Path) -> list[Evaluation]:
         for name, suite in wanted.items():
             journal = Journal(directory / f"{name}.journal.jsonl", settings[name])
             episodes = _play_suite(config, suite, policy, journal)
-            results.append(write_evaluation(directory, name, episodes, settings=settings[name]))
+            how = {"settings": settings[name], "protocol": hashes[name]}
+            results.append(write_evaluation(directory, name, episodes, **how))
             journal.delete()
             say(f"evaluate {name}: {spent(config, episodes)}")
     return results

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 
 from stgrpo.errors import UserError
 from stgrpo.evaluation.files import Evaluation, list_evaluations, read_evaluation
+from stgrpo.evaluation.registration import Registration, read_registrations
 from stgrpo.files import from_json
 from stgrpo.report.analysis import AnalysisView, read_analysis
 from stgrpo.report.environment import EnvironmentView, find_environment
@@ -26,6 +27,7 @@ class RunData:
         played: the environment that the config names.
         curves: stage -> rows of finite numbers, "step" among them, in the order of the steps.
         evaluations: by name.
+        registrations: what was to be evaluated, as it was written down before, by evaluation and hash.
         expert: how a served expert was sampled; empty where the planner is the expert.
         analysis: the theorems, measured; None where they were not.
         notes: what could not be read, one sentence each.
@@ -37,6 +39,7 @@ class RunData:
     played: EnvironmentView
     curves: Mapping[str, list[Row]]
     evaluations: Mapping[str, Evaluation]
+    registrations: Mapping[tuple[str, str], Registration]
     expert: tuple[ExpertSummary, ...]
     analysis: AnalysisView | None
     notes: tuple[str, ...]
@@ -91,6 +94,14 @@ def read_curves(path: pathlib.Path, notes: list[str]) -> dict[str, list[Row]]:
     return {stage: [rows[step] for step in sorted(rows)] for stage, rows in stages.items()}
 
 
+def _registrations(directory: pathlib.Path, notes: list[str]) -> dict[tuple[str, str], Registration]:
+    try:
+        return {(line.evaluation, line.hash): line for line in read_registrations(directory)}
+    except UserError as error:
+        notes.append(f"{error}.")
+        return {}
+
+
 def load_run(workdir: pathlib.Path) -> RunData:
     """Reads everything the report shows."""
     notes: list[str] = []
@@ -108,6 +119,7 @@ def load_run(workdir: pathlib.Path) -> RunData:
         played=find_environment(config, notes),
         curves=read_curves(workdir / "metrics.jsonl", notes),
         evaluations=evaluations,
+        registrations=_registrations(workdir / "evaluation", notes),
         expert=tuple(read_expert(workdir / "expert", notes)),
         analysis=read_analysis(workdir / "analysis.json", notes),
         notes=tuple(notes),

@@ -139,5 +139,20 @@ def _headline(first: Comparison, noun: Noun) -> Headline:
 def _settings(run: RunData) -> dict[str, Mapping[str, object]]:
     """Tables of settings by their names, without the empty ones."""
     tables = {"Configuration": run.config, "Environment": run.environment}
-    tables |= {f"Evaluation {name}": flatten(e.settings) for name, e in run.evaluations.items() if e.settings}
+    tables |= {
+        f"Evaluation {name}": flatten(e.settings) | _protocol(run, name)
+        for name, e in run.evaluations.items()
+        if e.settings
+    }
     return {name: values for name, values in tables.items() if values}
+
+
+def _protocol(run: RunData, name: str) -> dict[str, object]:
+    """What an evaluation was said to be before it was played, and how often its layouts were played otherwise."""
+    found = run.evaluations[name].protocol
+    line = run.registrations.get((name, found))
+    if line is None:
+        return {}
+    others = sum(other.evaluation == name for other in run.registrations.values()) - 1
+    more = f"; {others} others of this name were written too" if others else ""
+    return {"protocol": f"{found}, written {line.date}, before the first episode{more}"}

@@ -41,6 +41,7 @@ def share(source: WorkDir, target: WorkDir, stages: Sequence[str]) -> None:
                 shutil.copytree(source.tokenizer, unfinished)
         if "grpo" in stages:
             _copy_file(source.samples, target.samples)
+        _copy_file(source.protocols, target.protocols)
         for stage in stages:
             _copy_results(source.evaluation, target.evaluation, stage)
             _link_checkpoints(source.checkpoints(stage), target.checkpoints(stage))

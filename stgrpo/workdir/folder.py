@@ -19,6 +19,8 @@ from stgrpo.workdir.lock import locked
 
 PACKAGES = ("stgrpo", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "transformers", "numpy")
 
+PROTOCOLS = "protocols.jsonl"
+"""In a folder of evaluations: what each was to be, written before it was played."""
 PLACES = ("evaluation", "wandb", "data/*", "expert/*")
 """Folders in which files are replaced at once; checkpoints see to theirs."""
 _LOOKS_S = (0.5, 1.0, 2.0, 4.0, 8.0)
@@ -68,6 +70,7 @@ class WorkDir:
         self.samples = self.path / "samples.jsonl"
         self.programs = self.path / "programs.log"
         self.evaluation = self.path / "evaluation"
+        self.protocols = self.evaluation / PROTOCOLS
         self.analysis = self.path / "analysis.json"
         self.faults = self.path / "faults"
         self.export = self.path / "export"

@@ -185,3 +185,32 @@ def test_the_command_prints_tables_and_writes_figures_and_a_page(make_run, tmp_p
 
 def test_the_templates_go_with_the_package():
     assert (pathlib.Path(compare.__code__.co_filename).parents[1] / "report" / "templates" / "compare.html").is_file()
+
+
+def registered(folder, name, **more):
+    """What would have been written before an evaluation; its hash goes into the result."""
+    protocol = {"on_invalid": "end", "layouts": {"burger": {"digest": "0"}}} | more
+    line = {"stage": "evaluate", "evaluation": name, "date": "d", "hash": "0a", "protocol": protocol, "policy": {}}
+    (folder / "evaluation" / "protocols.jsonl").write_text(json.dumps(line) + "\n")
+    file = folder / "evaluation" / f"{name}.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"protocol": "0a"}))
+    return folder
+
+
+def test_other_protocols_are_told_and_the_same_one_stands_in_the_title(make_run, tmp_path, capsys):
+    name, results = "grpo_unseen", {"grpo_unseen": [True, False]}
+    a, b = registered(make_run("a", results), name), registered(make_run("b", results, {"seed": 1}), name)
+    assert call("compare", f"--out={tmp_path / 'p.html'}", a, b) == 0
+    (row,) = compared(a, b).rows
+    assert len(row.protocols) == 1 and f"burger, unseen, protocol {row.protocols[0]}\n" in capsys.readouterr().out
+    assert f"Burger — unseen, protocol {row.protocols[0]}" in (tmp_path / "p.html").read_text()
+    c = registered(make_run("c", results, {"seed": 2}), name, on_invalid="retry")
+    found = compared(a, b, c)
+    says = (
+        "burger (unseen): SFT + GRPO, a was played by another protocol than SFT + GRPO, a (on_invalid: 'retry' here, "
+    )
+    assert found.notes == (f"{says}'end' there)",) and len(found.rows[0].protocols) == 2
+    call("compare", a, c)
+    assert "burger, unseen, by different protocols" in capsys.readouterr().out
+    call("compare", a, make_run("older", results, {"seed": 3}), make_run("other", results, {"grpo.kl_coef": 0.1}))
+    assert "where it is known" in capsys.readouterr().out

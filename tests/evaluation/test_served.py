@@ -262,6 +262,17 @@ def test_a_served_model_cannot_take_the_name_of_a_policy_of_ours(name, expert, t
     assert f"policy.name={name!r} cannot name" in capsys.readouterr().err and not server.requests
 
 
+def test_the_protocol_is_written_before_the_first_question(expert, tmp_path):
+    directory, there = tmp_path / "w" / "evaluation", []
+    server = expert(lambda body, number: there.append((directory / "protocols.jsonl").is_file()))
+    assert evaluate(server, tmp_path / "w") == 0
+    (line,) = map(json.loads, (directory / "protocols.jsonl").read_text().splitlines())
+    result = read_evaluation(directory, "Qwen-m-3B_unseen")
+    assert all(there) and there and line["hash"] == result.protocol and line["policy"]["model"] == "org/Qwen_m-3B"
+    assert call("report", SMOKE, f"--workdir={tmp_path / 'w'}") == 0
+    assert f"{line['hash']}, written {line['date']}, before the first" in (tmp_path / "w" / "report.html").read_text()
+
+
 def test_the_key_goes_to_the_server_and_nowhere_else(expert, tmp_path, capsys, monkeypatch):
     key = "sk-do-not-tell"
     monkeypatch.setenv("MY_KEY", key)
