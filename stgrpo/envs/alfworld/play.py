@@ -1,9 +1,8 @@
 """`stgrpo play --env=alfworld`: a person at the text game, in the terminal or from a pipe."""
 
-import sys
-
 from stgrpo.envs.alfworld.game.engine import AlfworldProblem, State
 from stgrpo.envs.alfworld.planner.planner import AlfworldPlanner
+from stgrpo.envs.terminal import ask, run, steps_text
 
 HELP = "any command of the game; commands lists them; ? what the expert would do; undo; raw the agent's text; quit"
 
@@ -15,14 +14,7 @@ def play(problem: AlfworldProblem, *, raw: bool = False) -> None:
         problem: what is played.
         raw: whether to show the very text an agent is shown, instead of the game's words alone.
     """
-    game = _Game(problem, raw=raw)
-    print(f"{problem.task} {problem.layout}\n({HELP})")
-    try:
-        while not game.over() and game.take_turn():
-            pass
-    except (EOFError, KeyboardInterrupt):
-        print()
-    print(game.ending())
+    run(_Game(problem, raw=raw))
 
 
 class _Game:
@@ -32,6 +24,7 @@ class _Game:
         self._problem, self._raw = problem, raw
         self._planner = AlfworldPlanner(problem)
         self._states: list[State] = [problem.initial_state()]
+        print(f"{problem.task} {problem.layout}\n({HELP})")
         self._show()
 
     @property
@@ -52,7 +45,7 @@ class _Game:
         Raises:
             EOFError: there are no more lines.
         """
-        word = _ask()
+        word = ask()
         if word in ("quit", "q", "exit"):
             return False
         if word == "commands":
@@ -76,16 +69,9 @@ class _Game:
 
     def ending(self) -> str:
         """What became of the episode, and how many steps it takes at best."""
-        steps = len(self._states) - 1
+        taken = steps_text(len(self._states) - 1)
         if not self.over():
-            return f"Left after {steps} steps."
+            return f"Left after {taken}."
         solved = "Solved in" if self._problem.is_goal(self._state) else "Not solved within"
         best = self._planner.distance(self._states[0])
-        return f"\n{solved} {steps} steps; the fewest possible, for one who sees everything: {best}."
-
-
-def _ask() -> str:
-    line = input("> ").strip()
-    if not sys.stdin.isatty():
-        print(line)
-    return line
+        return f"\n{solved} {taken}; the fewest possible, for one who sees everything: {best}."

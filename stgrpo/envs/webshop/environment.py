@@ -85,6 +85,16 @@ class Webshop:
         """Builds one problem; see `make`."""
         return self._layouts.make(task, layout)
 
+    def play(self, task: str, layout: str, *, raw: bool = False) -> None:
+        """Plays one goal with a person: that of a layout, by default the first of our own catalogue.
+
+        Raises:
+            UserError: there is no such task or layout, or the products are not at hand.
+        """
+        from stgrpo.envs.webshop.play import play
+
+        play(self.make(task or TASK, layout or "made:0"), raw=raw)
+
     def planner(self, problem: ShopProblem) -> ShopPlanner:
         """Returns the planner of a problem, which has an expert to imitate."""
         return ShopPlanner(problem)

@@ -1,5 +1,6 @@
 """The environment keeps to the protocol: goals, splits, data and what is said without them, expert, scores."""
 
+import io
 import json
 import pathlib
 import re
@@ -167,3 +168,29 @@ def test_real_goals_are_collected(folder: pathlib.Path, tmp_path: pathlib.Path) 
     main(["collect", *words])
     lines = (tmp_path / "w" / "data" / "shop" / "train.jsonl").read_text().splitlines()
     assert len(lines) == 3 and all(json.loads(line)["layout"].startswith("goal:") for line in lines)
+
+
+def test_a_person_plays_in_the_terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def play(*lines: str, layout: str = "made:0", more: tuple[str, ...] = ()) -> str:
+        monkeypatch.setattr("sys.stdin", io.StringIO("".join(f"{line}\n" for line in lines)))
+        main(["play", "--env=webshop", f"--layout={layout}", *more])
+        return capsys.readouterr().out
+
+    environment = envs.get("webshop")
+    problem = environment.make("shop", "made:0")
+    way = PlannerExpert(problem, environment.planner(problem)).plan(problem.initial_state())
+    shown = play(*way)
+    assert shown.endswith(f"\nSolved in {len(way)} steps, score 1.00; the fewest possible: {len(way)}.\n")
+    assert "[SEP]" not in shown and "\nPage 1 (Total results: " in shown
+    assert f"> ?\n{len(way)} steps to the goal at best, beginning with\n" in play("?", "quit")
+    first = problem.observation(problem.initial_state())
+    assert f"\n{first}\n> " in play("quit", more=("--raw",)) and f"> raw\n{first}\n" in play("raw")
+    too_early = [*way[:2], way[-1]]
+    shown = play(*too_early)
+    assert "\nOver after 3 steps, not solved, score 0." in shown
+    monkeypatch.setattr("sys.stdin", io.StringIO(""))
+    main(["play", "--env=webshop"])
+    assert capsys.readouterr().out.startswith("shop made:0\n")
+    with pytest.raises(SystemExit, match="2"):
+        play(layout="moon:1")
+    assert 'use "made:I" or "goal:I"' in capsys.readouterr().err
