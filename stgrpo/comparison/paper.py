@@ -90,13 +90,18 @@ def tables_of(environment: Environment, ours: Sequence[Ours], suite: str = "") -
 
 def _ours(comparison: Comparison, groups: Sequence[Group]) -> Iterator[Ours]:
     by_label = {group.label: group for group in groups}
-    names = _recipes(groups)
+    alone = {label: tasks[0] for label, group in by_label.items() if len(tasks := _tasks(group)) == 1}
+    trained = dict.fromkeys(row.group for row in comparison.rows if row.policy in TRAINED and row.group in alone)
+    names = _recipes([by_label[label] for label in trained])
     for row in comparison.rows:
-        group = by_label[row.group]
-        tasks = group.runs[0].fields.get("env.tasks", ())
-        trained = tasks[0] if len(tasks) == 1 and row.policy in TRAINED else ""
-        if trained or row.policy not in TRAINED:
-            yield Ours(row, trained, names[row.group] if trained else "")
+        if row.policy not in TRAINED:
+            yield Ours(row, "", "")
+        elif row.group in trained:
+            yield Ours(row, alone[row.group], names[row.group])
+
+
+def _tasks(group: Group) -> Sequence[str]:
+    return group.runs[0].fields.get("env.tasks", ())
 
 
 def _recipes(groups: Sequence[Group]) -> dict[str, str]:

@@ -8,10 +8,10 @@ import difflib
 import sys
 from collections.abc import Callable
 from functools import cached_property
-from typing import Protocol
+from typing import Generic, Protocol
 
 from stgrpo.errors import UserError
-from stgrpo.protocol import Ending, Planner, Problem, Scoring, State, expert_action_of
+from stgrpo.protocol import Ending, Planner, Problem, S, Scoring, expert_action_of
 
 HELP = "a number or an action to do it; ? the shortest way from here; undo; raw the agent's text; help; quit"
 
@@ -63,7 +63,7 @@ def steps_text(count: int) -> str:
     return f"{count} step{'' if count == 1 else 's'}"
 
 
-class ListedGame:
+class ListedGame(Generic[S]):
     """One episode, with every state since the start.
 
     Args:
@@ -73,17 +73,17 @@ class ListedGame:
         raw: whether states are shown in the very text an agent is shown instead.
     """
 
-    def __init__(self, problem: Problem, planner: Callable[[], Planner], *, draw: Callable[[State], str], raw: bool):
+    def __init__(self, problem: Problem[S], planner: Callable[[], Planner[S]], *, draw: Callable[[S], str], raw: bool):
         self.problem, self._make_planner, self._draw, self._raw = problem, planner, draw, raw
         self._states = [problem.initial_state()]
         print(f"{problem.task} {problem.layout}\n({HELP})")
 
     @property
-    def _state(self) -> State:
+    def _state(self) -> S:
         return self._states[-1]
 
     @cached_property
-    def _planner(self) -> Planner:
+    def _planner(self) -> Planner[S]:
         return self._make_planner()
 
     def over(self) -> bool:

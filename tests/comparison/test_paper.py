@@ -61,6 +61,8 @@ def test_runs_of_several_tasks_are_in_no_table_but_models_that_were_not_trained_
     several = make_run("all", {"grpo_unseen": [True], "base_unseen": [False]}, trained_on("burger", "cheese_burger"))
     served = [Episode("burger", "small:0", True, 14, 15, "", 8, ())]
     write_evaluation(several / "evaluation", "Qwen2.5-7B-Instruct_unseen", served, settings={})
+    main, sr, *_ = tables(several, make_run("b", {"grpo_unseen": [True]}, trained_on("burger", sft__epochs=1.0)))
+    assert main["SFT + GRPO: ours"][2].startswith("1.00")  # the one recipe, whatever else was not trained for the paper
     main, sr, *_ = tables(several)
     assert main["Qwen2.5-7B-Instruct: ours"][2].startswith("1.00") and "Before training: ours" in main
     assert main["1.5B, SFT + GRPO: ours"][1:] == sr["Burger: ours"][1:] == (NOT_RUN,) * 4
