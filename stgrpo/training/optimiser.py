@@ -136,7 +136,7 @@ def _which_are_maps(params: object) -> object:
     return jax.tree_util.tree_map_with_path(lambda path, _: "maps" if _name(path) in LINEAR else "rest", params)
 
 
-def _inputs_and_outputs(maps: object) -> object:
+def _inputs_and_outputs(maps: optax.Params) -> optax.Params:
     """Which axes of each linear map are summed over and which come out; the layers, on the first axis, stay apart."""
 
     def axes(path: tuple, leaf: jax.Array) -> contrib.MuonDimensionNumbers:
