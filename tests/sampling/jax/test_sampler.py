@@ -372,7 +372,7 @@ def test_cached_attention_equals_the_trainers(tiny_shape):
     S, G, P, R, c, clock = 3, 2, 5, 6, tiny_shape, 16
     K, H, N = c.kv_heads, c.head_dim, c.heads
     keys = jax.random.split(jax.random.key(0), 5)
-    sizes = [(S, G, N, H), (S, K, P, H), (S, K, P, H), (S, G, K, H, R), (S, G, K, R, H)]
+    sizes = [(S, G, N, H), (S, K, H, P), (S, K, P, H), (S, G, K, H, R), (S, G, K, R, H)]
     q, *caches = (jax.random.normal(k, size) for k, size in zip(keys, sizes, strict=True))
     cache, prompt_len_S, at_S = LayerCache(*caches), np.array([5, 1, 3]), np.array([0, 3, 5])
     seen_SR = (clock % R - np.arange(R)) % R <= at_S[:, None]
@@ -383,7 +383,8 @@ def test_cached_attention_equals_the_trainers(tiny_shape):
             jnp.moveaxis(cache.own_k_SGKHR[s : s + 1][..., columns], -1, 2),
             jnp.moveaxis(cache.own_v_SGKRH[s : s + 1, :, :, columns], 3, 2),
         )
-        prefix = KeyValues(*(x[s : s + 1].swapaxes(1, 2) for x in (cache.prefix_k_SKPH, cache.prefix_v_SKPH)))
+        keys, values = cache.prefix_k_SKHP[s : s + 1], cache.prefix_v_SKPH[s : s + 1]
+        prefix = KeyValues(jnp.moveaxis(keys, 3, 1), values.swapaxes(1, 2))
         mask = jnp.ones((1, len(columns)), bool)
         want = attend_prefix(q[s : s + 1, :, None], own, mask, prefix, prompt_len_S[s : s + 1])
         np.testing.assert_allclose(got[s], want[0, :, 0], atol=1e-6)
@@ -430,9 +431,9 @@ def test_slots_and_weights_lie_split_over_the_mesh(tiny_shape, model):
         new = prefill_prompts(split, jax.device_put(prompts, batch_sharding(mesh)), 32, shape.dtype)
         slots = decode(weights, slots, new, 8, shape)
     cache = slots.layers[0]
-    for x in (cache.prefix_k_SKPH, cache.prefix_v_SKPH, cache.own_k_SGKHR, cache.own_v_SGKRH):
+    for x in (cache.prefix_k_SKHP, cache.prefix_v_SKPH, cache.own_k_SGKHR, cache.own_v_SGKRH):
         assert x.sharding.shard_shape(x.shape)[0] == 2  # of 8 slots over data x fsdp
-    for x, axis in ((cache.prefix_k_SKPH, 1), (cache.own_k_SGKHR, 2), (cache.own_v_SGKRH, 2)):
+    for x, axis in ((cache.prefix_k_SKHP, 1), (cache.own_k_SGKHR, 2), (cache.own_v_SGKRH, 2)):
         assert x.sharding.shard_shape(x.shape)[axis] == 1  # of 2 heads over tensor
     gate = weights.layers[0].gate_up[...]
     assert gate.sharding.shard_shape(gate.shape) == (gate.shape[0], 2, gate.shape[2] // 2)  # whole along fsdp
