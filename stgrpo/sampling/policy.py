@@ -1,7 +1,11 @@
 """What plays an episode: chat messages in, text out. Behind it stand a sampler and its tokenizer, or a served model."""
 
+import hashlib
+import itertools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from stgrpo.react.policy import Question, Response, SamplingParams
 from stgrpo.sampling.base import Sampler
@@ -10,8 +14,15 @@ if TYPE_CHECKING:
     from stgrpo.data.tokenizer import Tokenizer
 
 
+REMEMBERED = 65_536
+"""Answers that a policy keeps, at most, of some kB each; the oldest go first."""
+
+
 class TokenPolicy:
     """A sampler with its tokenizer. Greedy decoding answers a prompt once and remembers it.
+
+    So does one by a server, whose own answers to one prompt may differ by its rounding: one of them stands for all. An
+    answer that is remembered is a response like any other, its tokens counted each time.
 
     Args:
         sampler: the model.
@@ -24,7 +35,7 @@ class TokenPolicy:
         self, sampler: Sampler, tokenizer: "Tokenizer", params: SamplingParams, max_prompt_len: int | None = None
     ):
         self._sampler, self._tokenizer, self._params, self._limit = sampler, tokenizer, params, max_prompt_len
-        self._known: dict[tuple[int, ...], Response] = {}
+        self._known: dict[bytes, Response] = {}
 
     def answer(self, questions: Sequence[Question]) -> list[Response | None]:
         """See `Policy`."""
@@ -35,9 +46,13 @@ class TokenPolicy:
         return [next(responses) if fits else None for fits in short]
 
     def _greedy(self, asked: Sequence[tuple[tuple[int, ...], int]]) -> list[Response]:
-        fresh = {prompt: seed for prompt, seed in asked if prompt not in self._known}
-        self._known.update(zip(fresh, self._sample(list(fresh.items())), strict=True))
-        return [self._known[prompt] for prompt, _ in asked]
+        keys = [hashlib.sha256(np.asarray(prompt, "<i4").tobytes()).digest() for prompt, _ in asked]
+        fresh = {key: one for key, one in zip(keys, asked, strict=True) if key not in self._known}
+        self._known.update(zip(fresh, self._sample(list(fresh.values())), strict=True))
+        responses = [self._known[key] for key in keys]
+        for key in list(itertools.islice(self._known, max(0, len(self._known) - REMEMBERED))):
+            del self._known[key]
+        return responses
 
     def _sample(self, asked: Sequence[tuple[tuple[int, ...], int]]) -> list[Response]:
         if not asked:

@@ -148,6 +148,16 @@ def test_greedy_circles_are_sampled_once():
     assert [len(episode.turns) for episode in episodes] == [6, 6, 6]
 
 
+def test_what_is_no_longer_remembered_is_answered_again_and_the_same(monkeypatch):
+    problems = [Corridor(layout=name) for name in "cde"]
+    reply = lambda text, seed: say("Right" if "at 0" in text else "Left")  # noqa: E731
+    remembered, _ = play(reply, problems)
+    monkeypatch.setattr("stgrpo.sampling.policy.REMEMBERED", 2)
+    forgotten, script = play(reply, problems)
+    assert forgotten == remembered
+    assert len(script.calls) == 6  # in each turn of the circle
+
+
 def test_sampling_does_not_depend_on_the_company():
     def reply(text, seed):
         return say(("Right", "Left", "Jump")[seed % 3])
