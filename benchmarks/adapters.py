@@ -1,9 +1,12 @@
 """What an SFT update takes with adapters in all layers and in the last ones alone: one JSON line a figure.
 
     python benchmarks/adapters.py [--layers=0,15,8] [--prompt=896] [--response=64] [--repeats=3]
+                                  [--prefix=0] [--examples=1]
 
-SmolLM2-135M's shape with random weights, float32, one example, layers not computed again; 0 are all 30. Updates come in
-turns; CPU seconds of the process, the least of the repeats, and what XLA plans for temporaries.
+SmolLM2-135M's shape with random weights, float32, examples one after the other, layers not computed again; 0 are all
+30. With a prefix, so many tokens of all prompts are the same and taken once an update (`sft.share_prefix`), beside the
+same update without that. Updates come in turns; CPU seconds of the process an example, the least of the repeats, and
+what XLA plans for temporaries.
 """
 
 import argparse
@@ -25,17 +28,17 @@ from stgrpo.training.step import build_program
 SHAPE = named_shapes()["smollm2-135m"]
 
 
-def example(prompt: int, response: int) -> GroupBatch:
-    """One prompt with one response, all of it in the loss."""
+def examples(count: int, prompt: int, response: int) -> GroupBatch:
+    """Prompts with one response each, all of it in the loss."""
     rng = np.random.default_rng(0)
-    each = np.ones((1, 1, response), np.float32)
+    each = np.ones((count, 1, response), np.float32)
     return GroupBatch(
-        prompt_BP=rng.integers(0, SHAPE.vocab_size, (1, prompt), np.int32),
-        prompt_len_B=np.full(1, prompt, np.int32),
-        response_BGR=rng.integers(0, SHAPE.vocab_size, (1, 1, response), np.int32),
-        weight_BGR=each / response,
+        prompt_BP=rng.integers(0, SHAPE.vocab_size, (count, prompt), np.int32),
+        prompt_len_B=np.full(count, prompt, np.int32),
+        response_BGR=rng.integers(0, SHAPE.vocab_size, (count, 1, response), np.int32),
+        weight_BGR=each / each.sum(),
         mask_BGR=each,
-        adv_BG=np.zeros((1, 1), np.float32),
+        adv_BG=np.zeros((count, 1), np.float32),
         ref_logp_BGR=0 * each,
     )
 
@@ -43,9 +46,11 @@ def example(prompt: int, response: int) -> GroupBatch:
 class Job:
     """A compiled update and its state."""
 
-    def __init__(self, batch: GroupBatch, layers: int):
+    def __init__(self, batch: GroupBatch, layers: int, prefix: int):
         mesh, self.lora = make_mesh(1, devices=jax.devices()[:1]), Lora(16, 32.0, layers=layers)
         options = {"loss": make_loss("sft"), "remat": False, "lora": self.lora}
+        options |= {"micro_batches": len(batch.prompt_BP), "prefix": range(prefix)}
+        self.counts, self.prefix = batch.counts.behind(prefix), prefix
         self.program, self.batch = build_program(SHAPE, mesh, optax.adam(1e-5), **options), jax.device_put(batch)
         compiled = self.program.update.lower(self.program.abstract, self.batch).compile()
         self.layers, self.temporary = layers, compiled.memory_analysis().temp_size_in_bytes
@@ -64,17 +69,22 @@ def main() -> None:
     parser.add_argument("--layers", default="0,15,8")
     parser.add_argument("--prompt", type=int, default=896)
     parser.add_argument("--response", type=int, default=64)
+    parser.add_argument("--prefix", type=int, default=0)
+    parser.add_argument("--examples", type=int, default=1)
     parser.add_argument("--repeats", type=int, default=3)
     given = parser.parse_args()
-    batch = example(given.prompt, given.response)
-    jobs = [Job(batch, int(layers)) for layers in given.layers.split(",")]
+    ways = [(int(layers), prefix) for layers in given.layers.split(",") for prefix in {0, given.prefix}]
+    jobs = [
+        Job(examples(given.examples, given.prompt - prefix, given.response), layers, prefix) for layers, prefix in ways
+    ]
     for _ in range(given.repeats + 1):  # the first is not counted
         for job in jobs:
             job.run()
     for job in jobs:
-        figures = {"cpu_seconds": min(job.seconds[1:]), "temporary_gib": job.temporary / 2**30}
-        counted = training_flops(SHAPE, batch.counts, job.lora) / 1e12
-        print(json.dumps({"layers": job.layers or SHAPE.depth, **figures, "tflop_needed": counted}), flush=True)
+        figures = {"cpu_seconds": min(job.seconds[1:]) / given.examples, "temporary_gib": job.temporary / 2**30}
+        needed = training_flops(SHAPE, job.counts, job.lora) / 1e12 / given.examples
+        way = {"layers": job.layers or SHAPE.depth, "prefix": job.prefix}
+        print(json.dumps({**way, **figures, "tflop_needed": needed}), flush=True)
 
 
 if __name__ == "__main__":

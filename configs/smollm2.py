@@ -7,8 +7,8 @@
     stgrpo run --config=configs/smollm2.py:smoke ...          every stage; nothing is learned
 
 `small` are the quick start's kitchens, `benchmark` the benchmark's own. `lora` trains adapters alone, a third faster.
-`bare` leaves the instructions out, half of a prompt, which what is trained can do without. What all that takes is in
-docs/pretrained.md. Not run to its end by us yet.
+`bare` leaves the instructions out, half of a prompt, which what is trained can do without; where they are in, SFT reads
+them once an update. What all that takes is in docs/pretrained.md. Not run to its end by us yet.
 """
 
 from ml_collections import ConfigDict
@@ -54,6 +54,7 @@ def recipe(task: str = "burger") -> ConfigDict:
     c.sft.learning_rate = 5e-5
     c.sft.group_by_length = True
     c.sft.micro_batches = 8  # an example at a time
+    c.sft.share_prefix = True  # the instructions once an update
     c.grpo.prompts, c.grpo.group_size, c.grpo.resample = 16, 8, 2
     c.grpo.micro_batches = 16  # a group at a time
     c.grpo.steps = 40

@@ -132,6 +132,12 @@ SFT: Section = section(
         source=NOT_IN_PAPER,
         also=("bucketing", "sort_by_length"),
     ),
+    share_prefix=Switch(
+        False,
+        "what all prompts begin with, the instructions, goes through the model once an update and not once an example; "
+        "the result does not change. Of use with XLA's attention, and where `sft.prompt_weight` is 0",
+        also=("prefix_sharing", "shared_prefix"),
+    ),
     prompt_weight=Number(
         0.0,
         "of the prompt's mean loss; above 0 only for models that start from random weights",

@@ -29,6 +29,10 @@ class TokenCounts:
     predicted: int
     pairs: int
 
+    def behind(self, prefix: int) -> "TokenCounts":
+        """The same with a text of so many tokens before all of them, which is run once."""
+        return TokenCounts(self.tokens + prefix, self.predicted, self.pairs + self.tokens * prefix + triangle(prefix))
+
     def __add__(self, other: "TokenCounts") -> "TokenCounts":
         return TokenCounts(self.tokens + other.tokens, self.predicted + other.predicted, self.pairs + other.pairs)
 

@@ -93,10 +93,16 @@ def _arranged(sizes: list[int], devices: list[jax.Device]) -> np.ndarray:
 
 
 def constrain_batch(x: jax.Array) -> jax.Array:
-    """Keeps the leading axis split over the batch axes of the mesh; does nothing without a mesh."""
-    if jax.sharding.get_abstract_mesh().empty:
+    """Keeps the leading axis split over the batch axes of the mesh; does nothing without a mesh.
+
+    Rows that do not split evenly, such as the one of `transformer.keys_values`, lie whole on every device: XLA would
+    pad them, and what it pads with comes back as NaN in the gradient of an embedding.
+    """
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.empty:
         return x
-    return jax.lax.with_sharding_constraint(x, PartitionSpec(BATCH_AXES))
+    even = x.shape[0] % math.prod(mesh.shape[axis] for axis in BATCH_AXES) == 0
+    return jax.lax.with_sharding_constraint(x, PartitionSpec(BATCH_AXES if even else None))
 
 
 def constrain_width(x_BSD: jax.Array) -> jax.Array:
@@ -106,7 +112,7 @@ def constrain_width(x_BSD: jax.Array) -> jax.Array:
     exchange: as much as the device's own tokens are wide, however many devices there are.
     """
     mesh = jax.sharding.get_abstract_mesh()
-    if mesh.empty or x_BSD.shape[-1] % mesh.shape["fsdp"]:
+    if mesh.empty or x_BSD.shape[-1] % mesh.shape["fsdp"] or x_BSD.shape[0] % mesh.shape["data"]:
         return x_BSD
     return jax.lax.with_sharding_constraint(x_BSD, PartitionSpec("data", None, "fsdp"))
 

@@ -116,6 +116,8 @@ class Transformer(nnx.Module):
     embedding: nnx.Param[jax.Array]
     head: nnx.Param[jax.Array]
     final_norm: nnx.Param[jax.Array]
+    before_k: nnx.Variable[jax.Array]
+    before_v: nnx.Variable[jax.Array]
 
     def __init__(self, shape: ModelShape, key: jax.Array, *, remat: bool = True, core: AttentionCore = XLA):
         """With `remat` the backward pass computes each layer again instead of keeping what is inside it."""
@@ -125,6 +127,11 @@ class Transformer(nnx.Module):
         self.core = nnx.static(core)
         declare(self, top_specs(shape), top_key)
         self.layers = Layers(shape, layer_key)
+
+    @property
+    def before(self) -> KeyValues | None:
+        """Keys and values [L, C, K, H] of what the model has read before whatever it is given; see `primed`."""
+        return KeyValues(self.before_k[...], self.before_v[...]) if hasattr(self, "before_k") else None
 
     @property
     def head_VD(self) -> jax.Array:
@@ -165,7 +172,7 @@ class Transformer(nnx.Module):
             return jax.lax.scan(body, x_BSD, (self.layers, layered))
         below, above = _cut((self.layers, layered), first)
         del below[0].adapters
-        x_BSD, kept_below = jax.lax.scan(body, x_BSD, below)
+        x_BSD, kept_below = jax.lax.scan(body, x_BSD, jax.lax.stop_gradient(below))
         x_BSD, kept_above = jax.lax.scan(body, x_BSD, above)
         return x_BSD, jax.tree.map(lambda *parts: jnp.concatenate(parts), kept_below, kept_above)
 
@@ -173,6 +180,34 @@ class Transformer(nnx.Module):
 def _cut(stacked: Stacked, at: int) -> tuple[Stacked, Stacked]:
     """The first so many layers of a pytree that has them on its leading axis, and the others."""
     return jax.tree.map(lambda x: x[:at], stacked), jax.tree.map(lambda x: x[at:], stacked)
+
+
+def primed(model: Transformer, before: KeyValues | None) -> Transformer:
+    """The model as it is after it has read some tokens: whatever it is given comes behind them.
+
+    Args:
+        model: nothing of it is copied; the one given stays as it is.
+        before: what `keys_values` gave; None for the model itself.
+    """
+    if before is None:
+        return model
+    model = jax.tree.map(lambda x: x, model)
+    model.before_k, model.before_v = nnx.Variable(before.k), nnx.Variable(before.v)
+    return model
+
+
+def keys_values(model: Transformer, token_C: Sequence[int], dtype=jnp.float32) -> KeyValues:
+    """What all layers keep of one text, [L, C, K, H] float32, differentiable.
+
+    Float32 whatever it is computed in, since its gradient is a sum over all that comes behind it.
+    """
+    token_BC = jnp.asarray([token_C], jnp.int32)
+
+    def attend(q, kv):
+        return attend_causal(q, kv, core=model.core), kv
+
+    _, kept_LBCKH = model.hidden(token_BC, jnp.arange(len(token_C))[None], attend, dtype=dtype)
+    return jax.tree.map(lambda x: x[:, 0].astype(jnp.float32), kept_LBCKH)
 
 
 def group_hidden(
@@ -200,10 +235,10 @@ def row_hidden(
     prompt_pos_BS = jnp.broadcast_to(jnp.arange(P), (B, P))
     positions_BS = jnp.concatenate([prompt_pos_BS, response_pos_BS], axis=1)
 
-    def attend(q, kv):
-        return attend_group(q, kv, prompt_len_B, P=P, G=G, core=model.core), None
+    def attend(q, kv, before=None):
+        return attend_group(q, kv, prompt_len_B, P=P, G=G, before=before, core=model.core), None
 
-    hidden_BSD, _ = model.hidden(tokens_BS, positions_BS, attend, dtype=dtype)
+    hidden_BSD = _hidden_behind(model, tokens_BS, positions_BS, attend, dtype)
     prompt_BPD = hidden_BSD[:, :P]
     last_B1D = jnp.take_along_axis(prompt_BPD, (prompt_len_B - 1)[:, None, None], axis=1)
     own_BGRD = hidden_BSD[:, P:].reshape(B, G, R, -1)
@@ -220,10 +255,19 @@ def packed_hidden(
 ) -> jax.Array:
     """Hidden states [X, S, D] of packed rows; `place_XS` is the group and the branch of each token (`PackedBatch`)."""
 
-    def attend(q, kv):
-        return attend_packed(q, kv, group_BS=place_XS[0], branch_BS=place_XS[1], core=model.core), None
+    def attend(q, kv, before=None):
+        return attend_packed(q, kv, group_BS=place_XS[0], branch_BS=place_XS[1], before=before, core=model.core), None
 
-    return model.hidden(token_XS, position_XS, attend, dtype=dtype)[0]
+    return _hidden_behind(model, token_XS, position_XS, attend, dtype)
+
+
+def _hidden_behind(model: Transformer, token_BS: jax.Array, position_BS: jax.Array, attend: Attend, dtype) -> jax.Array:
+    """Hidden states of rows behind what the model has read before, if anything."""
+    before = model.before
+    if before is None:
+        return model.hidden(token_BS, position_BS, attend, dtype=dtype)[0]
+    start, before = before.k.shape[1], jax.tree.map(lambda x: x.astype(dtype), before)
+    return model.hidden(token_BS, start + position_BS, attend, before, dtype)[0]
 
 
 def dense_hidden(model: Transformer, tokens_BS: jax.Array, dtype=jnp.float32) -> jax.Array:

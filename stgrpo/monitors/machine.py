@@ -27,15 +27,18 @@ class Meter:
     def __init__(self, shape: ModelShape, devices: Sequence[jax.Device], *, lora: Lora | None, peak: float | None):
         self._shape, self._devices, self._lora, self._peak = shape, list(devices), lora, peak
 
-    def updates(self, batches: Iterable[GroupBatch], seconds: float, passes: int = 1) -> dict[str, float]:
+    def updates(
+        self, batches: Iterable[GroupBatch], seconds: float, *, passes: int = 1, prefix: int = 0
+    ) -> dict[str, float]:
         """Of the updates of one step, a device.
 
         Args:
             batches: on the host, one an update.
             seconds: that the updates took.
             passes: times that each was taken.
+            prefix: tokens before each batch, taken once.
         """
-        counts = sum((batch.counts for batch in batches), TokenCounts(0, 0, 0))
+        counts = sum((batch.counts.behind(prefix) for batch in batches), TokenCounts(0, 0, 0))
         share = passes / seconds / len(self._devices)
         flops = training_flops(self._shape, counts, self._lora) * share
         found = {"update_tokens_per_second": counts.tokens * share, "update_tflops": flops * 1e-12}

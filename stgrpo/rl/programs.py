@@ -1,5 +1,7 @@
 """The jitted programs of the training stages, by config: what SFT and GRPO run and `stgrpo plan` compiles."""
 
+from collections.abc import Sequence
+
 import jax.numpy as jnp
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
@@ -39,7 +41,9 @@ def grpo_loss_of(config: ConfigDict) -> Loss:
 _LOSS_OF = {"sft": sft_loss_of, "grpo": grpo_loss_of}
 
 
-def train_program(config: ConfigDict, stage: str, shape: ModelShape, mesh: Mesh, *, updates: int) -> TrainProgram:
+def train_program(
+    config: ConfigDict, stage: str, shape: ModelShape, mesh: Mesh, *, updates: int, prefix: Sequence[int] = ()
+) -> TrainProgram:
     """The jitted functions of a training stage.
 
     Args:
@@ -48,6 +52,7 @@ def train_program(config: ConfigDict, stage: str, shape: ModelShape, mesh: Mesh,
         shape: of the model.
         mesh: devices that parameters and batches are split over.
         updates: that the stage does, for the schedule of the learning rate.
+        prefix: see `build_program`.
 
     Raises:
         UserError: more layers are to have adapters than the model has.
@@ -69,4 +74,5 @@ def train_program(config: ConfigDict, stage: str, shape: ModelShape, mesh: Mesh,
         lora=lora,
         core=attention_core(config, shape, mesh),
         critic=critic_settings(config, updates) if is_rl else None,
+        prefix=prefix,
     )

@@ -250,9 +250,8 @@ class _Training:
     def _machine(self, rollout: Rollout, groups: list[GroupBatch], timer: Timer) -> dict[str, float]:
         """What the devices did; of servers nobody knows which those are."""
         is_alone = self._record.step < rollouts_alone(self._config)  # the critic is, and the policy had no update
-        found = (
-            {} if is_alone else self._meter.updates(groups, timer.seconds["seconds_update"], self._config.grpo.passes)
-        )
+        seconds, passes = timer.seconds["seconds_update"], self._config.grpo.passes
+        found = {} if is_alone else self._meter.updates(groups, seconds, passes=passes)
         if self._config.rollout.backend == "jax":
             drawn = sum(len(tokens) for group in rollout.drawn for tokens in group.tokens)
             found |= self._meter.sampling(drawn, rollout.seconds["seconds_sample"])

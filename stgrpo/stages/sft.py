@@ -20,6 +20,7 @@ from stgrpo.training.batch_packer import BatchPacker, padding
 from stgrpo.training.checkpointing import CheckpointMetadata, Checkpoints, newest_metadata
 from stgrpo.training.context import (
     RunContext,
+    attention_core,
     new_metadata,
     open_context,
     rate_of_step,
@@ -29,7 +30,7 @@ from stgrpo.training.inputs import check_same_data, examples_identity, load_exam
 from stgrpo.training.micro_batches import check_batch, said_of_parts
 from stgrpo.training.policies import check_base
 from stgrpo.training.profile import open_profile
-from stgrpo.training.sft import sft_batch, sft_steps
+from stgrpo.training.sft import sft_batch, sft_steps, shared_prefix
 from stgrpo.training.start import starting_params, starting_shape
 from stgrpo.training.step import TrainProgram, TrainState
 from stgrpo.training.step_folders import has_steps
@@ -58,7 +59,8 @@ def _run(setting: RunContext, checkpoints: Checkpoints) -> None:
         shape = record.shape
     else:
         shape = starting_shape(config, setting.tokenizer.vocab_size)
-    steps = train_program(config, "sft", shape, setting.mesh, updates=total)
+    prefix = shared_prefix(config, examples, attention_core(config, shape, setting.mesh))
+    steps = train_program(config, "sft", shape, setting.mesh, updates=total, prefix=prefix)
     warn_of_memory(config, "sft", setting.mesh, steps)
     with jax.set_mesh(setting.mesh):
         state, record = _start(setting, steps, shape, checkpoints)
@@ -71,9 +73,11 @@ def _run(setting: RunContext, checkpoints: Checkpoints) -> None:
             f"sft: {len(examples)} examples, {total} updates of {config.sft.batch}, "
             f"{shape.parameter_count():,} parameters, attention by {steps.model.core.name}"
         )
+        if config.sft.share_prefix:
+            say(f"sft: {len(prefix)} tokens that all prompts begin with are taken once an update")
         for line in said_of_parts(config, "sft", setting.mesh):
             say(f"sft: {line}")
-        _train(setting, steps, checkpoints, examples, (state, record))
+        _train(setting, steps, checkpoints, examples, (state, record, len(prefix)))
 
 
 def _start(
@@ -102,10 +106,13 @@ def _train(
     steps: TrainProgram,
     checkpoints: Checkpoints,
     examples: list[Example],
-    start: tuple[TrainState, CheckpointMetadata],
+    start: tuple[TrainState, CheckpointMetadata, int],
 ) -> None:
-    """The loop over updates, from where the record says to the last of its total."""
-    config, (state, record) = setting.config, start
+    """The loop over updates, from where the record says to the last of its total.
+
+    `start` ends with the number of tokens that all prompts begin with and batches leave out.
+    """
+    config, (state, record, prefix) = setting.config, start
     total = record.total
     rate, bar = rate_of_step(config.sft, total), ProgressBar("sft", total, record.step)
     programs = ProgramLog("sft", setting.workdir.programs)
@@ -122,7 +129,7 @@ def _train(
                 timer = Timer()
                 with timer.part("batch"):
                     chosen = [examples[i] for i in _rows(config, lengths, step)]
-                    groups = sft_batch(chosen, config.sft.prompt_weight)
+                    groups = sft_batch(chosen, config.sft.prompt_weight, skip=prefix)
                     batch = lay_out(groups)
                 with timer.part("update"):
                     state, values = steps.update(state, batch)
@@ -131,7 +138,7 @@ def _train(
                     except NotFinite as error:
                         facts = {"config": config, "examples": chosen, "checkpoints": checkpoints}
                         raise diverged(error, step + 1, **facts) from error
-                machine = meter.updates([groups], timer.seconds["seconds_update"]) | meter.memory()
+                machine = meter.updates([groups], timer.seconds["seconds_update"], prefix=prefix) | meter.memory()
                 monitor.write(step + 1, values | {"learning_rate": rate(step)} | timer.seconds | machine)
                 bar.step(step + 1, {"loss": values["response_loss"]})
                 record = dataclasses.replace(record, step=step + 1, position=(step + 1) * config.sft.batch)

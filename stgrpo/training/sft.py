@@ -1,6 +1,8 @@
 """Examples as batches of SFT."""
 
+import itertools
 import math
+from collections.abc import Sequence
 
 import jax.numpy as jnp
 import numpy as np
@@ -8,12 +10,32 @@ from ml_collections import ConfigDict
 
 from stgrpo.data.examples import Example
 from stgrpo.data.padding import pad_rows
+from stgrpo.models.attention.xla import AttentionCore
 from stgrpo.training.batch import GroupBatch, loss_weights
 
 
-def sft_batch(examples: list[Example], prompt_weight: float = 0.0) -> GroupBatch:
-    """Examples as groups of one response, every token of a response weighing the same; `prompt_weight` see config."""
-    prompt_BP, prompt_len_B = pad_rows([e.prompt_ids for e in examples], smallest=32)
+def shared_prefix(config: ConfigDict, examples: Sequence[Example], core: AttentionCore) -> tuple[int, ...]:
+    """Tokens that an update takes once for all its examples, at most what all prompts begin with; () for none.
+
+    A prompt keeps its last token, which predicts the response. Where prompts are in the loss each has all of its own,
+    and only XLA's attention sees what was read before a row.
+    """
+    if not config.sft.share_prefix or config.sft.prompt_weight or core.name != "xla":
+        return ()
+    prompts = [e.prompt_ids[:-1] for e in examples]
+    both = zip(min(prompts), max(prompts), strict=False)  # what these two begin with, all between them do
+    return tuple(one for one, _ in itertools.takewhile(lambda pair: pair[0] == pair[1], both))
+
+
+def sft_batch(examples: list[Example], prompt_weight: float = 0.0, *, skip: int = 0) -> GroupBatch:
+    """Examples as groups of one response, every token of a response weighing the same.
+
+    Args:
+        examples: of one update.
+        prompt_weight: see config.
+        skip: tokens of each prompt that the batch leaves out, see `build_program`.
+    """
+    prompt_BP, prompt_len_B = pad_rows([e.prompt_ids[skip:] for e in examples], smallest=32)
     response_BR, response_len_B = pad_rows([e.response_ids for e in examples], smallest=16)
     weight_BR = np.asarray(loss_weights(jnp.asarray(response_len_B), response_BR.shape[1], "token_mean"))
     prompt_weight_BP = loss_weights(jnp.asarray(prompt_len_B), prompt_BP.shape[1], "token_mean")

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -10,13 +10,13 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
 
-from stgrpo.models.attention.xla import XLA, AttentionCore
+from stgrpo.models.attention.xla import XLA, AttentionCore, KeyValues
 from stgrpo.models.critic import Critic
 from stgrpo.models.lora import Adapters, Lora, adapted, frozen
 from stgrpo.models.random import random_key
 from stgrpo.models.shapes import ModelShape
 from stgrpo.models.sharding import abstract_tree, batch_sharding, replicated
-from stgrpo.models.transformer import Transformer, row_hidden
+from stgrpo.models.transformer import Transformer, keys_values, primed, row_hidden
 from stgrpo.training.accumulation import accumulate, in_parts
 from stgrpo.training.batch import GroupBatch
 from stgrpo.training.batch_program import BatchProgram
@@ -116,6 +116,7 @@ def build_program(
     lora: Lora | None = None,
     core: AttentionCore = XLA,
     critic: CriticSettings | None = None,
+    prefix: Sequence[int] = (),
 ) -> TrainProgram:
     """Compiles nothing yet: returns the jitted functions, with shardings from the table of `models.sharding`.
 
@@ -130,7 +131,12 @@ def build_program(
         lora: trains adapters on a frozen model; None to train the model.
         core: the implementation of attention.
         critic: trains a critic beside the policy, which starts as a copy of it; None for none.
+        prefix: tokens that every prompt begins with and that batches leave out. They go through the model once an
+            update, whatever its examples and parts are; gradients of all these go back through that one pass.
     """
+
+    def before(model: Transformer) -> KeyValues | None:
+        return keys_values(model, prefix, dtype) if prefix else None
 
     def start(model: Transformer) -> TrainState:
         params: Any = model if lora is None else Adapters(shape, lora)  # optax's own annotations know no module
@@ -139,8 +145,11 @@ def build_program(
         return TrainState(params, optimiser.init(params), jnp.int32(0), base, valued)
 
     def update(state: TrainState, batch: Batch):
-        def loss_of(params: Transformer | Adapters, part: Batch):
-            policy = dataclasses.replace(state, params=params).policy
+        def policy_of(params: Transformer | Adapters) -> Transformer:
+            return dataclasses.replace(state, params=params).policy
+
+        def loss_of(given: tuple[Transformer | Adapters, KeyValues | None], part: Batch):
+            policy = primed(policy_of(given[0]), given[1])
             inputs = loss_inputs(policy, part, temperature=loss.temperature, dtype=dtype)
             with jax.named_scope("loss"):
                 total, sums = loss.function(inputs)
@@ -148,7 +157,10 @@ def build_program(
 
         params: Any = state.params  # as in `start`
         with jax.named_scope("gradient"):
-            grads, total, sums = accumulate(loss_of, params, batch, micro_batches)
+            read, back = jax.vjp(lambda p: before(policy_of(p)), params)
+            (grads, d_read), total, sums = accumulate(loss_of, (params, read), batch, micro_batches)
+            if prefix:
+                grads = jax.tree.map(jnp.add, grads, back(d_read)[0])
         with jax.named_scope("optimiser"):
             changes, opt_state = optimiser.update(grads, state.opt_state, params)
             params = optax.apply_updates(params, changes)
@@ -159,8 +171,10 @@ def build_program(
         return TrainState(params, opt_state, state.step + 1, state.base, state.critic), metrics
 
     def logprobs(model: Transformer, batch: Batch) -> jax.Array:
+        behind = primed(model, before(model))
+
         def of(part: Batch) -> jax.Array:
-            return batch_logprobs(model, part, temperature=loss.temperature, dtype=dtype)[0]
+            return batch_logprobs(behind, part, temperature=loss.temperature, dtype=dtype)[0]
 
         return in_parts(of, batch, micro_batches)
 

@@ -10,7 +10,7 @@ import pytest
 from jax.extend.core import jaxprs_in_params
 from jax.interpreters.partial_eval import dce_jaxpr
 
-from stgrpo.models.flops import TokenCounts, forward_flops, training_flops
+from stgrpo.models.flops import TokenCounts, forward_flops, group_counts, training_flops
 from stgrpo.models.lora import Adapters, Lora, adapted, frozen
 from stgrpo.models.peaks import peak_flops
 from stgrpo.models.transformer import Transformer, dense_hidden
@@ -35,6 +35,11 @@ def products(jaxpr, times=1):
 def probabilities(model, token_BS):
     """Of the whole vocabulary, in the plainest way: every token sees all of its row, masked or not."""
     return dense_hidden(model, token_BS) @ model.head_VD.T
+
+
+def test_a_text_before_a_group_counts_like_a_longer_prompt():
+    length_BG = np.array([[3, 5]])
+    assert group_counts(np.array([4]), length_BG).behind(7) == group_counts(np.array([11]), length_BG)
 
 
 def counted(function, *arguments):

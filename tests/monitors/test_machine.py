@@ -16,7 +16,9 @@ def device(index=0, **stats):
 
 def test_speed_is_of_real_tokens_a_device(tiny_shape, make_groups):
     short, padded = make_groups([5, 4], [[3], [2]]), make_groups([5, 4], [[3], [2]], P=32, R=16)
-    found = [Meter(tiny_shape, [device()] * 4, lora=None, peak=1e9).updates([b, b], 0.5, 3) for b in (short, padded)]
+    found = [
+        Meter(tiny_shape, [device()] * 4, lora=None, peak=1e9).updates([b, b], 0.5, passes=3) for b in (short, padded)
+    ]
     assert found[0] == found[1]
     flops = training_flops(tiny_shape, short.counts)
     assert found[0] == pytest.approx(

@@ -94,9 +94,11 @@ def rotate(x: jax.Array, rope: tuple[jax.Array, jax.Array]) -> jax.Array:
     return jnp.concatenate([low * cos - high * sin, high * cos + low * sin], axis=-1).astype(x.dtype)
 
 
-def attend_causal(q_BSNH: jax.Array, own: KeyValues, *, core: AttentionCore = XLA) -> jax.Array:
+def attend_causal(
+    q_BSNH: jax.Array, own: KeyValues, *, before: KeyValues | None = None, core: AttentionCore = XLA
+) -> jax.Array:
     """Causal attention over whole rows, [B, S, N, H]. Right padding needs no mask: nothing real looks at it."""
-    return attend_packed(q_BSNH, own, core=core)
+    return attend_packed(q_BSNH, own, before=before, core=core)
 
 
 def attend_packed(
@@ -105,6 +107,7 @@ def attend_packed(
     *,
     group_BS: jax.Array | None = None,
     branch_BS: jax.Array | None = None,
+    before: KeyValues | None = None,
     core: AttentionCore = XLA,
 ) -> jax.Array:
     """Causal attention over rows that hold several groups, told apart by number; see `stgrpo.training.packing`.
@@ -116,12 +119,14 @@ def attend_packed(
             where a row is one group.
         branch_BS: 0 for a prompt's token, else the response; a response sees the prompt and itself. None where every
             group has one response.
+        before: [C, K, H], keys and values that all queries of all rows see besides; with XLA's implementation alone.
         core: the implementation of attention.
 
     Returns:
         [B, S, N, H] in the dtype of the queries.
     """
     if core.name != "xla":
+        assert before is None
         return _kernels(core).attend_packed(q_BSNH, own, group_BS, branch_BS, core.emulated)
     S = q_BSNH.shape[1]
     q_BKGTMH, own = _by_head(q_BSNH[:, None], own.k.shape[2]), _kv_by_head(own)
@@ -131,7 +136,8 @@ def attend_packed(
         end = min(start + size, S)
         visible_BTU = packed_mask(group_BS, branch_BS, slice(start, end), S)
         seen = jax.tree.map(lambda x, end=end: x[:, :, :end], own)
-        blocks.append(_softmax_mean(q_BKGTMH[:, :, :, start:end], (seen,), (visible_BTU[:, None, None, :, None],)))
+        parts, visible = _with_common(before, (seen,), (visible_BTU[:, None, None, :, None],))
+        blocks.append(_softmax_mean(q_BKGTMH[:, :, :, start:end], parts, visible))
     return _back(jnp.concatenate(blocks, axis=3)).reshape(q_BSNH.shape)
 
 
@@ -148,7 +154,14 @@ def packed_mask(group_BS: jax.Array | None, branch_BS: jax.Array | None, rows: s
 
 
 def attend_group(
-    q_BSNH: jax.Array, own: KeyValues, prompt_len_B: jax.Array, *, P: int, G: int, core: AttentionCore = XLA
+    q_BSNH: jax.Array,
+    own: KeyValues,
+    prompt_len_B: jax.Array,
+    *,
+    P: int,
+    G: int,
+    before: KeyValues | None = None,
+    core: AttentionCore = XLA,
 ) -> jax.Array:
     """Attention of rows that hold a prompt and its G responses, S = P + G * R.
 
@@ -158,21 +171,23 @@ def attend_group(
         prompt_len_B: how many of the P prompt positions are real; responses do not see the others.
         P: padded prompt length.
         G: responses a prompt.
+        before: see `attend_packed`.
         core: the implementation of attention.
 
     Returns:
         [B, S, N, H] in the dtype of the queries.
     """
     if core.name != "xla":
+        assert before is None
         return _kernels(core).attend_group(q_BSNH, own, prompt_len_B, P=P, G=G, emulated=core.emulated)
     B, S, N, H = q_BSNH.shape
     R = (S - P) // G
     prompt = KeyValues(own.k[:, :P], own.v[:, :P])
-    prompt_out = attend_causal(q_BSNH[:, :P], prompt)
+    prompt_out = attend_causal(q_BSNH[:, :P], prompt, before=before)
     responses = jax.tree.map(lambda x: x[:, P:].reshape(B, G, R, *x.shape[2:]), own)
     q_BGRNH = q_BSNH[:, P:].reshape(B, G, R, N, H)
     causal_RR = jnp.tril(jnp.ones((R, R), bool))
-    response_out = attend_prefix(q_BGRNH, responses, causal_RR, prompt, prompt_len_B)
+    response_out = attend_prefix(q_BGRNH, responses, causal_RR, prompt, prompt_len_B, before=before)
     return jnp.concatenate([prompt_out, response_out.reshape(B, G * R, N, H)], axis=1)
 
 
@@ -182,6 +197,8 @@ def attend_prefix(
     own_mask_TU: jax.Array,
     prefix: KeyValues,
     prefix_len_B: jax.Array,
+    *,
+    before: KeyValues | None = None,
 ) -> jax.Array:
     """Softmax attention over [a prefix shared by the group | each sample's own keys], jointly.
 
@@ -191,13 +208,17 @@ def attend_prefix(
         own_mask_TU: true where query t may see own key u; broadcast over the batch.
         prefix: [B, P, K, H].
         prefix_len_B: real length of each prefix.
+        before: see `attend_packed`.
 
     Returns:
         [B, G, T, N, H] in the dtype of the queries.
     """
     seen_BP = jnp.arange(prefix.k.shape[1]) < prefix_len_B[:, None]
-    parts = (_kv_by_head(own), _kv_by_head(prefix))
-    visible = (own_mask_TU[:, None], seen_BP[:, None, None, None, None])
+    parts, visible = _with_common(
+        before,
+        (_kv_by_head(own), _kv_by_head(prefix)),
+        (own_mask_TU[:, None], seen_BP[:, None, None, None, None]),
+    )
     return _back(_softmax_mean(_by_head(q_BGTNH, own.k.shape[-2]), parts, visible))
 
 
@@ -221,7 +242,17 @@ def _back(out_BKGTMH: jax.Array) -> jax.Array:
     return out_BKGTMH.transpose(0, 2, 3, 1, 4, 5).reshape(B, G, T, K * M, H)
 
 
-Parts = tuple[KeyValues, ...]  # each [B, K, G, U, H], or [B, K, U, H] where all G share it
+Parts = tuple[KeyValues, ...]  # each [B, K, G, U, H]; [B, K, U, H] where all G share it, [K, U, H] where all rows do
+
+
+def _with_common(
+    before: KeyValues | None, parts: Parts, visible: tuple[jax.Array, ...]
+) -> tuple[Parts, tuple[jax.Array, ...]]:
+    """The parts with one more in front, all of it seen by every query; as they are where there is none."""
+    if before is None:
+        return parts, visible
+    common = jax.tree.map(lambda x_CKH: x_CKH.swapaxes(0, 1), before)
+    return (common, *parts), (jnp.ones((), bool), *visible)
 
 
 @jax.custom_vjp
@@ -266,7 +297,7 @@ def _sum(terms: Iterable[jax.Array]) -> jax.Array:
 
 
 def _axes(kv: jax.Array) -> str:
-    return "bkguh" if kv.ndim == 5 else "bkuh"
+    return {5: "bkguh", 4: "bkuh", 3: "kuh"}[kv.ndim]
 
 
 def _dot(q: jax.Array, kv: jax.Array) -> jax.Array:
