@@ -22,6 +22,7 @@ SECTIONS: Mapping[str, Section] = {
     "mesh": model.MESH,
     "sft": training.SFT,
     "grpo": training.GRPO,
+    "episodes": training.EPISODES,
     "critic": training.CRITIC,
     "reward": training.REWARD,
     "rollout": playing.ROLLOUT,

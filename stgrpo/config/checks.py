@@ -159,6 +159,8 @@ def _without_planner(c: ConfigDict, environment: Environment) -> Iterator[str]:
         yield f"expert.max_excess={c.expert.max_excess}: {no_planner} to say what is optimal, use -1"
     if c.reward.target != "expert":
         yield f"reward.target={c.reward.target!r}: {no_planner} to say what is optimal, use reward.target='expert'"
+    if c.grpo.advantages == "exact":
+        yield f"grpo.advantages='exact': {no_planner} to tell distances, use 'episode'"
 
 
 def _unknown(name: str, values: Iterable[str], known: Iterable[str]) -> Iterator[str]:
@@ -207,6 +209,7 @@ def _algorithm(c: ConfigDict) -> Iterator[str]:
             "use grpo.scale_by_std=False, or grpo.baseline='group_mean'"
         )
     yield from _critic(c)
+    yield from _episodes(c)
     if r.overlong_buffer > c.limits.response:
         yield (
             f"reward.overlong_buffer={r.overlong_buffer} is over limits.response={c.limits.response}: use at most that"
@@ -236,6 +239,23 @@ def _critic(c: ConfigDict) -> Iterator[str]:
             f"use at most {g.steps - 1}"
         )
     yield from _moments(c, "critic")
+
+
+def _episodes(c: ConfigDict) -> Iterator[str]:
+    """What does not go together in training on whole episodes."""
+    how, default = f"grpo.advantages={c.grpo.advantages!r}", base().episodes
+    users = {"layouts": ("episode", "step", "exact"), "gamma": ("step",), "step_weight": ("step",)}
+    for name, using in users.items():
+        if c.episodes[name] != default[name] and c.grpo.advantages not in using:
+            yield f"episodes.{name}={c.episodes[name]!r} is for grpo.advantages={using[0]!r}, not {how}: leave it out"
+    if c.grpo.advantages == "response":
+        return
+    if c.grpo.baseline == "critic":
+        yield f"grpo.baseline='critic' is for grpo.advantages='response', not {how}: use 'group_mean'"
+    if c.reward.overlong_buffer:
+        yield f"reward.overlong_buffer={c.reward.overlong_buffer} is for single responses, not {how}: use 0"
+    if c.grpo.advantages == "exact" and c.env.failure:
+        yield f"env.failure={c.env.failure}: {how} is by distances of actions that do not fail, use 0"
 
 
 def _servers(c: ConfigDict) -> Iterator[str]:
@@ -314,6 +334,8 @@ def _divisions(c: ConfigDict) -> Iterator[str]:
     if not c.sft.row_tokens and c.sft.batch % c.sft.micro_batches:
         yield _divide("sft.batch", c.sft.batch, "sft.micro_batches", c.sft.micro_batches)
     parts, name = c.grpo.minibatches * c.grpo.micro_batches, "grpo.minibatches × grpo.micro_batches"
+    if c.grpo.advantages != "response":  # as many prompts as turns, filled up
+        return
     if c.grpo.row_tokens:  # rows are filled up to any number of micro-batches
         parts, name = c.grpo.minibatches, "grpo.minibatches"
     if c.grpo.prompts % parts:

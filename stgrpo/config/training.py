@@ -16,6 +16,12 @@ _BASELINES = {
     "leave_one_out": "the mean of the others of the group (arXiv 2402.14740)",
     "critic": "a value that is learned, of each token (PPO, arXiv 1707.06347)",
 }
+_ADVANTAGES = {
+    "response": "single-turn GRPO: of an answer among answers to the same state of the expert's",
+    "episode": "multi-turn GRPO: of a whole episode among those from the same start, for each of its turns; no expert",
+    "step": "the same, and of a turn among those in equal states (GiGPO, arXiv 2505.10978)",
+    "exact": "of an action by the planner's distances, in whole episodes",
+}
 _AGGREGATIONS = {
     "token_mean": "every token weighs the same",
     "sequence_mean": "every response weighs the same",
@@ -256,6 +262,13 @@ GRPO: Section = section(
         source=PAPER,
         also=("rloo", "leave_one_out", "loo", "adv_estimator"),
     ),
+    advantages=Choice(
+        "response",
+        "what they are of; all but the first play whole episodes, `prompts` layouts with `group_size` of them each",
+        choices=_ADVANTAGES,
+        source=PAPER,
+        also=("multi_turn", "multiturn", "credit", "adv_estimator", "gigpo", "agentic"),
+    ),
     scale_by_std=Switch(
         True,
         "advantage divided by the group's standard deviation (Eq. 5)",
@@ -287,6 +300,35 @@ GRPO: Section = section(
         also=("load_best_model_at_end", "best_fn", "save_best"),
     ),
     validation_layouts=Number(20, "of a task, for these", low=1, high=1_000_000, also=("num_eval_episodes",)),
+)
+
+EPISODES: Section = section(
+    'Training on whole episodes, with any `grpo.advantages` but "response".',
+    layouts=Number(
+        0,
+        "of a task, that episodes are trained in; 0: as many as `expert.trajectories`",
+        low=0,
+        high=1_000_000,
+        unit="layouts",
+        source=NOT_IN_PAPER,
+        also=("num_envs", "num_tasks"),
+    ),
+    gamma=Number(
+        0.95,
+        "discount of the episode's reward, a turn, in returns from equal states",
+        above=0,
+        high=1,
+        source=NOT_IN_PAPER,
+        also=("discount",),
+    ),
+    step_weight=Number(
+        1.0,
+        "of a turn's advantage among equal states, beside its episode's",
+        low=0,
+        high=1000,
+        source=NOT_IN_PAPER,
+        also=("step_advantage_w", "omega"),
+    ),
 )
 
 CRITIC: Section = section(

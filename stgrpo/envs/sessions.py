@@ -1,5 +1,6 @@
 """Sessions of any environment: its own, or those that an adapter makes of its pure problems."""
 
+import functools
 from collections.abc import Generator, Iterable
 from contextlib import ExitStack, closing, contextmanager
 
@@ -72,8 +73,7 @@ def open_session(environment: Environment, task: str, layout: str) -> Session:
         UserError: there is no such task or layout, or the environment makes neither problems nor sessions.
     """
     if isinstance(environment, PureEnvironment):
-        problem = environment.make(task, layout)
-        return ProblemSession(problem, planner_of(environment, problem))
+        return ProblemSession(*_problem(environment, task, layout))
     if isinstance(environment, SessionEnvironment):
         return environment.session(task, layout)
     raise UserError(f"{type(environment).__name__} has neither make nor session: give it one (docs/environments.md)")
@@ -81,9 +81,18 @@ def open_session(environment: Environment, task: str, layout: str) -> Session:
 
 @contextmanager
 def open_sessions(environment: Environment, layouts: Iterable[tuple[str, str]]) -> Generator[list[Session]]:
-    """Opens a session a (task, layout), and closes them all."""
+    """Opens a session a (task, layout), and closes them all; those of one layout share its problem, if that is pure."""
+    if isinstance(environment, PureEnvironment):
+        made = functools.cache(functools.partial(_problem, environment))
+        yield [ProblemSession(*made(*each)) for each in layouts]
+        return
     with ExitStack() as stack:
         yield [stack.enter_context(closing(open_session(environment, *each))) for each in layouts]
+
+
+def _problem(environment: PureEnvironment, task: str, layout: str) -> tuple[Problem, Planner | None]:
+    problem = environment.make(task, layout)
+    return problem, planner_of(environment, problem)
 
 
 def require_problems(environment: Environment, what: str) -> PureEnvironment:

@@ -59,6 +59,7 @@ class EpisodeConfig:
         max_prompt_len: the longest prompt the sampler takes, in tokens; a longer one fails its episode
             ("prompt_too_long") and no other.
         seed: of the whole evaluation.
+        is_judged: whether the planner, where there is one, is asked about each state.
     """
 
     params: SamplingParams
@@ -68,6 +69,7 @@ class EpisodeConfig:
     max_exhausted: int = 3
     max_prompt_len: int | None = None
     seed: int = 0
+    is_judged: bool = True
 
     def __post_init__(self) -> None:
         if self.on_invalid not in ("end", "retry"):
@@ -85,11 +87,27 @@ class _Advice:
     optimal: tuple[str, ...] = ()
 
 
+@dataclasses.dataclass(frozen=True)
+class RecordedEpisode:
+    """An episode with what is learned from it.
+
+    Attributes:
+        episode: itself.
+        states: in which each of its turns was answered, and the one in which it ended; where a session tells none,
+            what it showed.
+        responses: of its turns, with their tokens.
+    """
+
+    episode: Episode
+    states: tuple[State, ...]
+    responses: tuple[Response, ...]
+
+
 class _Game:
     """One episode under way."""
 
-    def __init__(self, session: Session, key: int) -> None:
-        self.session, self.key = session, key
+    def __init__(self, session: Session, key: int, config: EpisodeConfig) -> None:
+        self.session, self.key, self._is_judged = session, key, config.is_judged
         self.judging = session if isinstance(session, Judging) else None
         self.seen = session.reset()
         self.visits: collections.Counter[State] = collections.Counter([self._place()])
@@ -108,7 +126,7 @@ class _Game:
 
     def advise(self) -> _Advice:
         """The planner on the present state; each state of an episode is planned for once."""
-        if self.judging is None or self.judging.planner is None:
+        if not self._is_judged or self.judging is None or self.judging.planner is None:
             return _Advice()
         state = self.judging.state
         if state not in self.advice:
@@ -209,6 +227,23 @@ class _Game:
         )
 
 
+class _RecordedGame(_Game):
+    """One that keeps what is learned from."""
+
+    def __init__(self, session: Session, key: int, config: EpisodeConfig) -> None:
+        super().__init__(session, key, config)
+        self.answered: list[tuple[State, Response]] = []
+
+    def take(self, response: Response | None, config: EpisodeConfig) -> None:
+        if response is not None:
+            self.answered.append((self._place(), response))
+        super().take(response, config)
+
+    def recorded(self) -> RecordedEpisode:
+        states = (*(state for state, _ in self.answered), self._place())
+        return RecordedEpisode(self.episode(), states, tuple(response for _, response in self.answered))
+
+
 def _keys(sessions: Iterable[Session]) -> list[int]:
     """A number for each layout, by its name and not its place in the list; repeats of one are numbered."""
     seen: collections.Counter[str] = collections.Counter()
@@ -252,14 +287,42 @@ def play_episodes(
     progress: Callable[[EpisodeProgress], None] | None = None,
 ) -> list[Episode]:
     """`run_episodes` with any policy; of the configuration `params` and `max_prompt_len` are the policy's affair."""
-    games = [_Game(session, key) for session, key in zip(sessions, _keys(sessions), strict=True)]
+    games = [_Game(session, key, config) for session, key in zip(sessions, _keys(sessions), strict=True)]
+    _play(games, policy, config, progress)
+    return [game.episode() for game in games]
+
+
+def play_recorded(
+    sessions: Sequence[Session], policy: Policy, *, config: EpisodeConfig, keys: Sequence[int] | None = None
+) -> list[RecordedEpisode]:
+    """`play_episodes` with what is learned from.
+
+    Args:
+        sessions: see `run_episodes`.
+        policy: any.
+        config: how to play.
+        keys: a number for each episode, from which the seeds of its responses are mixed; None to make one of the
+            layout's name and how often it came before.
+    """
+    keys = _keys(sessions) if keys is None else keys
+    games = [_RecordedGame(session, key, config) for session, key in zip(sessions, keys, strict=True)]
+    _play(games, policy, config, None)
+    return [game.recorded() for game in games]
+
+
+def _play(
+    games: Sequence[_Game],
+    policy: Policy,
+    config: EpisodeConfig,
+    progress: Callable[[EpisodeProgress], None] | None,
+) -> None:
     turn = 0
     while True:
         if progress is not None:
             progress(EpisodeProgress(sum(g.done for g in games), sum(g.success for g in games), len(games), turn))
         waiting = [game for game in games if not game.done]
         if not waiting:
-            return [game.episode() for game in games]
+            return
         responses = policy.answer([game.question(config) for game in waiting])
         for game, response in zip(waiting, responses, strict=True):
             game.take(response, config)

@@ -15,8 +15,16 @@ T = TypeVar("T")
 
 def validate(config: ConfigDict, *, only_planned: bool = False) -> list[str]:
     """Every error at once, each with the value, the limit and the fix; empty when the config can run, or be planned."""
-    more = () if only_planned else (checks.frozen_weights,)
+    more = (_length_of_episodes,) if only_planned else (checks.frozen_weights,)
     return checks.validate(config, *more, _losses, writer_errors)
+
+
+def _length_of_episodes(c: ConfigDict) -> Iterator[str]:
+    if c.grpo.advantages != "response":
+        yield (
+            f"grpo.advantages={c.grpo.advantages!r} has as many turns in an update as its episodes take, which no plan "
+            "knows: plan with 'response', each of its prompts a turn"
+        )
 
 
 def _losses(c: ConfigDict) -> Iterator[str]:

@@ -54,6 +54,9 @@ class Response:
         failure: why it is none; "" where it is one. `THINKING`: the policy was still thinking when the limit cut it.
             `SERVER`: a server had none, which says nothing of the policy; the text is then what it said instead.
         ids: the tokens that were sampled, the stop token included; empty where who answers does not tell.
+        logprobs: of these, as `sampling.base.Samples` has them; empty likewise.
+        prompt_ids: the prompt that was answered; empty likewise.
+        version: of the weights that answered.
     """
 
     text: str
@@ -62,6 +65,9 @@ class Response:
     n_tokens: int
     failure: str = ""
     ids: tuple[int, ...] = ()
+    logprobs: tuple[float, ...] = ()
+    prompt_ids: tuple[int, ...] = ()
+    version: int = 0
 
 
 class Policy(Protocol):

@@ -15,6 +15,7 @@ import math
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -25,6 +26,7 @@ from stgrpo.rl.mismatch import Mismatch, measured
 from stgrpo.training.loss import Loss, LossInputs, Sums, token_sums
 from stgrpo.training.masked import masked_sum, response_mean
 
+Array = TypeVar("Array", jax.Array, np.ndarray)
 BASELINES = ("group_mean", "leave_one_out")
 KL_ESTIMATORS = ("k1", "k2", "k3")
 _LOG_RATIO_LIMIT = 20.0  # exp(20) is finite in float32 with room for a sum over a batch
@@ -78,18 +80,18 @@ LossFunction = Callable[[LossInputs, Coefficients], tuple[jax.Array, Sums]]
 
 
 def group_advantages(
-    reward_BG: jax.Array | np.ndarray,
+    reward_BG: Array,
     *,
     baseline: str = "group_mean",
     scale_by_std: bool = True,
     epsilon: float = 1e-6,
-) -> jax.Array:
+) -> Array:
     """(r - mean) / std over each group (Eq. 5); without the division as in Dr. GRPO (arXiv 2503.20783).
 
     A group whose rewards are all equal has advantage exactly 0.
 
     Args:
-        reward_BG: of each response.
+        reward_BG: of each response; NumPy's stay on the host.
         baseline: "group_mean", or "leave_one_out": the mean of the other responses, which does not depend on the one
             that it is subtracted from (RLOO, arXiv 2402.14740); r less that is G / (G - 1) times r less the group's.
         scale_by_std: divide by the standard deviation.
@@ -97,12 +99,13 @@ def group_advantages(
     """
     if baseline not in BASELINES:
         raise ValueError(f"baseline {baseline!r} is none of {BASELINES}")
-    centred = reward_BG - jnp.mean(reward_BG, axis=-1, keepdims=True)
-    spread = jnp.max(reward_BG, axis=-1, keepdims=True) - jnp.min(reward_BG, axis=-1, keepdims=True)
-    centred = jnp.where(spread > 0, centred, 0.0)
+    xp = np if isinstance(reward_BG, np.ndarray) else jnp
+    centred = reward_BG - xp.mean(reward_BG, axis=-1, keepdims=True)
+    spread = xp.max(reward_BG, axis=-1, keepdims=True) - xp.min(reward_BG, axis=-1, keepdims=True)
+    centred = xp.where(spread > 0, centred, 0.0)
     if baseline == "leave_one_out":
-        centred *= reward_BG.shape[-1] / (reward_BG.shape[-1] - 1)
-    return centred / (jnp.std(reward_BG, axis=-1, keepdims=True) + epsilon) if scale_by_std else centred
+        centred *= reward_BG.shape[-1] / max(reward_BG.shape[-1] - 1, 1)
+    return centred / (xp.std(reward_BG, axis=-1, keepdims=True) + epsilon) if scale_by_std else centred
 
 
 def kl_penalty(logp: jax.Array, ref_logp: jax.Array, estimator: str) -> jax.Array:

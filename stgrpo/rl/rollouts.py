@@ -1,10 +1,13 @@
 """Rollouts of the GRPO stage: groups drawn and rewarded, in time or ahead of their update."""
 
 import dataclasses
+import functools
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Protocol, TypeVar, runtime_checkable
+
+from ml_collections import ConfigDict
 
 from stgrpo.data.examples import Example, stream_indices
 from stgrpo.errors import ServerError
@@ -30,12 +33,58 @@ class Rollout:
         drawn: all groups, those that are not trained on too.
         position: in the stream of examples, after them.
         seconds: that its parts took.
+        figures: of what was drawn, beside those of its groups (`rollout_metrics`), and in the place of some.
     """
 
     groups: list[Group]
     drawn: list[Group]
     position: int
     seconds: dict[str, float]
+    figures: Mapping[str, float] = dataclasses.field(default_factory=dict)
+
+
+class Drawing(Protocol):
+    """What rollouts come from: a function of policy, seed and position alone."""
+
+    def draw(self, position: int) -> Rollout:
+        """The rollout at a position in the stream of what is learned from."""
+        ...
+
+
+class Signalling(Protocol):
+    """What is drawn again where it teaches nothing."""
+
+    @property
+    def has_signal(self) -> bool:
+        """Whether something follows from it."""
+        ...
+
+
+Drawn = TypeVar("Drawn", bound=Signalling)
+
+
+def draw_with_signal(
+    fetch: Callable[[int, int], list[Drawn]], position: int, c: ConfigDict
+) -> tuple[list[Drawn], list[Drawn]]:
+    """What is trained on of the stream from a position, and all that was drawn for it.
+
+    With `grpo.resample` what has no signal is replaced by what comes next, that many times; what is then still missing
+    is filled with what has none.
+
+    Args:
+        fetch: draws what stands at a position, so much of it.
+        position: in the stream.
+        c: the section `grpo`.
+    """
+    kept, drawn = [], []
+    for _ in range(c.resample + 1):
+        fresh = fetch(position + len(drawn), c.prompts - len(kept))
+        drawn += fresh
+        kept += [each for each in fresh if each.has_signal or not c.resample]
+        if len(kept) == c.prompts:
+            break
+    idle = (each for each in drawn if not each.has_signal)
+    return kept + list(itertools.islice(idle, c.prompts - len(kept))), drawn
 
 
 class Rollouts:
@@ -50,25 +99,12 @@ class Rollouts:
         self._overlong = Overlong(c.limits.response, buffer, penalty) if buffer else None
 
     def draw(self, position: int) -> Rollout:
-        """The rollout at a position.
-
-        With `grpo.resample` groups without signal are replaced by the next prompts, that many times; what is then
-        still missing is filled with groups without signal.
-        """
+        """The rollout at a position; see `draw_with_signal`."""
         timer = Timer()
-        c, kept, drawn = self._setting.config.grpo, [], []
-        for _ in range(c.resample + 1):
-            fresh = self._score(position, c.prompts - len(kept), timer)
-            position += len(fresh)
-            drawn += fresh
-            kept += [g for g in fresh if g.has_signal or not c.resample]
-            if len(kept) == c.prompts:
-                break
-        idle = (g for g in drawn if not g.has_signal)
-        kept += itertools.islice(idle, c.prompts - len(kept))
-        return Rollout(kept, drawn, position, timer.seconds)
+        kept, drawn = draw_with_signal(functools.partial(self._score, timer), position, self._setting.config.grpo)
+        return Rollout(kept, drawn, position + len(drawn), timer.seconds)
 
-    def _score(self, position: int, count: int, timer: Timer) -> list[Group]:
+    def _score(self, timer: Timer, position: int, count: int) -> list[Group]:
         c, tokenizer = self._setting.config, self._setting.tokenizer
         rows = stream_indices(len(self._examples), position, count, c.seed + 1)
         examples = [self._examples[i] for i in rows]
@@ -113,7 +149,7 @@ class RolloutSchedule:
 class SyncRollouts:
     """Each rollout is drawn when it is needed, by the weights that it updates."""
 
-    def __init__(self, rollouts: Rollouts, sampler: Sampler):
+    def __init__(self, rollouts: Drawing, sampler: Sampler):
         self._rollouts, self._sampler = rollouts, sampler
 
     def next(self, step: int, params: Transformer, position: int) -> Rollout:
@@ -160,7 +196,7 @@ class PipelinedRollouts:
     After an error nothing further is drawn, and the next call begins again with what failed.
     """
 
-    def __init__(self, rollouts: Rollouts, sampler: Publishing, schedule: RolloutSchedule, position: int):
+    def __init__(self, rollouts: Drawing, sampler: Publishing, schedule: RolloutSchedule, position: int):
         """Draws nothing yet.
 
         Args:

@@ -59,7 +59,17 @@ class TokenPolicy:
             return []
         prompts, seeds = [prompt for prompt, _ in asked], [seed for _, seed in asked]
         samples = self._sampler.generate(prompts, 1, self._params, seeds)
+        drawn = zip(prompts, samples.tokens, samples.logprobs, samples.finish, strict=True)
         return [
-            Response(self._tokenizer.decode(ids), finish, len(prompt), len(ids), ids=tuple(ids))
-            for prompt, (ids,), (finish,) in zip(prompts, samples.tokens, samples.finish, strict=True)
+            Response(
+                self._tokenizer.decode(ids),
+                finish,
+                len(prompt),
+                len(ids),
+                ids=tuple(ids),
+                logprobs=tuple(logprobs),
+                prompt_ids=prompt,
+                version=samples.version,
+            )
+            for prompt, (ids,), (logprobs,), (finish,) in drawn
         ]

@@ -22,7 +22,8 @@ from stgrpo.processes import preemption
 from stgrpo.rl.critic import has_critic, rollouts_alone
 from stgrpo.rl.group_batch import Group, group_batch, rollout_metrics
 from stgrpo.rl.programs import train_program
-from stgrpo.rl.rollouts import PipelinedRollouts, Publishing, Rollout, Rollouts, RolloutSchedule, SyncRollouts
+from stgrpo.rl.rollouts import Drawing, PipelinedRollouts, Publishing, Rollout, RolloutSchedule, SyncRollouts
+from stgrpo.rl.streams import training_stream
 from stgrpo.rl.update import grpo_steps, minibatches, update, updates_a_rollout
 from stgrpo.sampling.base import Sampler
 from stgrpo.sampling.open import open_sampler, retry_on_server_error
@@ -36,7 +37,7 @@ from stgrpo.training.context import (
     rate_of_step,
 )
 from stgrpo.training.divergence import NotFinite, diverged
-from stgrpo.training.inputs import check_same_data, examples_identity, load_examples
+from stgrpo.training.inputs import check_same_data
 from stgrpo.training.micro_batches import check_batch, said_of_parts
 from stgrpo.training.packing import Batch
 from stgrpo.training.policies import read_merged
@@ -58,20 +59,19 @@ def run_grpo(config: ConfigDict, workdir: WorkDir) -> None:
 
 def _run(setting: RunContext, checkpoints: Checkpoints) -> None:
     config, workdir = setting.config, setting.workdir
-    examples = load_examples(setting, "train")
-    total, identity = grpo_steps(config, len(examples)), examples_identity(examples)
+    stream = training_stream(setting)
+    total = grpo_steps(config, stream.size)
     if not total:
         say("grpo: no rollouts, the policy stays that of SFT")
         return
     if checkpoints.newest():
         record = newest_metadata(checkpoints.folder)
-        check_same_data(checkpoints.folder, record, identity)
+        check_same_data(checkpoints.folder, record, stream.identity)
         if has_steps(workdir.checkpoints("sft")):  # all else needs them, a finished run does not
             check_reference(record, newest_metadata(workdir.checkpoints("sft")).identity)
         if record.step >= total:
             say(f"grpo: complete at step {total}, skipped")
             return
-    _check_rewarded(examples, config.reward.target)
     folder = reference_step(workdir)
     updates = total * updates_a_rollout(config)
     steps = train_program(config, "grpo", load_metadata(folder).shape, setting.mesh, updates=updates)
@@ -79,7 +79,7 @@ def _run(setting: RunContext, checkpoints: Checkpoints) -> None:
     with jax.set_mesh(setting.mesh):
         given = read_merged(folder, steps.model)
         state, record = _start(setting, steps, given, checkpoints)
-        record = dataclasses.replace(record, data=identity)
+        record = dataclasses.replace(record, data=stream.identity)
         training = _Training(setting, steps, checkpoints, (None if record.lora else given[0], state, record))
         place = workdir.path / "rollout"
         with (
@@ -94,17 +94,7 @@ def _run(setting: RunContext, checkpoints: Checkpoints) -> None:
             ) as sampler,
             preemption.saved_first(),
         ):
-            training.run(examples, sampler, total)
-
-
-def _check_rewarded(examples: list[Example], target: str) -> None:
-    """Raises a UserError if an example, as of data that were brought along, does not have what is rewarded."""
-    for example in examples:
-        if not example.step.can_be_rewarded(target):
-            raise UserError(
-                f"reward.target={target!r} needs what a planner says, and {example.task} {example.layout} has none of "
-                "it: collect anew in another --workdir, or use reward.target='expert'"
-            )
+            training.run(stream.open(sampler), sampler, total)
 
 
 def reference_step(workdir: WorkDir) -> Path:
@@ -168,16 +158,17 @@ class _Training:
         """As it is now."""
         return self._state.policy
 
-    def run(self, examples: list[Example], sampler: Sampler, total: int) -> None:
+    def run(self, draws: Drawing, sampler: Sampler, total: int) -> None:
         """Trains to the end."""
         c, start = self._config.grpo, self._record.step
         shown = f"attention by {self._steps.model.core.name}"
-        say(f"grpo: {total} rollouts of {c.prompts} prompts x {c.group_size} responses, {shown}")
+        what = "prompts x {} responses" if c.advantages == "response" else "layouts x {} episodes"
+        say(f"grpo: {total} rollouts of {c.prompts} {what.format(c.group_size)}, {shown}")
         for line in said_of_parts(self._config, "grpo", self._setting.mesh):
             say(f"grpo: {line}")
         bar = ProgressBar("grpo", total, start)
         schedule = RolloutSchedule(start, total, c.checkpoint_every, self._config.rollout.max_staleness)
-        source = self._source(Rollouts(self._setting, examples, sampler), sampler, schedule)
+        source = self._source(draws, sampler, schedule)
         profile = open_profile(self._config, self._setting.workdir, "grpo", range(start + 1, total + 1))
         try:
             with profile:
@@ -193,7 +184,7 @@ class _Training:
             self._monitor.close()
         bar.close()
 
-    def _source(self, draws: Rollouts, sampler: Sampler, schedule: RolloutSchedule) -> SyncRollouts | PipelinedRollouts:
+    def _source(self, draws: Drawing, sampler: Sampler, schedule: RolloutSchedule) -> SyncRollouts | PipelinedRollouts:
         if not schedule.staleness:
             return SyncRollouts(draws, sampler)
         if not isinstance(sampler, Publishing):
@@ -216,7 +207,7 @@ class _Training:
             groups = list(minibatches(self._config, batch))
             parts = [self._lay_out(part) for part in groups]
         values = self._update(step, rollout, parts, timer)
-        values |= rollout_metrics(rollout.drawn, batch) | rollout.seconds
+        values |= rollout_metrics(rollout.drawn, batch) | rollout.figures | rollout.seconds
         values |= self._machine(rollout, groups, timer)
         values["staleness"] = step - min(g.version for g in rollout.groups)
         done = {"step": step + 1, "position": rollout.position, "total": total, "validation_sr": None}
@@ -302,8 +293,11 @@ def validation_suite(config: ConfigDict) -> Suite:
 
 
 def largest_calls(config: ConfigDict) -> dict[int, int]:
-    """Prompts of a rollout and of a validation, by their group sizes."""
-    return {1: suite_size(config, validation_suite(config)), config.grpo.group_size: config.grpo.prompts}
+    """Prompts of a rollout and of a validation, by their group sizes; every turn of an episode is asked by itself."""
+    single, c = suite_size(config, validation_suite(config)), config.grpo
+    if c.advantages == "response":
+        return {1: single, c.group_size: c.prompts}
+    return {1: max(single, c.prompts * c.group_size)}
 
 
 def validate(setting: RunContext, suite: Suite, sampler: Sampler) -> dict[str, float]:
@@ -319,7 +313,8 @@ def sample_facts(group: Group) -> dict[str, object]:
         "task": group.example.task,
         "layout": group.example.layout,
         "index": group.example.index,
-        "expert": group.example.step.action,
+        **({"expert": group.example.step.action} if isinstance(group.example, Example) else {}),
         "responses": list(group.texts),
         "rewards": [r.total for r in group.rewards],
+        **({"advantages": list(group.advantages)} if group.advantages is not None else {}),
     }

@@ -6,7 +6,8 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from stgrpo.console import ProgramLog
-from stgrpo.training.batch import GroupBatch
+from stgrpo.data.padding import bucket
+from stgrpo.training.batch import GroupBatch, with_groups
 from stgrpo.training.micro_batches import row_unit
 from stgrpo.training.packing import Batch, pack
 
@@ -17,16 +18,23 @@ class BatchPacker:
     def __init__(self, stage: str, config: ConfigDict, mesh: Mesh, programs: ProgramLog):
         section = config[stage]
         self._row, self._programs = section.row_tokens, programs
+        self._is_ragged = stage == "grpo" and config.grpo.advantages != "response"  # any number of prompts
         self._unit = row_unit(config, stage, mesh)
         critic = ("values", "update of the critic") if stage == "grpo" and config.grpo.baseline == "critic" else ()
         self._kinds = ("update",) if stage == "sft" else ("log-probabilities", *critic, "update")
 
     def __call__(self, batch: GroupBatch) -> Batch:
         """The batch as the programs of the stage take it."""
-        laid: Batch = pack(batch, self._row, unit=self._unit) if self._row else batch
+        laid: Batch = pack(batch, self._row, unit=self._unit) if self._row else self._filled(batch)
         for kind in self._kinds:
             self._programs.met(f"{kind} of {laid.shape_text}")
         return laid
+
+    def _filled(self, batch: GroupBatch) -> GroupBatch:
+        if not self._is_ragged:
+            return batch
+        parts = -(-len(batch.prompt_len_B) // self._unit)
+        return with_groups(batch, bucket(parts, smallest=8) * self._unit)
 
 
 def padding(batches: Iterable[Batch]) -> dict[str, float]:

@@ -5,16 +5,35 @@ The jitted update itself looks at what it made: one pass over the state, whose t
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Protocol
 
 import jax
 from ml_collections import ConfigDict
 
-from stgrpo.data.examples import Example
 from stgrpo.errors import RunError
 from stgrpo.training.checkpointing import Checkpoints, host_scalars
 from stgrpo.training.health import FLAGS
 
 _NAMED = 4  # examples of a batch
+
+
+class Named(Protocol):
+    """What an update learns from, by where it comes from: an `Example`, or a prompt of an episode."""
+
+    @property
+    def task(self) -> str:
+        """Of the layout."""
+        ...
+
+    @property
+    def layout(self) -> str:
+        """Its name."""
+        ...
+
+    @property
+    def index(self) -> int:
+        """Steps before it."""
+        ...
 
 
 class NotFinite(Exception):
@@ -45,7 +64,7 @@ def finite_metrics(metrics: Mapping[str, jax.Array], update: int = 0) -> dict[st
 
 
 def diverged(
-    error: NotFinite, step: int, *, config: ConfigDict, examples: Sequence[Example], checkpoints: Checkpoints
+    error: NotFinite, step: int, *, config: ConfigDict, examples: Sequence[Named], checkpoints: Checkpoints
 ) -> RunError:
     """The end of a run, in one line.
 
@@ -67,7 +86,7 @@ def diverged(
     )
 
 
-def _named(examples: Sequence[Example]) -> str:
+def _named(examples: Sequence[Named]) -> str:
     named = [f"{e.task} {e.layout} step {e.index}" for e in examples[:_NAMED]]
     more = f" and {len(examples) - _NAMED} more" if len(examples) > _NAMED else ""
     return ", ".join(named) + more

@@ -36,11 +36,13 @@ class Groups:
 
 
 def largest_batch(config: ConfigDict, stage: str) -> Groups:
-    """What a stage gives to an update at most."""
+    """What a stage gives to an update at most; of whole episodes, whose turns nobody knows, what it gives at least."""
     P, R = config.limits.prompt, config.limits.response
     if stage == "sft":
         return Groups(config.sft.batch, P, 1, R)
-    return Groups(config.grpo.prompts // config.grpo.minibatches, P, config.grpo.group_size, R)
+    g = config.grpo
+    asked = g.prompts if g.advantages == "response" else g.prompts * g.group_size  # an episode asks once at least
+    return Groups(asked // g.minibatches, P, g.group_size, R)
 
 
 def part_count(rows: int, shards: int, wanted: int) -> int:
@@ -93,8 +95,8 @@ def said_of_parts(config: ConfigDict, stage: str, mesh: Mesh) -> list[str]:
 
 
 def check_batch(config: ConfigDict, stage: str, mesh: Mesh) -> None:
-    """Raises a UserError if a batch cannot be split over the devices; packed rows always can."""
-    if config[stage].row_tokens:
+    """Raises a UserError if a batch cannot be split over the devices; packed rows and episodes are filled up."""
+    if config[stage].row_tokens or (stage == "grpo" and config.grpo.advantages != "response"):
         return
     name, number = {"sft": ("batch", config.sft.batch), "grpo": ("prompts", config.grpo.prompts)}[stage]
     parts = {"micro_batches": micro_batch_count(config, stage, mesh)}

@@ -17,8 +17,8 @@ REVISION = {"data": 1, "evaluation": 2}
 """Raised when our code makes other data or plays otherwise by the same config."""
 
 _NO_PART = (
-    *("client", "init_from", "lora", "mesh", "monitor", "profile", "reward", "sft", "grpo", "critic", "tokenizer"),
-    "watchdog_minutes",
+    *("client", "init_from", "lora", "mesh", "monitor", "profile", "reward", "sft", "grpo", "critic", "episodes"),
+    *("tokenizer", "watchdog_minutes"),
     "env.data",  # a place
 )
 IN_SUITES = ("env.tasks", "env.family", "evaluation.layouts", "evaluation.suites", "evaluation.tasks")
@@ -55,7 +55,7 @@ WITHOUT = {
 _OF = {"trajectories": "data", "planned": "data", "tries": "data", "checkpoint": "evaluation", "served": "evaluation"}
 KEY = "decided_by"
 
-_LATER = ("critic", "env.engine", "env.failure", "evaluation", "grpo", "reward", "rollout")  # than SFT
+_LATER = ("critic", "episodes", "env.engine", "env.failure", "evaluation", "grpo", "reward", "rollout")  # than SFT
 STAGES_WITHOUT = {
     "collect": (*RUNTIME_FIELDS, *_LATER, "limits", "lora", "sft"),
     "sft": (*RUNTIME_FIELDS, *_LATER),
