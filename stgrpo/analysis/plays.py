@@ -9,8 +9,7 @@ from collections.abc import Callable, Hashable, Sequence
 from stgrpo.analysis.graph import LayoutGraph
 from stgrpo.envs.sessions import ProblemSession
 from stgrpo.errors import UserError
-from stgrpo.evaluation.episodes import EpisodeConfig, play_episodes
-from stgrpo.evaluation.records import Episode
+from stgrpo.evaluation.episodes import EpisodeConfig, RecordedEpisode, play_recorded
 from stgrpo.experts.planner_expert import PlannerExpert
 from stgrpo.protocol import State
 from stgrpo.react.policy import Policy
@@ -31,6 +30,7 @@ class Play:
         as_expert: whether by the expert's actions alone.
         states: in which the policy was asked, in order.
         features: of these.
+        recorded: all of it.
     """
 
     success: bool
@@ -38,6 +38,7 @@ class Play:
     as_expert: bool
     states: tuple[State, ...]
     features: tuple[Feature, ...]
+    recorded: RecordedEpisode
 
 
 def play(
@@ -65,7 +66,7 @@ def play(
     for start in range(0, len(graphs), size):
         part = graphs[start : start + size]
         sessions = [ProblemSession(graph.problem) for graph in part for _ in range(episodes)]
-        played = play_episodes(sessions, policy, config=config)
+        played = play_recorded(sessions, policy, config=config)
         for i, graph in enumerate(part):
             reader = _Reader(graph)
             plays.append([reader.read(episode) for episode in played[i * episodes : (i + 1) * episodes]])
@@ -82,20 +83,16 @@ class _Reader:
         self._features: dict[State, Feature] = {}
         self._actions = tuple(node.expert for node in graph.path)
 
-    def read(self, episode: Episode) -> Play:
-        problem, state = self._graph.problem, self._graph.problem.initial_state()
-        states, actions = [], []
-        for turn in episode.turns:
-            states.append(state)
-            if not turn.failure and turn.action is not None:
-                actions.append(turn.action)
-                state = problem.step(state, turn.action)
+    def read(self, recorded: RecordedEpisode) -> Play:
+        episode, states = recorded.episode, recorded.states[:-1]
+        actions = [turn.action for turn in episode.turns if not turn.failure]
         return Play(
             success=episode.success,
             fewest=episode.success and episode.steps == self._graph.nodes[0].distance,
             as_expert=episode.success and tuple(actions) == self._actions,
-            states=tuple(states),
+            states=states,
             features=tuple(map(self._feature, states)),
+            recorded=recorded,
         )
 
     def _feature(self, state: State) -> Feature:

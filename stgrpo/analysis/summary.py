@@ -8,6 +8,7 @@ import itertools
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
+from stgrpo.analysis.credit import TurnCredit, agreement
 from stgrpo.analysis.graph import LayoutGraph, Node
 from stgrpo.analysis.measure import ESTIMATORS, Measured
 from stgrpo.analysis.plays import Feature, feature, off_path
@@ -32,6 +33,7 @@ class Study:
         betas: weights of the KL for Theorem 3.1, the run's own among them.
         training: features of the states that were trained on.
         seed: of the resampled layouts.
+        credit: by policy the advantages of the turns of each layout; empty where there was no group of episodes.
     """
 
     graphs: Sequence[LayoutGraph]
@@ -39,6 +41,7 @@ class Study:
     betas: Sequence[float]
     training: Sequence[Feature]
     seed: int
+    credit: Mapping[str, Sequence[TurnCredit]] = dataclasses.field(default_factory=dict)
 
     def mean(self, values: Sequence[float]) -> Mean:
         """Over layouts, with its interval."""
@@ -64,6 +67,7 @@ def summarise(study: Study) -> Table:
         "corollary_3_2": _corollary_3_2(study),
         "assumption_3_1": _assumption_3_1(study),
         "horizons": _horizons(study),
+        **({"credit": _credit(study)} if study.credit else {}),
         "states": list(_states(study)),
     }
 
@@ -366,6 +370,24 @@ def _horizon(study: Study, name: str, horizon: int) -> Table:
         "off_path": away,
         "loss_term": horizon * away,
     }
+
+
+def _credit(study: Study) -> Table:
+    tables: Table = {
+        "from": "turns of whole episodes, in groups of one layout, in states whose distance the planner knows; true: "
+        "d(s) - 1 - d(s'), d the fewest steps to the goal, so 0 for an optimal action; estimators as in "
+        "grpo.advantages; zero: no advantage; right_sign: of the others, positive for an optimal action and negative "
+        "for any other; noise: share of the variance that is left where state and action are the same; intervals "
+        "from layouts drawn with replacement, ranks from all"
+    }
+    for name, layouts in study.credit.items():
+        true = [value for each in layouts for value in each.true_U.tolist()]
+        tables[name] = {
+            "turns": len(true),
+            "optimal": _average([float(value == 0) for value in true]) if true else None,
+            "estimators": agreement(layouts, seed=study.seed),
+        }
+    return tables
 
 
 def _states(study: Study) -> Iterator[Table]:

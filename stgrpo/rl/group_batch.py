@@ -1,6 +1,7 @@
 """From sampled responses to a batch: rewards, advantages over each group, padding. NumPy in, NumPy out."""
 
 import dataclasses
+import itertools
 from collections.abc import Sequence
 from typing import TypeVar
 
@@ -176,7 +177,7 @@ def reward_metrics(groups: Sequence[Sequence[Reward]]) -> dict[str, float]:
         "reward": float(np.mean([r.total for r in rewards])),
         "reward_format": float(np.mean([r.format for r in rewards])),
         "reward_action": float(np.mean([r.action for r in rewards])),
-        "action_right": float(np.mean(right)),
+        "action_right": float(np.mean(list(itertools.chain(*right)))),
         "groups_all_right": float(np.mean([all(r) for r in right])),
         "groups_all_wrong": float(np.mean([not any(r) for r in right])),
         "groups_zero_variance": float(np.mean([len({r.total for r in group}) == 1 for group in groups])),

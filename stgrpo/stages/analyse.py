@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from stgrpo.analysis.answers import CHUNK
+from stgrpo.analysis.credit import CreditSettings, TurnCredit, measure_credit
 from stgrpo.analysis.graph import LayoutGraph, build_graph
 from stgrpo.analysis.measure import Amount, Measured, measure
 from stgrpo.analysis.model_policy import ModelPolicy, Scoring
@@ -31,6 +32,8 @@ from stgrpo.evaluation.policies import open_policy
 from stgrpo.files import to_json, write_atomically
 from stgrpo.protocol import planner_of
 from stgrpo.react.policy import SamplingParams
+from stgrpo.react.reward import RewardWeights
+from stgrpo.rl.episodes import credit_of
 from stgrpo.sampling.base import mix_seed
 from stgrpo.stages.grpo import check_reference
 from stgrpo.training.checkpointing import newest_metadata
@@ -73,15 +76,16 @@ def run_analyse(config: ConfigDict, workdir: WorkDir, options: AnalysisOptions) 
     trained, reference = (newest_metadata(workdir.checkpoints(stage)) for stage in ("grpo", "sft"))
     check_reference(trained, reference.identity)
     graphs, left_out = layout_graphs(config, options.layouts)
-    programs, measured, policies = ProgramLog("analyse", workdir.programs), {}, {}
+    programs, measured, credit, policies = ProgramLog("analyse", workdir.programs), {}, {}, {}
     for number, (name, stage) in enumerate(STAGE_OF.items()):
         amount = Amount(options.samples, options.episodes, mix_seed(options.seed, number))
-        measured[name], policies[name] = newest(
+        (measured[name], credit[name]), policies[name] = newest(
             workdir.checkpoints(stage),
             lambda folder, amount=amount: _measure(_Run(config, workdir, programs), folder, graphs, amount),
         )
     betas = sorted({*BETAS, config.grpo.kl_coef} - {0.0})
-    study = Study(graphs, measured, betas, list(_trained_on(config, workdir)), options.seed)
+    grouped = {name: layouts for name, layouts in credit.items() if layouts}
+    study = Study(graphs, measured, betas, list(_trained_on(config, workdir)), options.seed, grouped)
     found = {"settings": _settings(config, options, policies, left_out), **summarise(study)}
     write_atomically(workdir.analysis, to_json(found, indent=1) + "\n")
     show(found)
@@ -143,8 +147,8 @@ class _Run:
 
 def _measure(
     run: _Run, folder: Path, graphs: list[LayoutGraph], amount: Amount
-) -> tuple[Measured, Mapping[str, object]]:
-    """The policy in a step folder, and its identity."""
+) -> tuple[tuple[Measured, list[TurnCredit]], Mapping[str, object]]:
+    """The policy in a step folder, the credit of its turns, and its identity."""
     config, policy = run.config, checkpoint_policy(folder)
     params = SamplingParams(config.limits.response, config.grpo.temperature)
     largest = max(CHUNK, amount.samples, amount.episodes)
@@ -154,8 +158,21 @@ def _measure(
         scoring = Scoring(params, config.limits.prompt, jnp.dtype(config.model.dtype), mesh)
         asked = ModelPolicy(sampler, model, policy.tokenizer, scoring)
         with contextlib.closing(_Bars(policy.name)) as bars:
-            found = measure(asked, graphs, amount=amount, style=prompt_style(config), progress=bars.step)
-    return found, policy.identity
+            style, how = prompt_style(config), _credit_settings(config, amount)
+            found = measure(asked, graphs, amount=amount, style=style, progress=bars.step)
+            credit = measure_credit(asked, graphs, found.plays, how=how, style=style) if how.group > 1 else []
+    return (found, credit), policy.identity
+
+
+def _credit_settings(config: ConfigDict, amount: Amount) -> CreditSettings:
+    """Groups of as many as the run draws, or as there are."""
+    return CreditSettings(
+        credit_of(config),
+        group=min(config.grpo.group_size, amount.episodes),
+        weights=RewardWeights(config.reward.format, config.reward.action),
+        target=config.reward.target,
+        seed=mix_seed(amount.seed, 2),
+    )
 
 
 class _Bars:
@@ -215,6 +232,18 @@ def show(found: Mapping[str, Any]) -> None:
     fits = ", ".join(f"{fit['beta']:g}: {fit['mean_fixed_point']:.3f}" for fit in first["betas"])
     means = f"{first['mean_reference']:.3f} -> {first['mean_trained']:.3f}"
     say(f"Theorem 3.1: mean p(s) {means}; fixed point by beta {fits}")
+    if "credit" in found:
+        show_credit(found)
+
+
+def show_credit(found: Mapping[str, Any]) -> None:
+    """How each estimator's advantages go with the true ones."""
+    names = ("zero", "right_sign", "pearson", "spearman", "noise")
+    for policy in (REFERENCE, TRAINED):
+        of = found["credit"][policy]
+        rows = [(name, *(_mean(row[key]) for key in names)) for name, row in of["estimators"].items()]
+        for line in table(rows, (f"{policy}, {of['turns']} turns", *names)):
+            say(line)
 
 
 def _rows(found: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:

@@ -127,13 +127,6 @@ class GroupBatch(Generic[A]):
         return f"{B} prompts of {P} tokens, {G} responses of {R}"
 
 
-def with_groups(batch: GroupBatch[np.ndarray], count: int) -> GroupBatch[np.ndarray]:
-    """The batch with as many groups, those after its own empty: a prompt of one token, and no response."""
-    more = count - len(batch.prompt_len_B)
-    wide = jax.tree.map(lambda x: np.concatenate([x, np.zeros((more, *x.shape[1:]), x.dtype)]), batch)
-    return dataclasses.replace(wide, prompt_len_B=np.maximum(wide.prompt_len_B, 1))
-
-
 jax.tree_util.register_dataclass(GroupBatch, [f.name for f in dataclasses.fields(GroupBatch)], [])
 
 

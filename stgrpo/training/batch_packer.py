@@ -1,15 +1,21 @@
 """Batches in the layout that a config asks for: groups, or packed rows."""
 
+import dataclasses
 from collections.abc import Iterable
+from typing import TypeVar
 
+import jax
+import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from stgrpo.console import ProgramLog
 from stgrpo.data.padding import bucket
-from stgrpo.training.batch import GroupBatch, with_groups
+from stgrpo.training.batch import GroupBatch
 from stgrpo.training.micro_batches import row_unit
 from stgrpo.training.packing import Batch, pack
+
+B = TypeVar("B", bound=Batch)
 
 
 class BatchPacker:
@@ -25,16 +31,22 @@ class BatchPacker:
 
     def __call__(self, batch: GroupBatch) -> Batch:
         """The batch as the programs of the stage take it."""
-        laid: Batch = pack(batch, self._row, unit=self._unit) if self._row else self._filled(batch)
+        laid: Batch = pack(batch, self._row, unit=self._unit) if self._row else batch
+        if self._is_ragged:
+            parts = -(-len(jax.tree.leaves(laid)[0]) // self._unit)
+            laid = filled_up(laid, bucket(parts, smallest=8) * self._unit)
         for kind in self._kinds:
             self._programs.met(f"{kind} of {laid.shape_text}")
         return laid
 
-    def _filled(self, batch: GroupBatch) -> GroupBatch:
-        if not self._is_ragged:
-            return batch
-        parts = -(-len(batch.prompt_len_B) // self._unit)
-        return with_groups(batch, bucket(parts, smallest=8) * self._unit)
+
+def filled_up(batch: B, rows: int) -> B:
+    """A batch on the host with so many rows, or groups; what comes after its own is a token at most, and no answer."""
+    more = rows - len(jax.tree.leaves(batch)[0])
+    wide = jax.tree.map(lambda x: np.concatenate([x, np.zeros((more, *x.shape[1:]), x.dtype)]), batch)
+    if isinstance(wide, GroupBatch):
+        wide = dataclasses.replace(wide, prompt_len_B=np.maximum(wide.prompt_len_B, 1))
+    return wide
 
 
 def padding(batches: Iterable[Batch]) -> dict[str, float]:

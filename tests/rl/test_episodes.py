@@ -13,10 +13,11 @@ from stgrpo.plan.checks import validate
 from stgrpo.protocol import Planner
 from stgrpo.rl import episodes
 from stgrpo.rl.episodes import EpisodeRollouts, distance_of, training_layouts
-from stgrpo.rl.group_batch import group_batch
+from stgrpo.rl.group_batch import group_batch, rollout_metrics
 from stgrpo.rl.update import minibatches
 from stgrpo.sampling.base import Samples
-from stgrpo.training.batch import with_groups
+from stgrpo.training.batch_packer import filled_up
+from stgrpo.training.packing import pack
 
 
 class Crossings:
@@ -175,13 +176,17 @@ def test_turns_become_a_batch_whose_weights_are_shares(environment):
     turns = sum(len(g.tokens) for g in rollout.groups)
     assert batch.response_BGR.shape[1] == 4 and (batch.mask_BGR.sum(-1) > 0).sum() == turns
     np.testing.assert_allclose(batch.weight_BGR.sum(), 1.0, rtol=1e-5)
+    assert rollout_metrics(rollout.drawn, batch).keys() >= {"reward", "action_right", "response_length"}
     for b, group in enumerate(rollout.groups):
         count = len(group.tokens)
         np.testing.assert_allclose(batch.adv_BG[b, :count], group.advantages, rtol=1e-6)
         assert not batch.adv_BG[b, count:].any() and not batch.mask_BGR[b, count:].any()
         assert not batch.sampler_logp_BGR[b, count:].any()
     config.limits.response = 64
-    wide = with_groups(batch, len(rollout.groups) + 3)
+    rows = pack(batch, 256)
+    wide, more = filled_up(batch, len(rollout.groups) + 3), filled_up(rows, len(rows.token_XS) + 2)
+    assert more.tokens == rows.tokens and len(more.token_XS) == len(rows.token_XS) + 2
+    np.testing.assert_allclose(more.terms.weight.sum(), 1.0, rtol=1e-5)
     assert (wide.prompt_len_B[-3:] == 1).all() and wide.mask_BGR.sum() == batch.mask_BGR.sum()
     for part in minibatches(config, wide):
         np.testing.assert_allclose(part.weight_BGR.sum(), 1.0, rtol=1e-5)
