@@ -12,6 +12,13 @@ from stgrpo.report.text import decimals, percent
 
 Table = Mapping[str, Any]
 POLICIES = {"reference": "SFT", "trained": "SFT + GRPO"}
+ESTIMATORS = {
+    "response": "single-turn GRPO",
+    "episode": "multi-turn GRPO",
+    "step": "with equal states (GiGPO)",
+    "exact": "by distances",
+}
+AGREEMENT = ("zero", "right_sign", "pearson", "spearman", "noise")
 _DRAWN = dict(reversed(POLICIES.items()))  # a chart's first colour is that of SFT + GRPO
 
 
@@ -34,6 +41,8 @@ class AnalysisView:
         findings: sentences.
         betas: for Theorem 3.1: beta, the mean fixed point, and the measured mean less it.
         charts: of the theorems.
+        credit: by policy its turns and the share of optimal actions, and by estimator a cell for each of `AGREEMENT`;
+            empty where nothing was measured of it.
         sources: by table of analysis.json what its numbers were computed from.
     """
 
@@ -43,6 +52,7 @@ class AnalysisView:
     findings: tuple[str, ...]
     betas: tuple[tuple[float, float, float], ...]
     charts: tuple[Chart, ...]
+    credit: tuple[tuple[str, str, tuple[tuple[str, tuple[Cell, ...]], ...]], ...]
     sources: Mapping[str, str]
 
 
@@ -75,6 +85,7 @@ def analysis_view(found: Table) -> AnalysisView:
         findings=tuple(_findings(found)),
         betas=tuple((b["beta"], b["mean_fixed_point"], b["measured_minus_fixed_point"]) for b in betas),
         charts=tuple(chart for chart in _charts(found) if chart is not None),
+        credit=tuple(_credit(found["credit"])) if "credit" in found else (),
         sources={name: table["from"] for name, table in found.items() if isinstance(table, dict) and "from" in table},
     )
 
@@ -106,7 +117,22 @@ def _rows(found: Table) -> Iterator[tuple[str, str, tuple[Cell, ...]]]:
         ("States met against the expert’s", "total variation", lambda p: shift[p]["states"]),
     )
     for label, how, of in specs:
-        yield label, how, tuple(Cell(of(p)["mean"], of(p)["low"], of(p)["high"]) for p in POLICIES)
+        yield label, how, tuple(_cell(of(p)) for p in POLICIES)
+
+
+def _credit(found: Table) -> Iterator[tuple[str, str, tuple[tuple[str, tuple[Cell, ...]], ...]]]:
+    for policy, label in POLICIES.items():
+        of = found[policy]
+        rows = tuple(
+            (ESTIMATORS.get(name, name), tuple(_cell(values[key]) for key in AGREEMENT))
+            for name, values in of["estimators"].items()
+        )
+        if rows:
+            yield label, f"{of['turns']} turns, {percent(of['optimal'])} of them optimal", rows
+
+
+def _cell(of: Table) -> Cell:
+    return Cell(of["mean"], of["low"], of["high"])
 
 
 def _findings(found: Table) -> Iterator[str]:

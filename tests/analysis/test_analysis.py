@@ -9,6 +9,7 @@ import pytest
 from crossing import Crossing, HandMade, Thought, hand_made
 
 from stgrpo.analysis.answers import Answers, Asked, ask
+from stgrpo.analysis.credit import CreditSettings, measure_credit
 from stgrpo.analysis.graph import GOAL, UNSEEN, build_graph
 from stgrpo.analysis.measure import Amount, Measured, measure
 from stgrpo.analysis.plays import feature, off_path, play
@@ -20,8 +21,10 @@ from stgrpo.evaluation.metrics import wilson_interval
 from stgrpo.files import from_json, to_json
 from stgrpo.react.policy import SamplingParams
 from stgrpo.react.prompt import PromptStyle
+from stgrpo.react.reward import RewardWeights
 from stgrpo.report.analysis import analysis_view
 from stgrpo.report.rendering import render
+from stgrpo.rl.advantages import Credit
 
 STYLE = PromptStyle(instructions="none")
 PROBLEMS = tuple(map(Crossing, ("grid:4x1", "grid:1x3", "grid:2x2", "grid:3x2", "grid:3x3")))
@@ -179,7 +182,12 @@ def study_of(seed: int, trained_skill: float) -> tuple[Study, dict]:
         for i, (name, p) in enumerate(policies.items())
     }
     training = [feature(d, "Go east") for d in (1, 2, 3)]
-    return Study(GRAPHS, measured, (0.1, 1.0), training, 0), policies
+    how = CreditSettings(Credit(), 8, RewardWeights(), "expert", 1)
+    credit = {
+        name: measure_credit(p, GRAPHS, [plays[:16] for plays in measured[name].plays], how=how, style=STYLE)
+        for name, p in policies.items()
+    }
+    return Study(GRAPHS, measured, (0.1, 1.0), training, 0, credit), policies
 
 
 def test_the_tables_are_those_of_the_policies():
@@ -234,6 +242,9 @@ def test_the_tables_are_those_of_the_policies():
     assert np.mean(ends) == pytest.approx(found["theorem_3_2"][TRAINED]["as_expert"]["scored"]["mean"])
     view = analysis_view({"settings": {"samples": 200, "episodes": 150, "temperature": 1.0}, **found})
     page = render("analysis.html", analysis=view)
+    turns = [sum(len(p.states) for plays in study.policies[TRAINED].plays for p in plays[:16])]
+    assert [found["credit"][TRAINED]["turns"]] == turns and f"SFT + GRPO: {turns[0]} turns" in page
+    assert page.count("with equal states (GiGPO)") == 2
     assert len(view.charts) == 5 and page.count('data-x="horizon"') == 3 and "5 unseen layouts" in page
 
 

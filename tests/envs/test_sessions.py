@@ -217,6 +217,7 @@ def test_what_cannot_be_had_of_sessions_alone_is_said(halls: Halls) -> None:
         ({"expert.kind": "planner"}, "expert.kind='planner': 'halls' has no planner, use expert.kind='llm'"),
         ({"reward.target": "optimal"}, "reward.target='optimal': 'halls' has no planner"),
         ({"expert.max_excess": "0"}, "expert.max_excess=0: 'halls' has no planner"),
+        ({"grpo.advantages": "exact"}, "grpo.advantages='exact': 'halls' has no planner to tell distances"),
         ({"env.failure": "0.1"}, "env.failure=0.1: 'halls' has sessions alone"),
     ],
 )
