@@ -11,6 +11,7 @@ import time
 
 import pytest
 
+from stgrpo.command_line import parse
 from stgrpo.monitors.base import repeatable
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
@@ -26,7 +27,13 @@ LEARNING = [
     "--config.evaluation.layouts=20",
 ]
 ADAPTERS = ["--config.lora.rank=4", "--config.lora.stages=('grpo',)", "--config.grpo.learning_rate=3e-3"]
-FIELDS = {"whole": [], "learned": LEARNING, "adapted": LEARNING + ADAPTERS}
+EPISODES = ["--config.grpo.advantages=step", "--config.grpo.prompts=2", "--config.grpo.row_tokens=512"]
+FIELDS = {
+    "whole": [],
+    "learned": LEARNING,
+    "adapted": LEARNING + ADAPTERS,
+    "played": LEARNING + EPISODES,
+}
 ENVIRONMENT = {**os.environ, "XLA_FLAGS": "", "JAX_PLATFORMS": "cpu"}
 
 
@@ -139,6 +146,40 @@ def adapted(learned, tmp_path_factory) -> pathlib.Path:
     return workdir
 
 
+def grpo_alone(learned: pathlib.Path, workdir: pathlib.Path, *fields: str) -> list[dict]:
+    """GRPO with other fields, on the data and the SFT policy of that run; its lines."""
+    workdir.mkdir(parents=True)
+    for name in ("data", "tokenizer", "checkpoints/sft"):
+        shutil.copytree(learned / name, workdir / name)
+    (workdir / "config.json").write_text(parse(["grpo", SMOKE, f"--workdir={workdir}", *fields]).config.to_json())
+    done = stgrpo("grpo", SMOKE, f"--workdir={workdir}", *fields)
+    assert done.returncode == 0, done.stderr
+    return [row for row in lines(workdir / "metrics.jsonl") if row["stage"] == "grpo"]
+
+
+@pytest.fixture(scope="module")
+def played(learned, tmp_path_factory) -> pathlib.Path:
+    """GRPO of whole episodes, on the SFT policy of that run."""
+    workdir = tmp_path_factory.mktemp("played") / "w"
+    rows = grpo_alone(learned, workdir, *FIELDS["played"])
+    for row in rows:
+        assert row["ratio_first"] == pytest.approx(1.0, abs=1e-5)
+        assert row["turns"] >= 8 and row["turns_a_prompt"] > 1
+    assert any(row["grad_norm"] > 1e-3 for row in rows)
+    return workdir
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("advantages", ["episode", "exact"])
+def test_turns_of_whole_episodes_train(learned, tmp_path, advantages):
+    """In groups that are laid out as they are, not packed; the planner tells turns apart where no episode is solved."""
+    fields = [f"--config.grpo.advantages={advantages}", "--config.grpo.prompts=2", "--config.grpo.steps=1"]
+    (row,) = grpo_alone(learned, tmp_path / "w", *LEARNING, *fields, "--config.grpo.validate_every=0")
+    assert row["turns"] >= 8 and row["ratio_first"] == pytest.approx(1.0, abs=1e-5)
+    if advantages == "exact":
+        assert row["turns_zero_advantage"] < 0.5 and row["grad_norm"] > 1e-3
+
+
 @pytest.mark.slow
 def test_the_model_learns_the_format_and_grpo_has_something_to_learn_from(learned):
     rows = lines(learned / "metrics.jsonl")
@@ -152,7 +193,8 @@ def test_the_model_learns_the_format_and_grpo_has_something_to_learn_from(learne
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("stage", "cut", "whole_run"), [("sft", 0, "whole"), ("grpo", 30, "learned"), ("grpo", 0, "adapted")]
+    ("stage", "cut", "whole_run"),
+    [("sft", 0, "whole"), ("grpo", 30, "learned"), ("grpo", 0, "adapted"), ("grpo", 9, "played")],
 )
 def test_a_run_that_was_killed_goes_on_as_if_it_had_not_been(request, tmp_path, stage, cut, whole_run):
     whole, workdir = request.getfixturevalue(whole_run), tmp_path / "w"
