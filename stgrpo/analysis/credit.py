@@ -7,7 +7,7 @@ What an action is worth to a perfect player is `rl.advantages.true_advantages`, 
 """
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 from scipy.stats import rankdata
@@ -42,6 +42,7 @@ class CreditSettings:
         group: episodes, or answers, in a group.
         weights: of the rewards.
         target: of the reward of a single answer.
+        style: of the prompts.
         seed: of fresh answers.
     """
 
@@ -49,6 +50,7 @@ class CreditSettings:
     group: int
     weights: RewardWeights
     target: str
+    style: PromptStyle
     seed: int
 
 
@@ -99,7 +101,7 @@ def measure_credit(
     plays: Sequence[Sequence[Play]],
     *,
     how: CreditSettings,
-    style: PromptStyle,
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[TurnCredit]:
     """The advantages of all turns of whole groups of episodes.
 
@@ -108,7 +110,7 @@ def measure_credit(
         graphs: of the layouts.
         plays: of each; what is more than whole groups is left out.
         how: advantages are counted.
-        style: of the prompts.
+        progress: called with the fresh answers that there are, and how many there will be.
     """
     judges = [_Judge(graph, how) for graph in graphs]
     groups = [[each[at : at + how.group] for at in range(0, len(each) - how.group + 1, how.group)] for each in plays]
@@ -120,23 +122,24 @@ def measure_credit(
         question
         for graph, each in zip(graphs, met, strict=True)
         for number, states in enumerate(each)
-        for question in _questions(graph, states, number, how, style)
+        for question in _questions(graph, states, number, how)
     ]
-    answers = iter(r for at in range(0, len(questions), CHUNK) for r in policy.answer(questions[at : at + CHUNK]))
-    found = []
+    responses: list[Response | None] = []
+    for at in range(0, len(questions), CHUNK):
+        responses += policy.answer(questions[at : at + CHUNK])
+        progress(len(responses), len(questions))
+    answers, found = iter(responses), []
     for judge, each, states in zip(judges, groups, met, strict=True):
         fresh = [{s: [judge.reward(s, next(answers)) for _ in range(how.group - 1)] for s in row} for row in states]
         found.append(_layout_credit(judge, each, fresh, how))
     return found
 
 
-def _questions(
-    graph: LayoutGraph, states: Sequence[State], group: int, how: CreditSettings, style: PromptStyle
-) -> Iterator[Question]:
+def _questions(graph: LayoutGraph, states: Sequence[State], group: int, how: CreditSettings) -> Iterator[Question]:
     problem = graph.problem
     key = mix_seed(how.seed, text_seed(f"{problem.task}/{problem.layout}"), group)
     for number, state in enumerate(states):
-        messages = render_messages(problem.observation(state), style=style)
+        messages = render_messages(problem.observation(state), style=how.style)
         for i in range(how.group - 1):
             yield Question(messages, tuple(problem.valid_actions(state)), mix_seed(key, number, i))
 

@@ -6,6 +6,7 @@ All of it is made anew each time; a run that is killed begins again, and leaves 
 import contextlib
 import dataclasses
 import datetime
+import functools
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -158,19 +159,21 @@ def _measure(
         scoring = Scoring(params, config.limits.prompt, jnp.dtype(config.model.dtype), mesh)
         asked = ModelPolicy(sampler, model, policy.tokenizer, scoring)
         with contextlib.closing(_Bars(policy.name)) as bars:
-            style, how = prompt_style(config), _credit_settings(config, amount)
-            found = measure(asked, graphs, amount=amount, style=style, progress=bars.step)
-            credit = measure_credit(asked, graphs, found.plays, how=how, style=style) if how.group > 1 else []
+            how = _credit(config, amount)
+            found = measure(asked, graphs, amount=amount, style=how.style, progress=bars.step)
+            told = functools.partial(bars.step, "fresh answers")
+            credit = measure_credit(asked, graphs, found.plays, how=how, progress=told) if how.group > 1 else []
     return (found, credit), policy.identity
 
 
-def _credit_settings(config: ConfigDict, amount: Amount) -> CreditSettings:
+def _credit(config: ConfigDict, amount: Amount) -> CreditSettings:
     """Groups of as many as the run draws, or as there are."""
     return CreditSettings(
         credit_of(config),
         group=min(config.grpo.group_size, amount.episodes),
         weights=RewardWeights(config.reward.format, config.reward.action),
         target=config.reward.target,
+        style=prompt_style(config),
         seed=mix_seed(amount.seed, 2),
     )
 

@@ -182,9 +182,9 @@ def study_of(seed: int, trained_skill: float) -> tuple[Study, dict]:
         for i, (name, p) in enumerate(policies.items())
     }
     training = [feature(d, "Go east") for d in (1, 2, 3)]
-    how = CreditSettings(Credit(), 8, RewardWeights(), "expert", 1)
+    how = CreditSettings(Credit(), 8, RewardWeights(), "expert", STYLE, 1)
     credit = {
-        name: measure_credit(p, GRAPHS, [plays[:16] for plays in measured[name].plays], how=how, style=STYLE)
+        name: measure_credit(p, GRAPHS, [plays[:16] for plays in measured[name].plays], how=how)
         for name, p in policies.items()
     }
     return Study(GRAPHS, measured, (0.1, 1.0), training, 0, credit), policies

@@ -54,10 +54,13 @@ def test_an_interval_is_of_layouts_drawn_anew():
 
 @pytest.fixture(scope="module")
 def measured():
-    policy, how = hand_made(PROBLEMS, seed=3), CreditSettings(Credit(), 8, RewardWeights(0.0, 1.0), "optimal", 5)
+    policy, how = hand_made(PROBLEMS, seed=3), CreditSettings(Credit(), 8, RewardWeights(0.0, 1.0), "optimal", STYLE, 5)
     config = EpisodeConfig(SamplingParams(200), style=STYLE, seed=5)
     plays = play(policy, GRAPHS, episodes=43, config=config)  # three are left out
-    return plays, measure_credit(policy, GRAPHS, plays, how=how, style=STYLE)
+    told = []
+    found = measure_credit(policy, GRAPHS, plays, how=how, progress=lambda *each: told.append(each))
+    assert told[-1][0] == told[-1][1] > 0 and told[-1][1] % 7 == 0
+    return plays, found
 
 
 def test_every_estimator_sees_the_turns_of_whole_groups(measured):
