@@ -121,7 +121,7 @@ def group_batch(
             counted = group_advantages(jnp.asarray(adv_BG), baseline=baseline, scale_by_std=scale_by_std)
             adv_BG = np.asarray(counted)
     else:
-        adv_BG = np.array([_filled(g.advantages, G, 0.0) for g in groups], np.float32)
+        adv_BG = np.array([_filled(g.advantages or (), G, 0.0) for g in groups], np.float32)
     return GroupBatch(
         prompt_BP=prompt_BP,
         prompt_len_B=prompt_len_B,

@@ -15,6 +15,7 @@ import math
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import TypeVar
 
 import jax
@@ -99,7 +100,7 @@ def group_advantages(
     """
     if baseline not in BASELINES:
         raise ValueError(f"baseline {baseline!r} is none of {BASELINES}")
-    xp = np if isinstance(reward_BG, np.ndarray) else jnp
+    xp: ModuleType = np if isinstance(reward_BG, np.ndarray) else jnp
     centred = reward_BG - xp.mean(reward_BG, axis=-1, keepdims=True)
     spread = xp.max(reward_BG, axis=-1, keepdims=True) - xp.min(reward_BG, axis=-1, keepdims=True)
     centred = xp.where(spread > 0, centred, 0.0)

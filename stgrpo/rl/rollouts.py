@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Protocol, TypeVar, runtime_checkable
 
@@ -40,7 +40,7 @@ class Rollout:
     drawn: list[Group]
     position: int
     seconds: dict[str, float]
-    figures: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    figures: dict[str, float] = dataclasses.field(default_factory=dict)
 
 
 class Drawing(Protocol):

@@ -34,7 +34,7 @@ class BatchPacker:
         laid: Batch = pack(batch, self._row, unit=self._unit) if self._row else batch
         if self._is_ragged:
             parts = -(-len(jax.tree.leaves(laid)[0]) // self._unit)
-            laid = filled_up(laid, bucket(parts, smallest=8) * self._unit)
+            laid = filled_up(laid, bucket(parts, smallest=1) * self._unit)
         for kind in self._kinds:
             self._programs.met(f"{kind} of {laid.shape_text}")
         return laid
