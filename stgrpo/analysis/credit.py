@@ -91,8 +91,20 @@ class _Judge:
         if known is None or response is None:
             return 0.0
         parsed = parse_response(response.text, self._graph.problem.valid_actions(state))
-        how = {"target": self._how.target, "weights": self._how.weights}
-        return reward(parsed, expert_action=known[0], optimal_actions=known[1], **how).total
+        return reward(
+            parsed,
+            target=self._how.target,
+            expert_action=known[0],
+            optimal_actions=known[1],
+            distances=self._after(state) if self._how.target == "distance" else None,
+            weights=self._how.weights,
+        ).total
+
+    def _after(self, state: State) -> dict[str, int | None]:
+        """Fewest steps to the goal after each action; None where there is no way."""
+        problem, lost = self._graph.problem, max(1, self._graph.problem.max_steps)
+        left = {action: self.distance(problem.step(state, action)) for action in problem.valid_actions(state)}
+        return {action: steps if steps < lost else None for action, steps in left.items()}
 
 
 def measure_credit(

@@ -182,7 +182,7 @@ def study_of(seed: int, trained_skill: float) -> tuple[Study, dict]:
         for i, (name, p) in enumerate(policies.items())
     }
     training = [feature(d, "Go east") for d in (1, 2, 3)]
-    how = CreditSettings(Credit(), 8, RewardWeights(), "expert", STYLE, 1)
+    how = CreditSettings(Credit(), 8, RewardWeights(), "distance", STYLE, 1)
     credit = {
         name: measure_credit(p, GRAPHS, [plays[:16] for plays in measured[name].plays], how=how)
         for name, p in policies.items()
