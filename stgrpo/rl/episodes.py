@@ -109,7 +109,8 @@ class EpisodeRollouts:
         c = self._setting.config
         planner = session.planner if c.grpo.advantages == "exact" and isinstance(session, Judging) else None
         rewards = tuple(episode_reward(each.episode, self._weights) for each in played)
-        turns = turns_of(played, [reward.total for reward in rewards], distance_of(planner, session.max_steps))
+        distance = None if planner is None else distance_of(planner, max(1, session.max_steps))
+        turns = turns_of(played, [reward.total for reward in rewards], distance)
         adv_U = ADVANTAGES[c.grpo.advantages](turns, credit_of(c)).tolist()
         lengths = tuple(len(each.responses) for each in played)
         return EpisodeGroup(rewards, lengths, tuple(_groups(played, rewards, adv_U)))
@@ -150,10 +151,8 @@ def episode_reward(episode: Episode, weights: RewardWeights) -> Reward:
 Distance = Callable[[State], int]
 
 
-def distance_of(planner: Planner | None, lost: int) -> Distance | None:
+def distance_of(planner: Planner, lost: int) -> Distance:
     """Fewest steps to the goal, of each state once and at most `lost`, which stands for no way and for no proof too."""
-    if planner is None:
-        return None
 
     @functools.cache
     def distance(state: State) -> int:
@@ -171,7 +170,7 @@ def turns_of(played: Sequence[RecordedEpisode], rewards: Sequence[float], distan
     Args:
         played: the episodes.
         rewards: of each.
-        distance: see `distance_of`; None where no estimator asks for it.
+        distance: see `distance_of`; None where no estimator asks for it, or there is no planner.
     """
     lost = max(1, played[0].episode.cap)
     numbers: dict[State, int] = {}

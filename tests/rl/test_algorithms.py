@@ -193,7 +193,7 @@ def test_a_deduction_for_length_counts_in_the_reward_and_not_in_what_is_drawn_ag
     """Through `Rollouts`: both responses are wrong alike, and one of them is as long as the limit."""
     config = config_of("dapo")
     config.grpo.prompts, config.grpo.resample, drawn = 1, 2, []
-    step = SimpleNamespace(valid_actions=("a",), action="a", optimal_actions=("a",))
+    step = SimpleNamespace(valid_actions=("a",), action="a", optimal_actions=("a",), distances=None)
     examples = [SimpleNamespace(prompt_ids=(1, 2), step=step)]
 
     class Sampler:
