@@ -1,5 +1,6 @@
 """What plays an episode: chat messages in, text out. Behind it stand a sampler and its tokenizer, or a served model."""
 
+import dataclasses
 import hashlib
 import itertools
 from collections.abc import Sequence
@@ -48,7 +49,8 @@ class TokenPolicy:
     def _greedy(self, asked: Sequence[tuple[tuple[int, ...], int]]) -> list[Response]:
         keys = [hashlib.sha256(np.asarray(prompt, "<i4").tobytes()).digest() for prompt, _ in asked]
         fresh = {key: one for key, one in zip(keys, asked, strict=True) if key not in self._known}
-        self._known.update(zip(fresh, self._sample(list(fresh.values())), strict=True))
+        new = [dataclasses.replace(one, prompt_ids=(), logprobs=()) for one in self._sample(list(fresh.values()))]
+        self._known.update(zip(fresh, new, strict=True))
         responses = [self._known[key] for key in keys]
         for key in list(itertools.islice(self._known, max(0, len(self._known) - REMEMBERED))):
             del self._known[key]
