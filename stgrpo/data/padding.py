@@ -5,17 +5,18 @@ from collections.abc import Sequence
 import numpy as np
 
 
-def bucket(n: int, *, smallest: int) -> int:
+def bucket(n: int, *, smallest: int, sizes: int = 4) -> int:
     """The least size ≥ n among smallest × 2^k × {1, 1.25, 1.5, 1.75}; under 8 only powers of two.
 
-    Four sizes an octave: padding stays under a fifth, and few programs are compiled.
+    Four sizes an octave: padding stays under a fifth, and few programs are compiled. With `sizes=2`, for what is the
+    smaller part of a batch, {1, 1.5}: under a third, and half as many.
     """
     size = smallest
     while size < n:
         size *= 2
     half = size // 2
-    quarters = [half * q // 4 for q in (5, 6, 7)] if size > smallest and half >= 8 else []
-    return next((q for q in quarters if n <= q), size)
+    between = [half * (sizes + i) // sizes for i in range(1, sizes)] if size > smallest and half >= 8 else []
+    return next((b for b in between if n <= b), size)
 
 
 def pad_rows(

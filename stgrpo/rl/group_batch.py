@@ -111,7 +111,7 @@ def group_batch(
     B, G = len(groups), max(len(g.tokens) for g in groups)
     prompt_BP, prompt_len_B = pad_rows([g.example.prompt_ids for g in groups], smallest=32)
     rows = [tokens for g in groups for tokens in _filled(g.tokens, G, ())]
-    R = min(bucket(max(map(len, rows)), smallest=32), limit)
+    R = min(bucket(max(map(len, rows)), smallest=32, sizes=2), limit)
     response, length = pad_rows(rows, length=R)
     length_BG = jnp.asarray(length.reshape(B, G))
     weight_BGR = np.asarray(loss_weights(length_BG, R, aggregation, limit=limit))

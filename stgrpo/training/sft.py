@@ -9,7 +9,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from stgrpo.data.examples import Example
-from stgrpo.data.padding import pad_rows
+from stgrpo.data.padding import bucket, pad_rows
 from stgrpo.models.attention.xla import AttentionCore
 from stgrpo.training.batch import GroupBatch, loss_weights
 
@@ -36,7 +36,8 @@ def sft_batch(examples: list[Example], prompt_weight: float = 0.0, *, skip: int 
         skip: tokens of each prompt that the batch leaves out, see `build_program`.
     """
     prompt_BP, prompt_len_B = pad_rows([e.prompt_ids[skip:] for e in examples], smallest=32)
-    response_BR, response_len_B = pad_rows([e.response_ids for e in examples], smallest=16)
+    R = bucket(max(len(e.response_ids) for e in examples), smallest=16, sizes=2)
+    response_BR, response_len_B = pad_rows([e.response_ids for e in examples], length=R)
     weight_BR = np.asarray(loss_weights(jnp.asarray(response_len_B), response_BR.shape[1], "token_mean"))
     prompt_weight_BP = loss_weights(jnp.asarray(prompt_len_B), prompt_BP.shape[1], "token_mean")
     zeros_B1R = np.zeros_like(weight_BR)[:, None]
