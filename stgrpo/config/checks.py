@@ -173,8 +173,6 @@ def _unknown(name: str, values: Iterable[str], known: Iterable[str]) -> Iterator
 def _stages(c: ConfigDict) -> Iterator[str]:
     for stage in ("sft", "grpo"):
         yield from _moments(c, stage)
-        if c[stage].optimiser == "muon" and c.lora.rank and stage in c.lora.stages:
-            yield f"{stage}.optimiser='muon' is for whole maps, not for adapters (lora.rank={c.lora.rank}): use 'adamw'"
 
 
 def _moments(c: ConfigDict, learner: str) -> Iterator[str]:

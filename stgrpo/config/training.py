@@ -5,7 +5,7 @@ from stgrpo.config.model import DTYPES
 
 _OPTIMISERS = {
     "adamw": "two moments a parameter (arXiv 1711.05101)",
-    "muon": "linear maps by their momentum made orthogonal, the rest as AdamW (`optax.contrib`)",
+    "muon": "linear maps of the layers by their momentum made orthogonal, the rest, adapters too, as AdamW",
     "adafactor": "no first moment, the second factored (arXiv 1804.04235)",
 }
 LOSS = Form(r"[A-Za-z_]\w*|[A-Za-z_]\w*(\.\w+)*:\w+", "name of a loss, nor MODULE:FUNCTION", "grpo")

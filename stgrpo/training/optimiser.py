@@ -28,7 +28,7 @@ class OptimiserSettings:
         clip_norm: global norm of the gradient is cut to this; 0 for no limit.
         name: "adamw" (arXiv 1711.05101). "muon" (Jordan et al., 2024): the linear maps of the layers change by their
             momentum made orthogonal, to a root mean square of the learning rate, which is what AdamW's first changes
-            have; everything else as AdamW has it. One moment a parameter in those maps.
+            have; everything else, adapters too, as AdamW has it. One moment a parameter in those maps.
             "adafactor" (arXiv 1804.04235): no first moment, and of the second only its means over rows and over columns
             wherever two axes have at least 128 places. Its changes are not scaled by the parameter, so that a learning
             rate means about the same to all; b1 and b2 are AdamW's alone.
