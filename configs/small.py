@@ -27,7 +27,6 @@ def get_config(arg: str = "") -> ConfigDict:
     c.expert.validation = 50
     c.limits.prompt = 640
     c.limits.response = 64
-    c.sft.optimiser = c.grpo.optimiser = "adamw"  # with which the rates above were measured
     c.sft.steps = 3500  # about an epoch
     c.sft.group_by_length = True  # prompts have 100 to 500 tokens
     c.grpo.steps = 250

@@ -22,9 +22,11 @@ def get_config(arg: str = "") -> ConfigDict:
     c.expert.validation = 50
     c.limits.prompt = 256
     c.limits.response = 48
-    c.sft.steps = 240  # half an epoch, and short of what SFT alone could reach, to leave GRPO something to do
-    c.grpo.steps = 60
-    c.grpo.validate_every = 30
+    c.sft.optimiser = c.grpo.optimiser = "muon"  # fewer updates than AdamW takes (docs/speedrun.md)
+    c.sft.learning_rate, c.grpo.learning_rate = 8e-3, 4e-4
+    c.sft.steps = 350  # three quarters of an epoch, and short of what SFT could reach, to leave GRPO something to do
+    c.grpo.steps = 80
+    c.grpo.validate_every = 40
     c.grpo.validation_layouts = 50
     c.evaluation.layouts = 200
     c.evaluation.suites = ("unseen",)
@@ -45,7 +47,6 @@ def from_scratch() -> ConfigDict:
     c.model.depth = 3
     c.model.remat = False
     c.sft.batch = 32
-    c.sft.optimiser = c.grpo.optimiser = "muon"  # as far as AdamW in less than half the updates (docs/speedrun.md)
     c.sft.learning_rate = 2e-3
     c.sft.prompt_weight = 1.0  # nothing is pretrained: the prompt is where looking up is learned fastest
     c.grpo.prompts = 16

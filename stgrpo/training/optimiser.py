@@ -11,6 +11,8 @@ from optax import contrib
 from stgrpo.models.shapes import LINEAR
 
 OPTIMISERS = ("adamw", "muon", "adafactor")
+MUON_SIZE = 0.2
+"""Root mean square of Muon's changes at a rate of 1: about AdamW's, so one rate serves both (arXiv 2502.16982)."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,8 +29,8 @@ class OptimiserSettings:
         weight_decay: on matrices only, not on norms and biases.
         clip_norm: global norm of the gradient is cut to this; 0 for no limit.
         name: "adamw" (arXiv 1711.05101). "muon" (Jordan et al., 2024): the linear maps of the layers change by their
-            momentum made orthogonal, to a root mean square of the learning rate, which is what AdamW's first changes
-            have; everything else, adapters too, as AdamW has it. One moment a parameter in those maps.
+            momentum made orthogonal, everything else, adapters too, as AdamW has it; one moment a parameter in those
+            maps.
             "adafactor" (arXiv 1804.04235): no first moment, and of the second only its means over rows and over columns
             wherever two axes have at least 128 places. Its changes are not scaled by the parameter, so that a learning
             rate means about the same to all; b1 and b2 are AdamW's alone.
@@ -92,15 +94,15 @@ def _adam(s: OptimiserSettings) -> optax.GradientTransformation:
 
 def _muon(s: OptimiserSettings) -> optax.GradientTransformation:
     maps = contrib.scale_by_muon(weight_dimension_numbers=_inputs_and_outputs)
-    sized = optax.stateless(lambda changes, _: jax.tree_util.tree_map_with_path(_of_size_one, changes))
+    sized = optax.stateless(lambda changes, _: jax.tree_util.tree_map_with_path(_of_muons_size, changes))
     return optax.partition({"maps": optax.chain(maps, sized), "rest": _adam(s)}, _which_are_maps)
 
 
-def _of_size_one(path: tuple, change: jax.Array) -> jax.Array:
-    """With a root mean square of 1: an orthogonal [I, O] has a mean square of 1 / max(I, O)."""
+def _of_muons_size(path: tuple, change: jax.Array) -> jax.Array:
+    """With a root mean square of `MUON_SIZE`: an orthogonal [I, O] has a mean square of 1 / max(I, O)."""
     cut = 1 + LINEAR[_name(path)]
     longer = max(math.prod(change.shape[1:cut]), math.prod(change.shape[cut:]))
-    return math.sqrt(longer) * change
+    return MUON_SIZE * math.sqrt(longer) * change
 
 
 def _adafactor(_: OptimiserSettings) -> optax.GradientTransformation:
