@@ -24,7 +24,7 @@ from stgrpo.evaluation.statistics.paired import paired_difference
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "docs" / "results"
-PAGES = ("README.md", "docs/benchmarks.md", "docs/experiments.md", "docs/paper.md")
+PAGES = ("README.md", *(f"docs/{name}.md" for name in ("alfworld", "benchmarks", "experiments", "paper", "webshop")))
 TABLE = re.compile(r"(<!-- table (.+?) -->\n)(.*?)(<!-- end of table -->)", re.S)
 UPDATES = {"sft": "550 updates", "grpo": "160 rollouts"}
 
@@ -35,9 +35,11 @@ def tables() -> dict[str, str]:
     layouts = read("quick_start.json")["layouts"]
     found = {"quick start": quick_start([runs["first"], runs["seed 1"]], layouts)}
     found |= {f"quick start, {name}": one_run(run, layouts) for name, run in runs.items()}
-    example = read("experiment.json")
     found |= {f"paper, {number}": text for number, text in enumerate(paper(), 1)}
-    return found | {"experiment, rates": rates(example), "experiment, differences": differences(example)}
+    for name in ("experiment", "alfworld_tiny", "webshop_tiny"):
+        compared = read(f"{name}.json")
+        found |= {f"{name}, rates": rates(compared), f"{name}, differences": differences(compared)}
+    return found
 
 
 def paper() -> list[str]:
