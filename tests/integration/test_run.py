@@ -34,7 +34,8 @@ FIELDS = {
     "adapted": LEARNING + ADAPTERS,
     "played": LEARNING + EPISODES,
 }
-ENVIRONMENT = {**os.environ, "XLA_FLAGS": "", "JAX_PLATFORMS": "cpu"}
+FAST = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"  # compiling is what takes time
+ENVIRONMENT = {**os.environ, "XLA_FLAGS": FAST, "JAX_PLATFORMS": "cpu"}
 
 
 def stgrpo(*arguments: str, **options) -> subprocess.CompletedProcess:
