@@ -83,7 +83,7 @@ Options:
                              HOST:PORT,COUNT,ID; process 0 writes and speaks, the others have logs/process-ID.log
   --distributed_timeout=30   seconds that the processes wait for each other at the start
   --dry_run                  check everything, print the resolved config and what would be done, and stop
-  --checkpoint=DIR           evaluate, export, serve: a step folder such as RUN/checkpoints/grpo/160; then no --config
+  --checkpoint=DIR           evaluate, export, serve: a step folder such as RUN/checkpoints/grpo/80; then no --config
   --sweep="seed=0,1;grpo.kl_coef=0.001,0.01"
                              sweep: the values of each field; a point for each combination
   --jobs=1                   sweep: points at one time, each with its share of the GPUs; with --slurm, tasks of an array
@@ -113,8 +113,8 @@ Options:
 
 First steps:
   stgrpo run --config=configs/tiny.py --workdir=runs/tiny          the whole method on a laptop's CPU
-  stgrpo evaluate --checkpoint=runs/tiny/checkpoints/grpo/160      any checkpoint, by itself
-  stgrpo export --checkpoint=runs/tiny/checkpoints/grpo/160 --workdir=exported
+  stgrpo evaluate --checkpoint=runs/tiny/checkpoints/grpo/80       any checkpoint, by itself
+  stgrpo export --checkpoint=runs/tiny/checkpoints/grpo/80 --workdir=exported
 
 Served models (any OpenAI-compatible server), as a baseline and as the expert:
   stgrpo evaluate --config=FILE.py --workdir=DIR --config.policy.kind=server --config.policy.server=http://HOST:8000

@@ -318,7 +318,7 @@ def _check_paths(command: Command) -> None:
     from stgrpo.workdir.bucket import check_bucket, is_bucket
 
     if command.stage == "export" and not command.checkpoint:
-        raise UserError("--checkpoint is missing: give one step folder, such as --checkpoint=RUN/checkpoints/grpo/160")
+        raise UserError("--checkpoint is missing: give one step folder, such as --checkpoint=RUN/checkpoints/grpo/80")
     one_policy = command.checkpoint and command.stage == "evaluate"
     kind = command.config.policy.kind
     if one_policy and kind != "checkpoint":
