@@ -202,8 +202,8 @@ def test_settings_for_random_weights_are_doubted_where_weights_are_given():
     (said,) = doubts(config)
     for part in (
         "sft.prompt_weight=1 (use 0)",
-        "sft.learning_rate=0.002 (use 5e-5",
-        "grpo.learning_rate=0.0001 (use 1e-6",
+        "sft.learning_rate=0.008 (use 5e-5",
+        "grpo.learning_rate=0.0004 (use 1e-6",
     ):
         assert part in said
     config.sft.prompt_weight, config.lora.rank, config.lora.stages = 0.0, 16, ("sft", "grpo")
