@@ -26,7 +26,6 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "docs" / "results"
 PAGES = ("README.md", *(f"docs/{name}.md" for name in ("alfworld", "benchmarks", "experiments", "paper", "webshop")))
 TABLE = re.compile(r"(<!-- table (.+?) -->\n)(.*?)(<!-- end of table -->)", re.S)
-UPDATES = {"sft": "550 updates", "grpo": "160 rollouts"}
 
 
 def tables() -> dict[str, str]:
@@ -74,13 +73,14 @@ def one_run(run: Mapping, n: int) -> str:
     """The two policies of one run, with what failed where that is known."""
     what = f"burger, `small:` kitchens, split `test`, seed {run['seed']}, greedy, first unusable answer ends"
     headings = [what, "SR [95 %, Wilson]", "above SFT, paired [95 %, Tango]", "ASAT", "ASST"]
+    lengths = {"sft": f"{run['updates']} updates", "grpo": f"{run['rollouts']} rollouts"}
     rows = []
     for stage in ("sft", "grpo"):
         k, told = run[stage]["successes"], run[stage].get("failures")
         rate = f"{short(k / n)} {interval(*wilson_interval(k, n))}, n = {n}"
         gain = paired(run, n) if stage == "grpo" else ""
         row = [
-            f"{STAGE_LABELS[stage]} ({UPDATES[stage]})",
+            f"{STAGE_LABELS[stage]} ({lengths[stage]})",
             rate,
             gain,
             f"{run[stage]['asat']:.2f}",
