@@ -32,7 +32,7 @@ def tables() -> dict[str, str]:
     """Every table by its name."""
     runs = {run["name"]: run for run in read("quick_start.json")["runs"]}
     layouts = read("quick_start.json")["layouts"]
-    found = {"quick start": quick_start([runs["first"], runs["seed 1"]], layouts)}
+    found = {"quick start": quick_start([runs["muon"], runs["muon, seed 1"]], layouts)}
     found |= {f"quick start, {name}": one_run(run, layouts) for name, run in runs.items()}
     found |= {f"paper, {number}": text for number, text in enumerate(paper(), 1)}
     for name in ("experiment", "alfworld_tiny", "webshop_tiny"):
