@@ -283,7 +283,7 @@ def test_a_gguf_in_place_of_a_model_folder_names_the_command_that_imports_it(giv
 
 def test_what_is_doubted_of_a_config_is_said_first(tmp_path, caplog):
     assert call("run", SMOKE, f"--workdir={tmp_path / 'w'}", f"--config.model.path={tmp_path}", "--dry_run") == 2
-    assert "for which this config is not meant: sft.prompt_weight=1 (use 0), sft.learning_rate=0.002" in caplog.text
+    assert "for which this config is not meant: sft.prompt_weight=1 (use 0), sft.learning_rate=0.008" in caplog.text
 
 
 @pytest.mark.parametrize("broken", ["weights", "template", "vocabulary"])

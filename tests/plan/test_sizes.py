@@ -18,10 +18,11 @@ SMOKE = f"--config={pathlib.Path(__file__).resolve().parents[2] / 'configs' / 't
 MATRICES = 1024 * 32 + 2 * (2 * 32 * 32 + 2 * 32 * 16 + 3 * 32 * 64)
 VECTORS = 32 + 2 * (2 * 32 + 32 + 2 * 16)
 MIB = 2**20
+ADAMW = ("--config.sft.optimiser=adamw", "--config.grpo.optimiser=adamw")
 
 
 def parts(*options, sizes=(1, 1, 1)):
-    config = parse(["grpo", SMOKE, "--dry_run", *options]).config
+    config = parse(["grpo", SMOKE, "--dry_run", *ADAMW, *options]).config
     mesh = make_mesh(*sizes, devices=jax.devices()[: sizes[0] * sizes[1] * sizes[2]])
     return state_parts(train_program(config, "grpo", starting_shape(config), mesh, updates=1), reference=True)
 
@@ -32,6 +33,11 @@ def test_whole_model():
     assert parts() == wanted
     halved = parts("--config.grpo.moment_dtype=bfloat16")
     assert halved == wanted | {"optimiser": every + 12}
+
+
+def test_muon_keeps_one_moment_of_the_layers_maps():
+    rest = 1024 * 32 + VECTORS
+    assert parts("--config.grpo.optimiser=muon")["optimiser"] == 4 * (MATRICES - 1024 * 32) + 2 * 4 * rest + 28
 
 
 def test_a_critic_is_a_second_model_with_an_optimiser_of_its_own():
@@ -59,7 +65,7 @@ def test_adapters(dtype, size):
 
 
 def test_a_dry_run_shows_both_stages():
-    options = ("--config.lora.rank=4", "--config.lora.stages=('grpo',)", "--config.mesh.data=8")
+    options = (*ADAMW, "--config.lora.rank=4", "--config.lora.stages=('grpo',)", "--config.mesh.data=8")
     text = describe("run", parse(["run", SMOKE, "--dry_run", *options]).config)
     (sft,), (grpo,) = ([x for x in text.splitlines() if x.startswith(f"state    {s}")] for s in ("sft", "grpo"))
     whole = 4 * (MATRICES + VECTORS) / MIB
