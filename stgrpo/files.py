@@ -6,6 +6,7 @@ And files from elsewhere: what they hold is looked at before it is used.
 import codecs
 import contextlib
 import errno
+import hashlib
 import json
 import math
 import os
@@ -90,6 +91,11 @@ def to_json(value: object, *, indent: int | None = None, ensure_ascii: bool = Tr
     except ValueError as error:
         wrong = ", ".join(f"{at}={number}" for at, number in _not_finite(value))
         raise RunError(f"{wrong or error}, no finite number") from error
+
+
+def json_digest(value: object, digits: int = 12) -> str:
+    """So many hexadecimal digits of the SHA-256 of a value as JSON; the order of an object's keys does not count."""
+    return hashlib.sha256(to_json(value, sort_keys=True).encode()).hexdigest()[:digits]
 
 
 def from_json(text: str | bytes) -> Any:

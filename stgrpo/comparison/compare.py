@@ -11,7 +11,6 @@ import numpy as np
 from stgrpo.comparison.runs import Group, Run, differing
 from stgrpo.evaluation.metrics import mcnemar, summarise, wilson_interval
 from stgrpo.evaluation.records import FAILURES, STAGE_LABELS, Episode, played
-from stgrpo.evaluation.registration import digest
 from stgrpo.evaluation.statistics.crossed import (
     Interval,
     Spread,
@@ -22,6 +21,7 @@ from stgrpo.evaluation.statistics.crossed import (
     variance_parts,
 )
 from stgrpo.evaluation.statistics.paired import equivalence_p_value, holm, paired_difference
+from stgrpo.files import json_digest
 from stgrpo.workdir.keys import differences
 
 _BOOTSTRAP = "bootstrap over seeds and layouts"
@@ -211,7 +211,7 @@ class _Cell:
             spl=summary["spl"],
             failures={kind: count for kind in FAILURES if (count := summary["failures"][kind])},
             dropped=summary["server_failures"],
-            protocols=tuple(dict.fromkeys(map(digest, self.protocols))),
+            protocols=tuple(dict.fromkeys(map(json_digest, self.protocols))),
         )
 
 

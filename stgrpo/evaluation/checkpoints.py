@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import hashlib
 from pathlib import Path
 
 from ml_collections import ConfigDict
@@ -12,7 +11,7 @@ from stgrpo.data.tokenizer import Tokenizer
 from stgrpo.evaluation.files import Evaluation
 from stgrpo.evaluation.policies import LocalPolicy, evaluate_policy
 from stgrpo.evaluation.records import BASE
-from stgrpo.files import to_json
+from stgrpo.files import json_digest
 from stgrpo.training.checkpointing import CheckpointMetadata, load_metadata
 from stgrpo.training.policies import read_policy
 
@@ -48,5 +47,5 @@ def _identity(record: CheckpointMetadata) -> dict[str, object]:
         "step": record.step,
         "fingerprint": record.fingerprint,
         "base": record.base,
-        "shape_and_tokenizer": hashlib.sha256(to_json(policy, sort_keys=True).encode()).hexdigest()[:16],
+        "shape_and_tokenizer": json_digest(policy, 16),
     }

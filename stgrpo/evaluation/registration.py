@@ -7,7 +7,6 @@ ever added, so a set of layouts that was played otherwise before, or by other po
 
 import dataclasses
 import datetime
-import hashlib
 from collections.abc import Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
@@ -20,7 +19,7 @@ from stgrpo.console import say
 from stgrpo.envs.sessions import open_session
 from stgrpo.evaluation.metrics import REVISION
 from stgrpo.evaluation.suites import Suite, play_settings, suite_layouts
-from stgrpo.files import from_json, read_lines, to_json, write_atomically
+from stgrpo.files import from_json, json_digest, read_lines, to_json, write_atomically
 from stgrpo.protocol import PureEnvironment
 from stgrpo.workdir.folder import PROTOCOLS
 from stgrpo.workdir.keys import KEY
@@ -67,7 +66,7 @@ def register(directory: Path, name: str, config: ConfigDict, suite: Suite, setti
     protocol = protocol_of(config, suite)
     shared = {*play_settings(config, suite), KEY} - {*_OF_THE_POLICY}
     policy = from_json(to_json({k: v for k, v in settings.items() if k not in shared}))
-    found = digest({"protocol": protocol, "policy": policy})
+    found = json_digest({"protocol": protocol, "policy": policy})
     there = list(read_registrations(directory))
     if not any((line.evaluation, line.hash) == (name, found) for line in there):
         date = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
@@ -117,9 +116,4 @@ def _layouts(config: ConfigDict, suite: Suite) -> dict[str, dict[str, object]]:
             with closing(open_session(environment, task, layout)) as session:
                 shown = session.reset().observation
         found.setdefault(task, []).append(f"{layout}\n{shown}")
-    return {task: {"count": len(texts), "digest": digest(texts)} for task, texts in found.items()}
-
-
-def digest(value: object) -> str:
-    """Twelve hexadecimal digits of the SHA-256 of a value as JSON."""
-    return hashlib.sha256(to_json(value, sort_keys=True).encode()).hexdigest()[:12]
+    return {task: {"count": len(texts), "digest": json_digest(texts)} for task, texts in found.items()}

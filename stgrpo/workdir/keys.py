@@ -5,12 +5,11 @@ never one that is not what it says. What is no field is added by whoever makes t
 checkpoint, the layouts, the form of a prompt.
 """
 
-import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 
 import ml_collections
 
-from stgrpo.files import from_json, to_json
+from stgrpo.files import from_json, json_digest, to_json
 from stgrpo.workdir.folder import RUNTIME_FIELDS
 
 REVISION = {"data": 1, "evaluation": 2}
@@ -111,7 +110,7 @@ def stage_key(fields: Mapping[str, object], stage: str) -> str:
         without += ["seed"] if flat["expert.kind"] == "planner" else []
     if not flat["lora.rank"] or (stage == "sft" and "sft" not in _texts(flat["lora.stages"])):
         without.append("lora")
-    return hashlib.sha256(to_json(counting(fields, without), sort_keys=True).encode()).hexdigest()[:12]
+    return json_digest(counting(fields, without))
 
 
 def _texts(value: object) -> Sequence[object]:

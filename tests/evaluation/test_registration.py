@@ -6,8 +6,9 @@ import pathlib
 import pytest
 
 from stgrpo.cli import parse
-from stgrpo.evaluation.registration import PROTOCOLS, digest, protocol_of, read_registrations, register
+from stgrpo.evaluation.registration import PROTOCOLS, protocol_of, read_registrations, register
 from stgrpo.evaluation.suites import Suite, play_settings
+from stgrpo.files import json_digest
 from stgrpo.workdir.keys import KEY
 
 SMOKE = f"--config={pathlib.Path(__file__).resolve().parents[2] / 'configs' / 'tiny.py'}:smoke"
@@ -38,7 +39,7 @@ def test_a_line_a_protocol_and_policy_and_the_first_stays_as_it_is(tmp_path):
     assert len(set(hashes)) == 5 and [line.hash for line in lines] == hashes
     assert (tmp_path / PROTOCOLS).read_bytes().startswith(before)
     assert lines[0].policy == {"fingerprint": "a", "seed": 0, "limits": {"prompt": 256, "response": 48}}
-    assert lines[0].hash == digest({"protocol": lines[0].protocol, "policy": lines[0].policy})
+    assert lines[0].hash == json_digest({"protocol": lines[0].protocol, "policy": lines[0].policy})
     registered(tmp_path, "grpo_unseen")
     assert [line.evaluation for line in read_registrations(tmp_path)][-2:] == ["sft_unseen", "grpo_unseen"]
 
