@@ -12,7 +12,7 @@ import numpy as np
 from flax import nnx
 
 from stgrpo.models.random import random_key
-from stgrpo.models.shapes import LINEAR, ModelShape, adapter_specs, layer_specs, top_specs
+from stgrpo.models.shapes import LINEAR, ModelShape, adapter_specs, layer_specs, parameter_name, top_specs
 from stgrpo.models.transformer import Layers, Transformer, declare, linear
 
 
@@ -128,10 +128,6 @@ def frozen(model: Transformer, dtype: str) -> Transformer:
     specs = {**top_specs(model.shape), **layer_specs(model.shape)}
 
     def cast(path: tuple, leaf: jax.Array) -> jax.Array:
-        return leaf.astype(dtype) if specs[_name(path)].fan_in else leaf
+        return leaf.astype(dtype) if specs[parameter_name(path)].fan_in else leaf
 
     return jax.tree_util.tree_map_with_path(cast, model)
-
-
-def _name(path: tuple) -> str:
-    return [k.name for k in path if isinstance(k, jax.tree_util.GetAttrKey) and k.name != "value"][-1]

@@ -5,7 +5,7 @@ Abstract shapes, shardings, initial values and the Hugging Face names are all de
 
 import dataclasses
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -148,7 +148,14 @@ def layer_specs(shape: ModelShape) -> Mapping[str, ParameterSpec]:
 
 TABLE_AXES = ("vocab", "embed")  # of the embedding and of the head
 
+
 # The linear maps of a layer, and how many axes of each are inputs.
+def parameter_name(path: Sequence[object]) -> str:
+    """Of the parameter that a leaf is, or is kept for, by its path in a tree: the last name on it but NNX's "value"."""
+    names = (str(getattr(key, "name", getattr(key, "key", ""))) for key in reversed(path))
+    return next(name for name in names if name != "value")
+
+
 LINEAR = {"q": 1, "k": 1, "v": 1, "o": 2, "gate": 1, "up": 1, "down": 1}
 
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 from optax import contrib
 
-from stgrpo.models.shapes import LINEAR
+from stgrpo.models.shapes import LINEAR, parameter_name
 
 OPTIMISERS = ("adamw", "muon", "adafactor")
 MUON_SIZE = 0.2
@@ -100,7 +100,7 @@ def _muon(s: OptimiserSettings) -> optax.GradientTransformation:
 
 def _of_muons_size(path: tuple, change: jax.Array) -> jax.Array:
     """With a root mean square of `MUON_SIZE`: an orthogonal [I, O] has a mean square of 1 / max(I, O)."""
-    cut = 1 + LINEAR[_name(path)]
+    cut = 1 + LINEAR[parameter_name(path)]
     longer = max(math.prod(change.shape[1:cut]), math.prod(change.shape[cut:]))
     return MUON_SIZE * math.sqrt(longer) * change
 
@@ -126,7 +126,7 @@ def _kept_in(dtype: jnp.dtype, inner: optax.GradientTransformation) -> optax.Gra
 
 def _is_matrix(params: object) -> object:
     def matrix(path: tuple, leaf: jax.Array) -> bool:
-        name = jax.tree_util.keystr(path)
+        name = parameter_name(path)
         return not ("norm" in name or "bias" in name)
 
     return jax.tree_util.tree_map_with_path(matrix, params)
@@ -134,20 +134,16 @@ def _is_matrix(params: object) -> object:
 
 def _which_are_maps(params: object) -> object:
     """Linear maps of the layers, [L, inputs..., outputs...], are of the "maps", all other parameters of the "rest"."""
-    return jax.tree_util.tree_map_with_path(lambda path, _: "maps" if _name(path) in LINEAR else "rest", params)
+    return jax.tree_util.tree_map_with_path(
+        lambda path, _: "maps" if parameter_name(path) in LINEAR else "rest", params
+    )
 
 
 def _inputs_and_outputs(maps: optax.Params) -> optax.Params:
     """Which axes of each linear map are summed over and which come out; the layers, on the first axis, stay apart."""
 
     def axes(path: tuple, leaf: jax.Array) -> contrib.MuonDimensionNumbers:
-        cut = 1 + LINEAR[_name(path)]
+        cut = 1 + LINEAR[parameter_name(path)]
         return contrib.MuonDimensionNumbers(tuple(range(1, cut)), tuple(range(cut, leaf.ndim)))
 
     return jax.tree_util.tree_map_with_path(axes, maps)
-
-
-def _name(path: tuple) -> str:
-    """Of the parameter at a path of a tree of parameters, or of an optimiser's state for them."""
-    names = [str(getattr(key, "name", getattr(key, "key", ""))) for key in path]
-    return next(name for name in reversed(names) if name != "value")

@@ -30,7 +30,7 @@ from stgrpo.models.finite import are_finite
 from stgrpo.models.huggingface.config import FOLDER, config_json, special_tokens, write_json
 from stgrpo.models.huggingface.tokenizer import save_tokenizer
 from stgrpo.models.lora import layer_weight
-from stgrpo.models.shapes import ModelShape, layer_specs, top_specs
+from stgrpo.models.shapes import ModelShape, layer_specs, parameter_name, top_specs
 from stgrpo.models.transformer import Transformer
 from stgrpo.processes.exchange import on_host
 
@@ -176,7 +176,7 @@ def load_folder(folder: str | Path, abstract: Transformer) -> Transformer:
         _check(folder, sources, wanted, abstract.shape)
 
         def load(path: tuple, leaf: jax.ShapeDtypeStruct) -> jax.Array:
-            mine = [t for t in wanted if t.ours == _name(path)]
+            mine = [t for t in wanted if t.ours == parameter_name(path)]
             array = _load(mine, sources, leaf)
             if not are_finite(array):
                 raise UserError(f"{folder}: {_broken(mine, array)} has numbers that are not finite: copy it again")
@@ -442,8 +442,3 @@ def _shards(wanted: list[Tensor], itemsize: int, limit: int) -> Iterator[list[Te
         part.append(tensor)
         size += needed
     yield part
-
-
-def _name(path: tuple) -> str:
-    names = [k.name for k in path if isinstance(k, jax.tree_util.GetAttrKey)]
-    return next(name for name in reversed(names) if name in _TOP or name in _LAYER)
