@@ -8,6 +8,7 @@ from pathlib import Path
 
 from stgrpo.errors import UserError
 from stgrpo.files import from_json, replacing, to_json
+from stgrpo.react.reward import GroundTruth, RewardWeights
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,11 @@ class Step:
         """Whether what `reward.target` asks for is known."""
         known = {"optimal": self.optimal_actions, "distance": self.distances}
         return target not in known or known[target] is not None
+
+    def ground_truth(self, target: str, weights: RewardWeights) -> GroundTruth:
+        """What responses to it are rewarded by."""
+        asked = (self.valid_actions, self.action, self.optimal_actions)
+        return GroundTruth(*asked, target, weights.format, weights.action, self.distances)
 
 
 @dataclass(frozen=True)

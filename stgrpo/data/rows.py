@@ -8,7 +8,7 @@ from stgrpo.data.records import Trajectory
 from stgrpo.data.tokenizer import Tokenizer
 from stgrpo.react.prompt import Message, PromptStyle
 from stgrpo.react.response import format_response
-from stgrpo.react.reward import GroundTruth, RewardWeights
+from stgrpo.react.reward import RewardWeights
 
 Row = dict[str, object]
 
@@ -44,9 +44,8 @@ def problem_rows(trajectories: Iterable[Trajectory], tokenizer: Tokenizer, setti
 
 def _row(number: int, turn: tuple[list[Message], Trajectory, int], prompt: str, settings: RowSettings) -> Row:
     messages, trajectory, index = turn
-    step, weights = trajectory.steps[index], settings.weights
-    asked = (step.valid_actions, step.action, step.optimal_actions)
-    truth = GroundTruth(*asked, settings.target, weights.format, weights.action, step.distances)
+    step = trajectory.steps[index]
+    truth = step.ground_truth(settings.target, settings.weights)
     return {
         "messages": messages,
         "prompt": prompt,
@@ -61,6 +60,9 @@ def _row(number: int, turn: tuple[list[Message], Trajectory, int], prompt: str, 
         "split": settings.split,
         "data_source": f"stgrpo/{settings.environment}/{trajectory.task}",
         "ability": "planning",
-        "reward_model": {"style": "rule", "ground_truth": truth.to_json()},
+        "reward_model": {
+            "style": "rule",
+            "ground_truth": truth.to_json(),
+        },
         "extra_info": {"split": settings.split, "index": number},
     }

@@ -11,7 +11,7 @@ import numpy as np
 from stgrpo.data.examples import Example
 from stgrpo.data.padding import bucket, pad_rows
 from stgrpo.react.overlong import Overlong, ShapedReward
-from stgrpo.react.reward import GroundTruth, Reward, RewardWeights
+from stgrpo.react.reward import Reward, RewardWeights
 from stgrpo.rl.losses import group_advantages
 from stgrpo.sampling.base import Samples
 from stgrpo.training.batch import GroupBatch, loss_weights
@@ -77,9 +77,7 @@ def score(
     groups = []
     rows = zip(examples, samples.tokens, samples.logprobs, samples.finish, texts, strict=True)
     for example, tokens, logprobs, finish, group_texts in rows:
-        step = example.step
-        asked = (step.valid_actions, step.action, step.optimal_actions)
-        truth = GroundTruth(*asked, target, weights.format, weights.action, step.distances)
+        truth = example.step.ground_truth(target, weights)
         rewards = [truth.reward(text) for text in group_texts]
         groups.append(
             Group(

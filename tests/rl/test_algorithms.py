@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from stgrpo.cli import parse
+from stgrpo.data.records import Step
 from stgrpo.react.overlong import Overlong
 from stgrpo.react.policy import SamplingParams
 from stgrpo.react.reward import Reward
@@ -193,7 +194,7 @@ def test_a_deduction_for_length_counts_in_the_reward_and_not_in_what_is_drawn_ag
     """Through `Rollouts`: both responses are wrong alike, and one of them is as long as the limit."""
     config = config_of("dapo")
     config.grpo.prompts, config.grpo.resample, drawn = 1, 2, []
-    step = SimpleNamespace(valid_actions=("a",), action="a", optimal_actions=("a",), distances=None)
+    step = Step("", ("a",), "", "a", optimal_actions=("a",), distance=1)
     examples = [SimpleNamespace(prompt_ids=(1, 2), step=step)]
 
     class Sampler:
