@@ -74,10 +74,10 @@ def _run(setting: RunContext, checkpoints: Checkpoints) -> None:
             f"{shape.parameter_count():,} parameters, attention by {steps.model.core.name}"
         )
         if config.sft.share_prefix:
-            say(f"sft: {len(prefix)} tokens that all prompts begin with are taken once an update")
+            say(f"sft: {steps.skip} tokens that all prompts begin with are taken once an update")
         for line in said_of_parts(config, "sft", setting.mesh):
             say(f"sft: {line}")
-        _train(setting, steps, checkpoints, examples, (state, record, len(prefix)))
+        _train(setting, steps, checkpoints, examples, (state, record))
 
 
 def _start(
@@ -106,13 +106,10 @@ def _train(
     steps: TrainProgram,
     checkpoints: Checkpoints,
     examples: list[Example],
-    start: tuple[TrainState, CheckpointMetadata, int],
+    start: tuple[TrainState, CheckpointMetadata],
 ) -> None:
-    """The loop over updates, from where the record says to the last of its total.
-
-    `start` ends with the number of tokens that all prompts begin with and batches leave out.
-    """
-    config, (state, record, prefix) = setting.config, start
+    """The loop over updates, from where the record says to the last of its total."""
+    config, (state, record) = setting.config, start
     total = record.total
     rate, bar = rate_of_step(config.sft, total), ProgressBar("sft", total, record.step)
     programs = ProgramLog("sft", setting.workdir.programs)
@@ -129,7 +126,7 @@ def _train(
                 timer = Timer()
                 with timer.part("batch"):
                     chosen = [examples[i] for i in _rows(config, lengths, step)]
-                    groups = sft_batch(chosen, config.sft.prompt_weight, skip=prefix)
+                    groups = sft_batch(chosen, config.sft.prompt_weight, skip=steps.skip)
                     batch = lay_out(groups)
                 with timer.part("update"):
                     state, values = steps.update(state, batch)
@@ -138,7 +135,7 @@ def _train(
                     except NotFinite as error:
                         facts = {"config": config, "examples": chosen, "checkpoints": checkpoints}
                         raise diverged(error, step + 1, **facts) from error
-                machine = meter.updates([groups], timer.seconds["seconds_update"], prefix=prefix) | meter.memory()
+                machine = meter.updates([groups], timer.seconds["seconds_update"], prefix=steps.skip) | meter.memory()
                 monitor.write(step + 1, values | {"learning_rate": rate(step)} | timer.seconds | machine)
                 bar.step(step + 1, {"loss": values["response_loss"]})
                 record = dataclasses.replace(record, step=step + 1, position=(step + 1) * config.sft.batch)

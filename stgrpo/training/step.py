@@ -71,6 +71,7 @@ class TrainProgram:
         model: the model that `init_from` takes, likewise.
         mesh: devices the parameters are sharded over.
         critic: functions of the state's critic; None without one.
+        skip: tokens at the beginning of each prompt that batches leave out, see `prefix` of `build_program`.
     """
 
     init: Callable[[jax.Array], TrainState]
@@ -81,6 +82,7 @@ class TrainProgram:
     model: Transformer
     mesh: Mesh
     critic: CriticProgram | None = None
+    skip: int = 0
 
 
 def loss_inputs(model: Transformer, batch: Batch, *, temperature: float, dtype: jnp.dtype) -> LossInputs:
@@ -198,4 +200,5 @@ def build_program(
         model=placed.params if lora is None else placed.base,
         mesh=mesh,
         critic=valued,
+        skip=len(prefix),
     )
