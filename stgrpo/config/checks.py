@@ -15,6 +15,7 @@ from stgrpo.config.environments import environment_of
 from stgrpo.config.field import Section, repeated, shown
 from stgrpo.config.names import suggest
 from stgrpo.config.playing import one_address
+from stgrpo.config.training import plays_episodes
 from stgrpo.errors import UserError, nearest
 from stgrpo.protocol import Environment, Planning, PureEnvironment
 from stgrpo.serving.address import server_addresses
@@ -246,7 +247,7 @@ def _episodes(c: ConfigDict) -> Iterator[str]:
     for name, using in users.items():
         if c.episodes[name] != default[name] and c.grpo.advantages not in using:
             yield f"episodes.{name}={c.episodes[name]!r} is for grpo.advantages={using[0]!r}, not {how}: leave it out"
-    if c.grpo.advantages == "response":
+    if not plays_episodes(c):
         return
     if c.grpo.baseline == "critic":
         yield f"grpo.baseline='critic' is for grpo.advantages='response', not {how}: use 'group_mean'"
@@ -332,7 +333,7 @@ def _divisions(c: ConfigDict) -> Iterator[str]:
     if not c.sft.row_tokens and c.sft.batch % c.sft.micro_batches:
         yield _divide("sft.batch", c.sft.batch, "sft.micro_batches", c.sft.micro_batches)
     parts, name = c.grpo.minibatches * c.grpo.micro_batches, "grpo.minibatches × grpo.micro_batches"
-    if c.grpo.advantages != "response":  # as many prompts as turns, filled up
+    if plays_episodes(c):  # as many prompts as turns, filled up
         return
     if c.grpo.row_tokens:  # rows are filled up to any number of micro-batches
         parts, name = c.grpo.minibatches, "grpo.minibatches"

@@ -1,5 +1,7 @@
 """Declared: how it learns; SFT, GRPO, and what is rewarded."""
 
+from ml_collections import ConfigDict
+
 from stgrpo.config.field import NOT_IN_PAPER, PAPER, Choice, Field, Form, Number, Section, Switch, Text, Texts, section
 from stgrpo.config.model import DTYPES
 
@@ -27,6 +29,11 @@ _AGGREGATIONS = {
     "sequence_mean": "every response weighs the same",
     "dr_grpo": "every token, over a constant length (arXiv 2503.20783)",
 }
+
+
+def plays_episodes(config: ConfigDict) -> bool:
+    """Whether GRPO learns from whole episodes, which take as many turns as they do, or from answers to given states."""
+    return config.grpo.advantages != "response"
 
 
 def _optimiser(learning_rate: Number, schedule: str) -> dict[str, Field]:

@@ -6,6 +6,7 @@ from typing import TypeVar
 from ml_collections import ConfigDict
 
 from stgrpo.config import checks
+from stgrpo.config.training import plays_episodes
 from stgrpo.errors import UserError
 from stgrpo.monitors.open import writer_errors
 from stgrpo.rl.losses import find_loss, loss_options
@@ -20,7 +21,7 @@ def validate(config: ConfigDict, *, only_planned: bool = False) -> list[str]:
 
 
 def _length_of_episodes(c: ConfigDict) -> Iterator[str]:
-    if c.grpo.advantages != "response":
+    if plays_episodes(c):
         yield (
             f"grpo.advantages={c.grpo.advantages!r} has as many turns in an update as its episodes take, which no plan "
             "knows: plan with 'response', each of its prompts a turn"

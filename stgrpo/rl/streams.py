@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Callable
 
+from stgrpo.config.training import plays_episodes
 from stgrpo.data.examples import Example
 from stgrpo.errors import UserError
 from stgrpo.rl.episodes import EpisodeRollouts, layouts_identity, training_layouts
@@ -34,12 +35,12 @@ def training_stream(setting: RunContext) -> Stream:
         UserError: there is not as much of it as the config asks for.
     """
     config = setting.config
-    if config.grpo.advantages == "response":
-        examples = load_examples(setting, "train")
-        _check_rewarded(examples, config.reward.target)
-        return Stream(len(examples), examples_identity(examples), lambda s: Rollouts(setting, examples, s))
-    layouts = training_layouts(config)
-    return Stream(len(layouts), layouts_identity(layouts), lambda s: EpisodeRollouts(setting, layouts, s))
+    if plays_episodes(config):
+        layouts = training_layouts(config)
+        return Stream(len(layouts), layouts_identity(layouts), lambda s: EpisodeRollouts(setting, layouts, s))
+    examples = load_examples(setting, "train")
+    _check_rewarded(examples, config.reward.target)
+    return Stream(len(examples), examples_identity(examples), lambda s: Rollouts(setting, examples, s))
 
 
 def _check_rewarded(examples: list[Example], target: str) -> None:

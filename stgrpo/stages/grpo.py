@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from stgrpo.config.checks import refuse_constraint
+from stgrpo.config.training import plays_episodes
 from stgrpo.console import ProgramLog, ProgressBar, say
 from stgrpo.data.examples import Example
 from stgrpo.errors import ServerError, UserError
@@ -162,7 +163,7 @@ class _Training:
         """Trains to the end."""
         c, start = self._config.grpo, self._record.step
         shown = f"attention by {self._steps.model.core.name}"
-        what = "prompts x {} responses" if c.advantages == "response" else "layouts x {} episodes"
+        what = "layouts x {} episodes" if plays_episodes(self._config) else "prompts x {} responses"
         say(f"grpo: {total} rollouts of {c.prompts} {what.format(c.group_size)}, {shown}")
         for line in said_of_parts(self._config, "grpo", self._setting.mesh):
             say(f"grpo: {line}")
@@ -295,9 +296,9 @@ def validation_suite(config: ConfigDict) -> Suite:
 def largest_calls(config: ConfigDict) -> dict[int, int]:
     """Prompts of a rollout and of a validation, by their group sizes; every turn of an episode is asked by itself."""
     single, c = suite_size(config, validation_suite(config)), config.grpo
-    if c.advantages == "response":
-        return {1: single, c.group_size: c.prompts}
-    return {1: max(single, c.prompts * c.group_size)}
+    if plays_episodes(config):
+        return {1: max(single, c.prompts * c.group_size)}
+    return {1: single, c.group_size: c.prompts}
 
 
 def validate(setting: RunContext, suite: Suite, sampler: Sampler) -> dict[str, float]:

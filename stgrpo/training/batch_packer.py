@@ -9,6 +9,7 @@ import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
+from stgrpo.config.training import plays_episodes
 from stgrpo.console import ProgramLog
 from stgrpo.data.padding import bucket
 from stgrpo.training.batch import GroupBatch
@@ -24,7 +25,7 @@ class BatchPacker:
     def __init__(self, stage: str, config: ConfigDict, mesh: Mesh, programs: ProgramLog):
         section = config[stage]
         self._row, self._programs = section.row_tokens, programs
-        self._is_ragged = stage == "grpo" and config.grpo.advantages != "response"  # any number of prompts
+        self._is_ragged = stage == "grpo" and plays_episodes(config)  # any number of prompts
         self._unit = row_unit(config, stage, mesh)
         critic = ("values", "update of the critic") if stage == "grpo" and config.grpo.baseline == "critic" else ()
         self._kinds = ("update",) if stage == "sft" else ("log-probabilities", *critic, "update")

@@ -10,6 +10,7 @@ import dataclasses
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
+from stgrpo.config.training import plays_episodes
 from stgrpo.errors import UserError
 
 
@@ -41,7 +42,7 @@ def largest_batch(config: ConfigDict, stage: str) -> Groups:
     if stage == "sft":
         return Groups(config.sft.batch, P, 1, R)
     g = config.grpo
-    asked = g.prompts if g.advantages == "response" else g.prompts * g.group_size  # an episode asks once at least
+    asked = g.prompts * g.group_size if plays_episodes(config) else g.prompts  # an episode asks once at least
     return Groups(asked // g.minibatches, P, g.group_size, R)
 
 
@@ -96,7 +97,7 @@ def said_of_parts(config: ConfigDict, stage: str, mesh: Mesh) -> list[str]:
 
 def check_batch(config: ConfigDict, stage: str, mesh: Mesh) -> None:
     """Raises a UserError if a batch cannot be split over the devices; packed rows and episodes are filled up."""
-    if config[stage].row_tokens or (stage == "grpo" and config.grpo.advantages != "response"):
+    if config[stage].row_tokens or (stage == "grpo" and plays_episodes(config)):
         return
     name, number = {"sft": ("batch", config.sft.batch), "grpo": ("prompts", config.grpo.prompts)}[stage]
     parts = {"micro_batches": micro_batch_count(config, stage, mesh)}
