@@ -50,6 +50,19 @@ class Crossing:
         return tuple(a for a in self.valid_actions(state) if self.distance(self.step(state, a)) < self.distance(state))
 
 
+class Grids:
+    """What environments of crossings share."""
+
+    def tasks(self):
+        return ("cross",)
+
+    def families(self):
+        return ("all",)
+
+    def benchmark_layouts(self, task):
+        return ()
+
+
 @dataclasses.dataclass(frozen=True)
 class Thought:
     """A reasoning with its probability, and the probabilities of the actions after it; the rest is unusable."""

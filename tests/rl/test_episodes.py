@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from crossing import Crossing
+from crossing import Crossing, Grids
 
 from stgrpo.config import base
 from stgrpo.errors import UserError
@@ -20,19 +20,10 @@ from stgrpo.training.batch_packer import filled_up
 from stgrpo.training.packing import pack
 
 
-class Crossings:
+class Crossings(Grids):
     """Grids, with a planner each; how often it was asked is counted."""
 
     asked = 0
-
-    def tasks(self):
-        return ("cross",)
-
-    def families(self):
-        return ("all",)
-
-    def benchmark_layouts(self, task):
-        return ()
 
     def layouts(self, task, family, *, split, count, seed=0):
         assert split == "train", "never what is tested on"

@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 from commands import call
-from crossing import Crossing
+from crossing import Crossing, Grids
 
 from stgrpo.command_line import parse
 from stgrpo.config import base
@@ -16,22 +16,13 @@ from stgrpo.stages import analyse
 SMOKE = f"--config={pathlib.Path(__file__).resolve().parents[2] / 'configs' / 'tiny.py'}:smoke"
 
 
-class Crossings:
+class Crossings(Grids):
     """An environment of grids; with `plans` it has a planner."""
 
     def __init__(self, plans: bool, max_steps: int = 8, sizes: tuple[str, ...] = ("grid:2x2", "grid:1x1", "grid:3x3")):
         self._max_steps, self._sizes = max_steps, sizes
         if plans:
             self.planner = lambda problem: problem
-
-    def tasks(self):
-        return ("cross",)
-
-    def families(self):
-        return ("all",)
-
-    def benchmark_layouts(self, task):
-        return ()
 
     def layouts(self, task, family, *, split, count, seed=0):
         assert split == "test", "only unseen layouts"
