@@ -123,6 +123,7 @@ def describe(found: Plan, given: Assumptions) -> Iterator[str]:
     for programs in (found.sft, found.grpo):
         yield _batch(programs)
         yield from (f"           {line}" for line in said_of_parts(config, programs.stage, mesh))
+        yield from (f"           {line}" for line in _uncounted(programs))
     if found.sampling:
         yield from (f"           {line}" for line in host_sizes(config, mesh).said(config.grpo.group_size))
     yield from _memory(found)
@@ -159,6 +160,12 @@ def _batch(programs: StagePrograms) -> str:
     share = f", {1 - tokens / size:.0%} of them padding" if size > tokens else ""
     parts = f" in {programs.micro_batches} parts" if programs.micro_batches > 1 else ""
     return f"{programs.stage:10} {programs.batch.shape_text}{parts}: {size:,} tokens{share}"
+
+
+def _uncounted(programs: StagePrograms) -> Iterator[str]:
+    """What the formulas leave out."""
+    if programs.config[programs.stage].optimiser == "muon" and programs.mesh.size > 1:
+        yield "what devices send for muon's products of momenta is in no figure below: docs/plan.md"
 
 
 def _memory(found: Plan) -> Iterator[str]:

@@ -78,6 +78,15 @@ def test_what_pads_is_said_and_counted():
     ]
 
 
+def test_what_no_formula_knows_is_said():
+    config = parse(["plan", SMOKE, "--config.mesh.data=8"]).config
+    assert config.grpo.optimiser == "muon"
+    (line,) = report._uncounted(stage_programs(config, "grpo", target("")))
+    assert "is in no figure below" in line
+    config.grpo.optimiser = "adamw"
+    assert not [*report._uncounted(stage_programs(config, "grpo", target("")))]
+
+
 def test_a_width_that_cannot_be_cut_is_said():
     config = parse(["plan", SMOKE, "--config.mesh.data=1", "--config.mesh.fsdp=8", "--config.model.width=36"]).config
     lines = [*report._devices(stage_programs(config, "grpo", target("")))]
