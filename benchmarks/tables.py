@@ -3,10 +3,10 @@
     python benchmarks/tables.py             writes them
     python benchmarks/tables.py --check     exits with 1, and names the file, where one is not what the files give
 
-A table stands between `<!-- table NAME -->` and `<!-- end of table -->`. Files are of two kinds: counts of runs, as
-quick_start.json, and what `stgrpo compare --json=FILE` writes. Rates, intervals and tests are worked out here. The
-tables in the paper's form are those of `stgrpo compare --paper --json=docs/results/paper.json`; where there is no such
-file they have the paper's numbers, and say that ours were not run.
+A table stands between `<!-- table NAME -->` and `<!-- end of table -->`. Files are of three kinds: counts of runs, as
+quick_start.json, what `stgrpo compare --json=FILE` writes, and outcomes (`--outcomes=FILE`). Rates, intervals and tests
+are worked out here. The tables in the paper's form are made of cross_task.jsonl; where there is no such file they have
+the paper's numbers, and say that ours were not run.
 """
 
 import argparse
@@ -17,7 +17,10 @@ import sys
 from collections.abc import Iterable, Mapping
 
 from stgrpo import envs
-from stgrpo.comparison.paper import tables_of
+from stgrpo.comparison.compare import compare
+from stgrpo.comparison.load import read_runs
+from stgrpo.comparison.paper import paper_tables, tables_of
+from stgrpo.comparison.runs import groups_of
 from stgrpo.evaluation.metrics import mcnemar, wilson_interval
 from stgrpo.evaluation.records import STAGE_LABELS
 from stgrpo.evaluation.statistics.paired import paired_difference
@@ -43,11 +46,13 @@ def tables() -> dict[str, str]:
 
 def paper() -> list[str]:
     """The main table, and the matrix of tasks for each figure; of several sets of layouts the first."""
-    if (RESULTS / "paper.json").is_file():
-        found = [(table["headings"], table["rows"]) for table in read("paper.json")["paper"][:4]]
+    file = RESULTS / "cross_task.jsonl"
+    if file.is_file():
+        groups = groups_of(read_runs([file]))
+        found = paper_tables(compare(groups), groups)[:4]
     else:
-        found = [(table.headings, table.rows) for table in tables_of(envs.get("robotouille"), ())]
-    return [markdown(headings, rows) for headings, rows in found]
+        found = tables_of(envs.get("robotouille"), ())
+    return [markdown(table.headings, table.rows) for table in found]
 
 
 def read(name: str) -> dict:

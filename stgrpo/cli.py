@@ -58,6 +58,7 @@ And beside them:
   sweep      a run for each combination of values, what they have in common made once: --sweep="FIELD=A,B;FIELD=C,D"
              --workdir=DIR [--jobs=N | --slurm]                                     -> points/, shared/
   compare    work directories in one table and one page: stgrpo compare [--out=FILE.html] [--json=FILE] DIR DIR ...
+             and the outcome of every episode in a file, to be compared in the place of DIR: [--outcomes=FILE]
   analyse    the paper's theorems, measured on a run's policies in unseen layouts  -> analysis.json
   export     a checkpoint as a Hugging Face folder                                  -> the work directory itself
   export-data
@@ -343,7 +344,7 @@ def _compare(arguments: Sequence[str]) -> None:
     from stgrpo.stages.compare import run_compare
 
     given = parse_compare(arguments)
-    run_compare(given.folders, page=given.page, json=given.json, margin=given.margin, paper=given.paper)
+    run_compare(given.folders, given.written, margin=given.margin, paper=given.paper)
 
 
 def _play(arguments: Sequence[str]) -> None:

@@ -221,11 +221,10 @@ def _value(config: "ConfigDict", field: str) -> object:
 
 @dataclasses.dataclass(frozen=True)
 class CompareCommand:
-    """What `compare` is given: work directories, where a page and JSON go, a margin, whether as the paper has it."""
+    """What `compare` is given: runs, the files that it writes, a margin, whether as the paper has it."""
 
     folders: tuple[Path, ...]
-    page: Path | None
-    json: Path | None
+    written: Mapping[str, Path]
     margin: float
     paper: bool
 
@@ -238,7 +237,7 @@ def parse_compare(arguments: Sequence[str]) -> CompareCommand:
     """
     from stgrpo.stages.flags import parse_plain
 
-    folders, given = parse_plain(arguments, {"out": "", "json": "", "margin": 0.0, "paper": False})
+    folders, given = parse_plain(arguments, {"out": "", "json": "", "outcomes": "", "margin": 0.0, "paper": False})
     if more := [folder for folder in folders if folder.startswith("-")]:
         raise UserError(f"argument {more[0]!r} is not understood: options come before the folders")
     if not folders:
@@ -246,16 +245,16 @@ def parse_compare(arguments: Sequence[str]) -> CompareCommand:
     margin = given["margin"]
     if not 0 <= margin < 1:
         raise UserError(f"--margin={margin} must be at least 0 and below 1: 0.05 for five points of success rate")
-    page, json = _file("out", given["out"]), _file("json", given["json"])
-    return CompareCommand(tuple(map(Path, folders)), page, json, margin, given["paper"])
+    written = {name: _file(name, given[name]) for name in ("out", "json", "outcomes") if given[name]}
+    return CompareCommand(tuple(map(Path, folders)), written, margin, given["paper"])
 
 
-def _file(name: str, given: str) -> Path | None:
+def _file(name: str, given: str) -> Path:
     path = Path(given).absolute()
-    if given and (path.is_dir() or not path.parent.is_dir()):
+    if path.is_dir() or not path.parent.is_dir():
         what = "is a folder" if path.is_dir() else "stands in no folder"
         raise UserError(f"--{name}={given} {what}: give a file in a folder that is there")
-    return path if given else None
+    return path
 
 
 @dataclasses.dataclass(frozen=True)

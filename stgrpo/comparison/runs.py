@@ -1,18 +1,15 @@
-"""Work directories to be compared, those that differ in nothing but their seed together."""
+"""Runs to be compared, those that differ in nothing but their seed together."""
 
 import collections
 import dataclasses
+import functools
 import itertools
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from stgrpo.config import FIELDS, restored
-from stgrpo.errors import UserError
-from stgrpo.evaluation.files import list_evaluations
-from stgrpo.files import from_json, read_object
-from stgrpo.report.load import RunData, load_run
-from stgrpo.sweeps.plan import FILE, read_plan
+from stgrpo.files import from_json
+from stgrpo.report.load import RunData
 from stgrpo.workdir import RUNTIME_FIELDS
 from stgrpo.workdir.keys import counting
 
@@ -21,17 +18,26 @@ _SHOWN = 4  # fields in a label
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """A work directory.
+    """A work directory, or what a file of outcomes has of one.
 
     Attributes:
         name: its folder's name, or more of its path where two have the same.
         data: what it holds.
-        fields: of its config, by their full names, those that say where it was computed left out; empty without one.
+        config: as it was written, JSON; empty without one.
     """
 
     name: str
     data: RunData
-    fields: Mapping[str, Any]
+    config: Mapping[str, Any]
+
+    @functools.cached_property
+    def fields(self) -> Mapping[str, Any]:
+        """Of its config, by their full names, those that say where it was computed left out; empty without one.
+
+        Raises:
+            TypeError, ValueError, KeyError, AttributeError: it is no config.
+        """
+        return counting(from_json(restored(self.config).to_json()), RUNTIME_FIELDS) if self.config else {}
 
     @property
     def seed(self) -> int | None:
@@ -55,52 +61,6 @@ class Group:
     def seeds(self) -> tuple[int | None, ...]:
         """Of its runs."""
         return tuple(run.seed for run in self.runs)
-
-
-def read_runs(folders: Sequence[Path]) -> list[Run]:
-    """The runs of some folders; a sweep stands for its points.
-
-    Raises:
-        UserError: a folder is none, or holds nothing that can be compared.
-    """
-    found: dict[Path, None] = {}
-    for folder in folders:
-        for place in _places(folder):
-            found[place.absolute()] = None
-    names = _names(list(found))
-    return [Run(names[place], load_run(place), _fields(place / "config.json")) for place in found]
-
-
-def _places(folder: Path) -> list[Path]:
-    if not folder.is_dir():
-        raise UserError(f"{folder} is no folder: give work directories, or the folder of a sweep")
-    if not (folder / FILE).is_file():
-        if not list_evaluations(folder / "evaluation") and not (folder / "metrics.jsonl").is_file():
-            raise UserError(f"{folder} has no evaluation and no metrics.jsonl: give the folder of a run, or of a sweep")
-        return [folder]
-    points = [folder / "points" / name for name in read_plan(folder).points]
-    if begun := [point for point in points if (point / "metrics.jsonl").is_file()]:
-        return begun
-    raise UserError(f"no point of the sweep {folder} has begun: run `stgrpo sweep` first")
-
-
-def _names(places: Sequence[Path]) -> dict[Path, str]:
-    """Of each its last part, or as many of its last parts as tell all of them apart."""
-    for parts in itertools.count(1):
-        names = {place: "/".join(place.parts[-parts:]) for place in places}
-        if len(set(names.values())) == len(places):
-            return names
-    raise AssertionError("unreachable")
-
-
-def _fields(file: Path) -> dict[str, Any]:
-    if not file.is_file():
-        return {}
-    try:
-        config = restored(read_object(file, "restore it"))
-    except (TypeError, ValueError, KeyError, AttributeError) as error:
-        raise UserError(f"{file} is no config ({error}): restore it") from error
-    return counting(from_json(config.to_json()), RUNTIME_FIELDS)
 
 
 def groups_of(runs: Sequence[Run]) -> list[Group]:

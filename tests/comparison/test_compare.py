@@ -8,7 +8,8 @@ import pytest
 from commands import call
 
 from stgrpo.comparison.compare import compare
-from stgrpo.comparison.runs import groups_of, read_runs
+from stgrpo.comparison.load import read_runs
+from stgrpo.comparison.runs import groups_of
 from stgrpo.errors import UserError
 from stgrpo.evaluation.metrics import wilson_interval
 from stgrpo.evaluation.statistics.paired import paired_difference

@@ -7,8 +7,9 @@ from commands import call
 
 from stgrpo import envs
 from stgrpo.comparison.compare import compare
+from stgrpo.comparison.load import read_runs
 from stgrpo.comparison.paper import NOT_RUN, paper_tables, tables_of
-from stgrpo.comparison.runs import groups_of, read_runs
+from stgrpo.comparison.runs import groups_of
 from stgrpo.evaluation.files import write_evaluation
 from stgrpo.evaluation.records import Episode
 
