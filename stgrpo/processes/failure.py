@@ -104,6 +104,7 @@ def _stay(lost: int = 0) -> None:
     deadline = time.monotonic() + _LAST_WORDS
     while processes.is_first() and time.monotonic() < deadline:
         if len(store.listed("left")) >= processes.count() - 1 - lost:
+            time.sleep(_LOOK)  # who said so is about to end
             return
         time.sleep(_LOOK / 2)
 
@@ -139,12 +140,12 @@ def _end(code: int, text: str) -> None:
     if not processes.is_first():
         faulthandler.dump_traceback(file=sys.stderr)  # into its log
     sys.stdout.flush()
+    faults.settle()
     try:
-        store.put(f"left/{processes.index()}", b"")
+        store.put(f"left/{processes.index()}", b"")  # last: soon after, process 0 goes, and JAX kills who is left
         _stay()
     except Exception:  # noqa: BLE001 - process 0 is gone already
         pass
-    faults.settle()
     os._exit(code)
 
 

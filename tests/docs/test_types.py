@@ -49,7 +49,15 @@ def findings(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[str, str]]:
     example = (new_environment("hanoi", folder, ()) / "hanoi.py").read_text("utf-8")
     source = folder / "uses.py"
     source.write_text(example + USES, encoding="utf-8")
-    command = [sys.executable, "-m", "pyrefly", "check", "--output-format=json", f"--search-path={REPOSITORY}"]
+    command = [
+        sys.executable,
+        "-m",
+        "pyrefly",
+        "check",
+        "--preset=default",
+        "--output-format=json",
+        f"--search-path={REPOSITORY}",
+    ]
     command += [f"--python-interpreter-path={sys.executable}", str(source)]
     said = json.loads(subprocess.run(command, capture_output=True, text=True, cwd=folder).stdout)
     lines = source.read_text("utf-8").splitlines()
