@@ -4,7 +4,8 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from stgrpo.comparison.compare import Comparison, Row
+from stgrpo.comparison.cells import Row
+from stgrpo.comparison.compare import Comparison
 from stgrpo.comparison.paper import PaperTable
 from stgrpo.comparison.runs import Group
 from stgrpo.comparison.show import HEADINGS, cells, contrast_cells, contrast_headings, protocol_of

@@ -7,7 +7,8 @@ differ in more than their tasks and seeds (a recipe each) every recipe has a row
 import dataclasses
 from collections.abc import Iterator, Sequence
 
-from stgrpo.comparison.compare import Comparison, Row
+from stgrpo.comparison.cells import Row
+from stgrpo.comparison.compare import Comparison
 from stgrpo.comparison.runs import Group, differing
 from stgrpo.errors import UserError
 from stgrpo.evaluation.records import STAGE_LABELS

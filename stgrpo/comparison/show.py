@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator, Sequence
 
-from stgrpo.comparison.compare import Comparison, Contrast, Row
+from stgrpo.comparison.cells import Row
+from stgrpo.comparison.compare import Comparison, Contrast
 from stgrpo.comparison.paper import PaperTable
 from stgrpo.console import table
 from stgrpo.evaluation.records import STAGE_LABELS

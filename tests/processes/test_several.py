@@ -131,11 +131,10 @@ def test_a_process_that_is_killed_ends_the_other(folder, victim):
         assert "Traceback" not in said[0]
 
 
-def test_a_process_that_is_killed_at_random_is_started_again_to_the_same_end():
+def test_a_process_that_is_killed_at_random_is_started_again_to_the_same_end(warm):
     script = pathlib.Path(__file__).with_name("kills.py")
-    done = subprocess.run(
-        [sys.executable, script, "--kills=1", "--seed=1"], capture_output=True, text=True, timeout=900
-    )
+    words = ["--kills=1", "--seed=1", f"--after={warm}"]
+    done = subprocess.run([sys.executable, script, *words], capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout.splitlines()[-1])["kills"] == 1
 
@@ -197,11 +196,11 @@ def test_a_run_that_stands_still_says_where_and_ends(folder, tmp_path):
         "    return (inputs.weight * inputs.logp).sum(), {}\n"
     )
     path = f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}"
-    stuck = ["--config.watchdog_minutes=1.5", *changed(folder, grpo__loss="stuck:loss")]
+    stuck = ["--config.watchdog_minutes=0.8", *changed(folder, grpo__loss="stuck:loss")]
     with running(["grpo", *WARM, *stuck], 2, PYTHONPATH=path) as run:
         status, said = run.wait()
     assert status == [1, 1]
-    assert "the part update of a step has not moved for 1.5 minutes" in said[0]
+    assert "the part update of a step has not moved for 0.8 minutes" in said[0]
     stuck = [
         re.search(r'stuck.py", line [56], in loss', r.read_text()) for r in (folder / "faults").glob("*process-1.txt")
     ]
