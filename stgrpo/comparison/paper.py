@@ -7,7 +7,8 @@ differ in more than their tasks and seeds (a recipe each) every recipe has a row
 import dataclasses
 from collections.abc import Iterator, Sequence
 
-from stgrpo.comparison.cells import Row
+from stgrpo.comparison.cells import Cell, Row, cells_of
+from stgrpo.comparison.claims import HEADINGS, claims
 from stgrpo.comparison.compare import Comparison
 from stgrpo.comparison.runs import Group, differing
 from stgrpo.errors import UserError
@@ -36,11 +37,13 @@ class Ours:
 
     Attributes:
         row: the figures.
+        cell: what they are of.
         trained: the one task that its policy was trained on; empty for several, and for policies that were not trained.
         recipe: what tells it from other recipes, for people; empty where there is but one.
     """
 
     row: Row
+    cell: Cell
     trained: str
     recipe: str
 
@@ -60,7 +63,7 @@ def paper_tables(comparison: Comparison, groups: Sequence[Group]) -> tuple[Paper
     environment = next((found for found in played if isinstance(found, Published)), None)
     if environment is None or not published_tasks(environment):
         raise UserError("--paper: these runs played no environment with published results: leave it out")
-    ours = list(_ours(comparison, groups))
+    ours = list(_ours(groups))
     suites = dict.fromkeys(row.suite for row in comparison.rows)
     return tuple(
         table
@@ -76,7 +79,13 @@ def published_tasks(environment: Environment) -> tuple[str, ...]:
 
 
 def tables_of(environment: Environment, ours: Sequence[Ours], suite: str = "") -> Iterator[PaperTable]:
-    """The main table, and where a paper has one the matrix of tasks trained and evaluated on, a figure each."""
+    """The main table; where a paper has one, the matrix of tasks trained and evaluated on, a figure each; its claims.
+
+    Args:
+        environment: with published results.
+        ours: of one set of layouts.
+        suite: its name; empty where there is none.
+    """
     tasks, where = published_tasks(environment), f", ours on {suite} layouts" if suite else ""
     headings = tuple(map(task_title, tasks))
     rows = tuple(_main_rows(environment, tasks, ours))
@@ -87,18 +96,29 @@ def tables_of(environment: Environment, ours: Sequence[Ours], suite: str = "") -
     for figure, name in FIGURES.items():
         rows = tuple(_transfer_rows(environment, tasks, ours, (figure, tuple(recipes))))
         yield PaperTable(f"{name} after GRPO, trained on (row), evaluated on (column){where}", ("", *headings), rows)
+    if rows := tuple(_claims(tasks, ours, tuple(recipes))):
+        yield PaperTable(f"What the paper claims{where}", HEADINGS, rows)
 
 
-def _ours(comparison: Comparison, groups: Sequence[Group]) -> Iterator[Ours]:
+def _claims(tasks: Sequence[str], ours: Sequence[Ours], recipes: Sequence[str]) -> Iterator[tuple[str, ...]]:
+    for recipe in recipes:
+        cells = {(f.row.policy, f.trained, f.row.task): f.cell for f in ours if f.trained and f.recipe == recipe}
+        for what, *figures in claims(cells, tasks):
+            yield (f"{what}, {recipe}" if recipe else what, *figures)
+
+
+def _ours(groups: Sequence[Group]) -> Iterator[Ours]:
+    cells = list(cells_of(groups, []))
     by_label = {group.label: group for group in groups}
     alone = {label: tasks[0] for label, group in by_label.items() if len(tasks := _tasks(group)) == 1}
-    trained = dict.fromkeys(row.group for row in comparison.rows if row.policy in TRAINED and row.group in alone)
+    trained = dict.fromkeys(cell.group.label for cell in cells if cell.policy in TRAINED and cell.group.label in alone)
     names = _recipes([by_label[label] for label in trained])
-    for row in comparison.rows:
-        if row.policy not in TRAINED:
-            yield Ours(row, "", "")
-        elif row.group in trained:
-            yield Ours(row, alone[row.group], names[row.group])
+    for cell in cells:
+        label = cell.group.label
+        if cell.policy not in TRAINED:
+            yield Ours(cell.row(), cell, "", "")
+        elif label in trained:
+            yield Ours(cell.row(), cell, alone[label], names[label])
 
 
 def _tasks(group: Group) -> Sequence[str]:

@@ -1,6 +1,7 @@
 """Several trainings that differ in their seed, on the same layouts: what varies, and what is known of their mean."""
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -37,11 +38,7 @@ def bootstrap(
     values_SK = np.asarray(values_SK, float)
     if values_SK.ndim != 2 or not values_SK.size:
         raise ValueError(f"values of shape {values_SK.shape}: give a row a seed and a column a layout")
-    rng = np.random.default_rng(0)
-    count_S, count_K = values_SK.shape
-    weight_DS = _weights(rng, count_S, draws if seeds else 0)
-    weight_DK = _weights(rng, count_K, draws if layouts else 0)
-    mean_D = np.sum((weight_DS @ values_SK) * weight_DK, axis=1)
+    mean_D = _means(np.random.default_rng(0), values_SK, draws if seeds else 0, draws if layouts else 0)
     return _percentiles(float(values_SK.mean()), mean_D, confidence)
 
 
@@ -70,6 +67,40 @@ def bootstrap_difference(
     weight_DK = _weights(rng, a_SK.shape[1], draws)
     mean_D = np.sum((weight_DT @ b_TK - weight_DS @ a_SK) * weight_DK, axis=1)
     return _percentiles(float(b_TK.mean() - a_SK.mean()), mean_D, confidence)
+
+
+def bootstrap_pooled(strata_SK: Sequence[np.ndarray], *, draws: int = 10_000, confidence: float = 0.95) -> Interval:
+    """The mean over strata, such as tasks, each with trainings and layouts of its own, by the bootstrap over both.
+
+    In each stratum seeds and layouts are drawn as in `bootstrap`, independently of the other strata. A stratum weighs
+    as much as it has layouts. The tasks are these very ones, not a sample of others.
+
+    Args:
+        strata_SK: of each [seeds, layouts] successes, or differences; one seed alone is not drawn.
+        draws: of the bootstrap.
+        confidence: of the interval.
+
+    Raises:
+        ValueError: there is nothing to average.
+    """
+    strata_SK = [np.asarray(values_SK, float) for values_SK in strata_SK]
+    if not strata_SK or not all(values_SK.ndim == 2 and values_SK.size for values_SK in strata_SK):
+        raise ValueError("give at least one stratum, of each a row a seed and a column a layout")
+    rng = np.random.default_rng(0)
+    layouts = sum(values_SK.shape[1] for values_SK in strata_SK)
+    estimate, mean_D = 0.0, np.zeros(draws)
+    for values_SK in strata_SK:
+        share = values_SK.shape[1] / layouts
+        estimate += share * values_SK.mean()
+        mean_D += share * _means(rng, values_SK, draws, draws)
+    return _percentiles(float(estimate), mean_D, confidence)
+
+
+def _means(rng: np.random.Generator, values_SK: np.ndarray, seeds: int, layouts: int) -> np.ndarray:
+    """The mean in each draw, of so many of the seeds and of the layouts; 0 for these very ones."""
+    count_S, count_K = values_SK.shape
+    weight_DS, weight_DK = _weights(rng, count_S, seeds), _weights(rng, count_K, layouts)
+    return np.sum((weight_DS @ values_SK) * weight_DK, axis=1)
 
 
 def _percentiles(estimate: float, mean_D: np.ndarray, confidence: float) -> Interval:

@@ -1,9 +1,11 @@
 """Seeds and layouts: intervals of their mean by simulation, parts of the variance by hand and by simulation."""
 
+import math
+
 import numpy as np
 import pytest
 
-from stgrpo.evaluation.statistics.crossed import bootstrap, spread, variance_parts
+from stgrpo.evaluation.statistics.crossed import bootstrap, bootstrap_pooled, spread, variance_parts
 
 
 def normal(rng, S, K, R=1, seed=0.0, layout=0.0, both=0.0, decoding=0.0):
@@ -61,3 +63,24 @@ def test_too_few_are_refused(values):
         variance_parts(values)
     with pytest.raises(ValueError, match="a row a seed"):
         bootstrap(np.zeros((0, 3)))
+
+
+def test_one_stratum_is_the_bootstrap_over_both():
+    values = np.random.default_rng(1).random((3, 50)) < 0.7
+    assert bootstrap_pooled([values]) == bootstrap(values)
+
+
+def test_strata_weigh_as_their_layouts_and_vary_by_themselves():
+    rng = np.random.default_rng(2)
+    few, many = rng.random((2, 20)) < 0.2, rng.random((3, 180)) < 0.9
+    found = bootstrap_pooled([few, many])
+    assert found.estimate == pytest.approx(0.1 * few.mean() + 0.9 * many.mean())
+    widths = [one.high - one.low for one in (bootstrap(few), bootstrap(many), found)]
+    expected = math.hypot(0.1 * widths[0], 0.9 * widths[1])  # of independent means
+    assert widths[2] == pytest.approx(expected, rel=0.1)
+
+
+@pytest.mark.parametrize("strata", [[], [np.ones((2, 0))], [np.ones(3)]])
+def test_nothing_to_pool_is_refused(strata):
+    with pytest.raises(ValueError, match="give at least one stratum"):
+        bootstrap_pooled(strata)

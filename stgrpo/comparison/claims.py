@@ -1,0 +1,67 @@
+"""What a paper claims of its method, held to runs: GRPO above SFT, and what one task teaches for another.
+
+Intervals are for other layouts and, where there are several trainings, for other trainings too.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+
+from stgrpo.comparison.cells import Cell
+from stgrpo.evaluation.metrics import wilson_interval
+from stgrpo.evaluation.statistics.crossed import bootstrap_pooled
+from stgrpo.evaluation.statistics.paired import paired_difference
+from stgrpo.report.text import task_title
+
+HEADINGS = ("claim", "ours [95 %]", "trainings", "layouts")
+Claim = tuple[str, str, str, str]
+
+
+def claims(cells: Mapping[tuple[str, str, str], Cell], tasks: Sequence[str]) -> Iterator[Claim]:
+    """The rows for one recipe; those alone that runs say something of.
+
+    Args:
+        cells: by policy, the one task that it was trained on, and the task that it was evaluated on.
+        tasks: from the simplest to the most complex.
+    """
+    gains = {task: gain for task in tasks if (gain := _gain(cells, task)) is not None}
+    for task, gain_SK in gains.items():
+        yield _row(f"GRPO above SFT: {task_title(task).lower()}", [gain_SK], signed=True)
+    if len(gains) > 1:
+        yield _row(f"GRPO above SFT: these {len(gains)} tasks together", [*gains.values()], signed=True)
+    for what, after in (("simpler", False), ("more complex", True)):
+        if strata := [*_transfers(cells, tasks, after=after)]:
+            yield _row(f"SR after GRPO on tasks that are {what} than the one trained on", strata)
+
+
+def _gain(cells: Mapping[tuple[str, str, str], Cell], task: str) -> np.ndarray | None:
+    """[seeds, layouts] by how much GRPO is above SFT on the task of its training; None where one was not played."""
+    sft, grpo = (cells.get((policy, task, task)) for policy in ("sft", "grpo"))
+    if sft is None or grpo is None or sft.seeds != grpo.seeds:
+        return None
+    shared = set(grpo.common)
+    layouts = [layout for layout in sft.common if layout in shared]
+    return grpo.successes(layouts) - sft.successes(layouts) if layouts else None
+
+
+def _transfers(
+    cells: Mapping[tuple[str, str, str], Cell], tasks: Sequence[str], *, after: bool
+) -> Iterator[np.ndarray]:
+    """Of each policy its [seeds, layouts] successes on all tasks after its own, or before it."""
+    for number, trained in enumerate(tasks):
+        others = tasks[number + 1 :] if after else tasks[:number]
+        found = [cell for task in others if (cell := cells.get(("grpo", trained, task))) is not None]
+        if found and len({cell.seeds for cell in found}) == 1:
+            yield np.concatenate([cell.successes(cell.common) for cell in found], axis=1)
+
+
+def _row(what: str, strata_SK: Sequence[np.ndarray], *, signed: bool = False) -> Claim:
+    found = bootstrap_pooled(strata_SK)
+    low, high = found.low, found.high
+    count, seeds = sum(values_SK.shape[1] for values_SK in strata_SK), sum(map(len, strata_SK))
+    if low == high:  # of the same outcomes everywhere a bootstrap sees no spread
+        same = [False] * count
+        exact = paired_difference(same, same)
+        low, high = (exact.low, exact.high) if signed else wilson_interval(round(found.estimate * count), count)
+    number = "{:+.3f} [{:+.3f}, {:+.3f}]" if signed else "{:.3f} [{:.3f}, {:.3f}]"
+    return what, number.format(found.estimate, low, high), str(seeds), str(count)
