@@ -9,11 +9,13 @@ import re
 import threading
 from collections.abc import Callable
 
+from compiling import FAST
+
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
     os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
-if "xla_backend_optimization_level" not in os.environ["XLA_FLAGS"]:  # programs are tiny: compiling is what takes time
-    os.environ["XLA_FLAGS"] += " --xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+if "xla_backend_optimization_level" not in os.environ["XLA_FLAGS"]:
+    os.environ["XLA_FLAGS"] += f" {FAST}"
 
 # The same small programs again and again, in processes that tests start most of all: each is compiled once.
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", f"{pathlib.Path(__file__).parents[1]}/.pytest_cache/programs")

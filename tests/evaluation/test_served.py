@@ -13,6 +13,7 @@ import time
 
 import pytest
 from commands import call
+from compiling import FAST
 
 from stgrpo import envs
 from stgrpo.cli import parse
@@ -139,7 +140,7 @@ def test_a_collection_that_was_killed_goes_on_exactly(expert, tmp_path):
 
     server = expert(kill)
     command = [sys.executable, "-m", "stgrpo", "collect", SMOKE, f"--workdir={workdir}", *EXPERT, *alone]
-    environment = {**os.environ, "XLA_FLAGS": "", "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(REPOSITORY)}
+    environment = {**os.environ, "XLA_FLAGS": FAST, "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(REPOSITORY)}
     with subprocess.Popen([*command, f"--config.expert.server={server.address}"], env=environment) as started:
         process.append(started)
         started.wait(timeout=120)

@@ -21,7 +21,10 @@ import time
 from collections.abc import Callable
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-os.environ["XLA_FLAGS"] = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "helpers"))
+from compiling import FAST
+
+os.environ["XLA_FLAGS"] = FAST
 
 import jax  # before the forks, once for all; no device is touched here
 
@@ -30,6 +33,7 @@ from stgrpo.monitors.base import repeatable
 from stgrpo.stages import collect, evaluate, grpo, report, sft  # noqa: F401 - the same
 from stgrpo.training.metadata import load_metadata
 from stgrpo.training.step_folders import damage, has_steps, step_folders
+from stgrpo.workdir.folder import PROTOCOLS
 
 SMOKE = f"--config={pathlib.Path(__file__).resolve().parents[2] / 'configs' / 'tiny.py'}:smoke"
 STAGES = ("collect", "sft", "grpo", "evaluate")
@@ -96,6 +100,9 @@ def outcome(workdir: pathlib.Path) -> dict[str, object]:
     """All that a run is for."""
     found: dict[str, object] = {file.name: untimed(file) for file in workdir.glob("*.jsonl")}
     for file in sorted(workdir.glob("evaluation/*.json*")):
+        if file.name == PROTOCOLS:
+            found[file.name] = [{k: v for k, v in line.items() if k != "date"} for line in untimed(file)]
+            continue
         found[file.name] = hashlib.sha256(file.read_bytes()).hexdigest()
     for stage in ("sft", "grpo"):
         steps = step_folders(workdir / "checkpoints" / stage) if has_steps(workdir / "checkpoints" / stage) else []

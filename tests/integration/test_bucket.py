@@ -9,6 +9,7 @@ import sys
 import time
 
 import pytest
+from compiling import FAST
 
 from stgrpo.files import read_lines
 from stgrpo.monitors.base import repeatable
@@ -36,8 +37,7 @@ def server():
     address = "http://{}:{}".format(*made.get_host_and_port())
     keys = {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing", "AWS_DEFAULT_REGION": "us-east-1"}
     s3fs.S3FileSystem(key="testing", secret="testing", endpoint_url=address).mkdir("bucket")
-    fast = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
-    yield os.environ | keys | {"AWS_ENDPOINT_URL": address, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": fast}
+    yield os.environ | keys | {"AWS_ENDPOINT_URL": address, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": FAST}
     made.stop()
 
 

@@ -10,6 +10,7 @@ import sys
 import time
 
 import pytest
+from compiling import FAST
 
 from stgrpo.command_line import parse
 from stgrpo.monitors.base import repeatable
@@ -34,7 +35,6 @@ FIELDS = {
     "adapted": LEARNING + ADAPTERS,
     "played": LEARNING + EPISODES,
 }
-FAST = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"  # compiling is what takes time
 ENVIRONMENT = {**os.environ, "XLA_FLAGS": FAST, "JAX_PLATFORMS": "cpu"}
 
 

@@ -20,6 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from compiling import FAST
 from several import running
 
 from configs.tiny import get_config
@@ -145,7 +146,7 @@ def copy_of(trained: WorkDir, path: pathlib.Path, config) -> WorkDir:
 def test_an_engine_in_the_trainers_process_draws_the_same(python, trained, shape, tmp_path):
     """Needs jax beside vLLM; weights are handed over by DLPack."""
     save_description(shape, open_context(small(), trained).tokenizer, tmp_path, dtype="float32")
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "XLA_FLAGS": "", "HF_HUB_OFFLINE": "1"}
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "XLA_FLAGS": FAST, "HF_HUB_OFFLINE": "1"}
     script = REPOSITORY / "tests" / "integration" / "local_engine.py"
     command = [python, str(script), str(tmp_path)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)

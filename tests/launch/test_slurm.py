@@ -9,6 +9,7 @@ import sys
 import tempfile
 
 import pytest
+from compiling import FAST
 from several import free_port, lines, until
 
 pytestmark = pytest.mark.slow
@@ -81,12 +82,11 @@ def asked(env, *command):
 
 def submit(env, folder, *arguments):
     """Gives a job of two tasks to Slurm; returns its number."""
-    flags = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
     command = ["sbatch", "--parsable", "--nodes=1", "--ntasks-per-node=2", "--gpus-per-node=0"]
     script = str(REPOSITORY / "launch" / "slurm" / "train.sbatch")
     done = subprocess.run(
         [*command, f"--output={folder / 'slurm.out'}", script, *map(str, arguments)],
-        env=env | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags},
+        env=env | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": FAST},
         cwd=folder,
         capture_output=True,
         text=True,

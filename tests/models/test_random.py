@@ -9,6 +9,7 @@ import sys
 import jax
 import numpy as np
 import pytest
+from compiling import FAST
 
 from stgrpo.models.random import SEEDS, gumbel, random_key, truncated_normal
 from stgrpo.models.shapes import ModelShape, adapter_specs, layer_specs, top_specs
@@ -70,8 +71,8 @@ print(sampler.generate(prompts[1:], 2, params, [2**32 - 1]).tokens)
 
 @functools.cache
 def _said(name: str = "", value: str = "") -> str:
-    more, flags = {name: value} if name else {}, "--xla_backend_optimization_level=0"
-    environment = {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(REPOSITORY), **more}
+    more = {name: value} if name else {}
+    environment = {**os.environ, "XLA_FLAGS": FAST, "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(REPOSITORY), **more}
     done = subprocess.run([sys.executable, "-c", PROGRAM], env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-2000:]
     return done.stdout
