@@ -86,7 +86,8 @@ Options:
   --dry_run                  check everything, print the resolved config and what would be done, and stop
   --checkpoint=DIR           evaluate, export, serve: a step folder such as RUN/checkpoints/grpo/80; then no --config
   --sweep="seed=0,1;grpo.kl_coef=0.001,0.01"
-                             sweep: the values of each field; a point for each combination
+                             sweep: the values of each field; a point for each combination. Also whole configs:
+                             --sweep="config=configs/tiny.py,configs/ablations/gspo.py;seed=0,1"
   --jobs=1                   sweep: points at one time, each with its share of the GPUs; with --slurm, tasks of an array
   --margin=0.05              compare: says too which success rates are the same within it
   --paper                    compare: also the paper's tables, its numbers beside those of the runs
@@ -380,7 +381,6 @@ def _export_data(arguments: Sequence[str]) -> None:
 def _sweep(arguments: Sequence[str]) -> None:
     from stgrpo.processes import preemption
     from stgrpo.stages import sweep
-    from stgrpo.sweeps.grid import points_of
     from stgrpo.sweeps.plan import Plan
 
     given = parse_sweep(arguments)
@@ -394,7 +394,7 @@ def _sweep(arguments: Sequence[str]) -> None:
         preemption.listen()
         sweep.run_unit(given.folder, given.only, run_stages)
         return
-    plan = Plan.of(given.command.config, points_of(given.values))
+    plan = Plan.of(given.command.config, given.points)
     sweep.check_sweep(plan, given.folder)
     if given.command.dry_run:
         print(sweep.describe(plan))

@@ -151,8 +151,8 @@ class SweepCommand:
     """What `sweep` is given.
 
     Attributes:
-        command: the config of all points; None where one unit is done of a sweep that is there.
-        values: of each swept field.
+        command: the config of all points, the first of several; None where one unit is done of a sweep that is there.
+        points: by their names what each sets.
         folder: of the sweep.
         only: the unit; empty for all.
         jobs: at one time; 0 where nothing is said.
@@ -160,7 +160,7 @@ class SweepCommand:
     """
 
     command: Command | None
-    values: Mapping[str, Sequence[object]]
+    points: Mapping[str, Mapping[str, object]]
     folder: Path
     only: str
     jobs: int
@@ -175,7 +175,7 @@ def parse_sweep(arguments: Sequence[str]) -> SweepCommand:
     """
     from absl import flags
 
-    from stgrpo.sweeps.grid import parse_grid
+    from stgrpo.sweeps.grid import CONFIG, parse_grid
 
     values = flags.FlagValues()
     flags.DEFINE_string("sweep", "", "", flag_values=values)
@@ -198,13 +198,36 @@ def parse_sweep(arguments: Sequence[str]) -> SweepCommand:
     _refuse_bucket(given["workdir"])
     grid = parse_grid(values.sweep)
     if both := sorted(grid.keys() & {name.removeprefix("config.") for name in given}):
-        raise UserError(f"--config.{both[0]} is swept: leave it out, or out of --sweep")
-    command = parse(["sweep", *rest])
+        raise UserError(f"--{_flag(both[0])} is swept: leave it out, or out of --sweep")
+    files = grid.get(CONFIG, [])
+    commands = [parse(["sweep", f"--config={file}", *rest]) for file in files] or [parse(["sweep", *rest])]
+    rest = [f"--config={file}" for file in files[:1]] + rest
     found = {
         field: [_value(parse(["sweep", *rest, f"--config.{field}={text}"]).config, field) for text in texts]
         for field, texts in grid.items()
+        if field != CONFIG
     }
-    return SweepCommand(command, found, folder, "", values.jobs, values.slurm)
+    points = _points(grid, found, [command.config for command in commands])
+    return SweepCommand(commands[0], points, folder, "", values.jobs, values.slurm)
+
+
+def _flag(field: str) -> str:
+    return field if field == "config" else f"config.{field}"
+
+
+def _points(
+    grid: Mapping[str, Sequence[str]], values: Mapping[str, Sequence[object]], configs: "Sequence[ConfigDict]"
+) -> dict[str, dict[str, object]]:
+    """The points of a sweep over fields, and over configs where there are several."""
+    from stgrpo.config import FIELDS
+    from stgrpo.sweeps.grid import CONFIG, config_names, points_of, spread_configs
+
+    names = config_names(grid.get(CONFIG, []))
+    points = points_of({field: values.get(field, names) for field in grid})
+    if not names:
+        return points
+    fields = [{field: _value(config, field) for field in FIELDS} for config in configs]
+    return spread_configs(points, dict(zip(names, fields, strict=True)))
 
 
 def _refuse_bucket(workdir: str) -> None:

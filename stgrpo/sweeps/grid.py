@@ -1,16 +1,22 @@
-"""The words of a sweep, `seed=0,1,2;grpo.kl_coef=0.001,0.01`, and the names of its points."""
+"""The words of a sweep, `seed=0,1,2;grpo.kl_coef=0.001,0.01`, and the names of its points.
+
+Beside fields whole configs may be swept, `config=A.py,B.py:ARG`: what they differ in is what their points set.
+"""
 
 import hashlib
 import itertools
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import PurePath
 
 from stgrpo.config import FIELDS
 from stgrpo.config.names import suggest
 from stgrpo.errors import UserError
 from stgrpo.workdir import RUNTIME_FIELDS
 
+CONFIG = "config"
+"""In the place of a field: files of configs."""
 MOST = 1000
 """Points of a sweep; Slurm takes no longer arrays unless it is told to."""
 _EXAMPLE = "give fields with values, as --sweep='seed=0,1,2;grpo.kl_coef=0.001,0.01'"
@@ -42,7 +48,7 @@ def parse_grid(text: str) -> dict[str, list[str]]:
 
 
 def _check_field(field: str, grid: Mapping[str, object]) -> None:
-    if field not in FIELDS:
+    if field not in (CONFIG, *FIELDS):
         raise UserError(f"--sweep: {field!r} is not a field of the config: {suggest(field)}")
     if field in grid:
         raise UserError(f"--sweep names {field} twice: put all its values into one list")
@@ -100,6 +106,41 @@ def points_of(values: Mapping[str, Sequence[object]]) -> dict[str, dict[str, obj
         point = dict(zip(values, combination, strict=True))
         points[_name({labels[field]: value for field, value in point.items()}, points)] = point
     return points
+
+
+def spread_configs(
+    points: Mapping[str, Mapping[str, object]], configs: Mapping[str, Mapping[str, object]]
+) -> dict[str, dict[str, object]]:
+    """The same points, each with the fields of its config in the place of its name.
+
+    A field that points set themselves stays as they set it.
+
+    Args:
+        points: whose `config` is one of the names.
+        configs: by a name, all fields with their values.
+
+    Raises:
+        UserError: two configs are one and the same.
+    """
+    first = next(iter(configs.values()))
+    differing = [field for field in first if any(config[field] != first[field] for config in configs.values())]
+    told: dict[str, str] = {}
+    for name, config in configs.items():
+        same = told.setdefault(repr([config[field] for field in differing]), name)
+        if same != name:
+            raise UserError(f"--sweep: the configs {same} and {name} are the same: leave one out")
+    found = {}
+    for name, point in points.items():
+        config = configs[str(point[CONFIG])]
+        found[name] = {field: config[field] for field in differing} | {k: v for k, v in point.items() if k != CONFIG}
+    return found
+
+
+def config_names(texts: Sequence[str]) -> list[str]:
+    """What files of configs are called in the names of points: FILE or FILE-ARG; all of it where two have the same."""
+    parts = [text.partition(":") for text in texts]
+    short = ["-".join(filter(None, (PurePath(file).stem, arg))) for file, _, arg in parts]
+    return [name if short.count(name) == 1 else text for name, text in zip(short, texts, strict=True)]
 
 
 def _labels(fields: Sequence[str]) -> dict[str, str]:

@@ -5,8 +5,10 @@ import pathlib
 import pytest
 from commands import call
 
+from stgrpo.command_line import parse, parse_sweep
 from stgrpo.errors import UserError
-from stgrpo.sweeps.grid import MOST, parse_grid, points_of
+from stgrpo.sweeps.grid import MOST, config_names, parse_grid, points_of, spread_configs
+from stgrpo.sweeps.plan import Plan
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
 SMOKE = f"--config={REPOSITORY / 'configs' / 'tiny.py'}:smoke"
@@ -60,6 +62,44 @@ def test_a_point_for_each_combination_with_a_name_of_its_own():
     assert len(odd) == 5 and all("/" not in name and len(name) <= 120 for name in odd)
 
 
+def test_points_have_what_their_configs_differ_in_and_what_they_set_themselves():
+    configs = {"a": {"seed": 0, "x": 1, "y": 5}, "b": {"seed": 3, "x": 2, "y": 5}}
+    points = points_of({"config": ["a", "b"], "seed": [7, 8]})
+    assert spread_configs(points, configs) == {
+        "config=a,seed=7": {"seed": 7, "x": 1},
+        "config=a,seed=8": {"seed": 8, "x": 1},
+        "config=b,seed=7": {"seed": 7, "x": 2},
+        "config=b,seed=8": {"seed": 8, "x": 2},
+    }
+    with pytest.raises(UserError, match="the configs a and c are the same: leave one out"):
+        spread_configs(points, configs | {"c": configs["a"]})
+
+
+def test_configs_are_called_by_their_files():
+    files = ["configs/tiny.py", "configs/tiny.py:smoke", "mine/a.py", "other/a.py"]
+    assert config_names(files) == ["tiny", "tiny-smoke", "mine/a.py", "other/a.py"]
+
+
+def test_whole_configs_are_swept_with_what_they_have_in_common_done_once(tmp_path, capsys):
+    folder = SMOKE.removeprefix("--config=").removesuffix("/tiny.py:smoke")
+    files = ",".join(f"{folder}/{name}.py:smoke" for name in ("tiny", "ablations/gspo", "ablations/ppo"))
+    words = ["sweep", f"--sweep=seed=0,1;config={files}", f"--workdir={tmp_path / 'w'}", "--config.grpo.steps=3"]
+    assert call(*words, "--dry_run") == 0
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()[2:]]
+    made = [row[0] for row in rows]
+    assert [name for name in made if name.startswith("points/")] == [
+        f"points/seed={seed},config={name}-smoke" for seed in (0, 1) for name in ("tiny", "gspo", "ppo")
+    ]
+    assert sum(name.startswith("shared/sft") for name in made) == 2 and sum("shared/collect" in n for n in made) == 1
+    given = parse_sweep(words)
+    plan = Plan.of(given.command.config, given.points)
+    for name in ("tiny", "gspo", "ppo"):
+        config = plan.config_of(f"seed=1,config={name}-smoke")
+        file = "tiny" if name == "tiny" else f"ablations/{name}"
+        alone = parse(["run", f"--config={folder}/{file}.py:smoke", "--config.seed=1", *words[2:]]).config
+        assert config.to_json() == alone.to_json()
+
+
 def test_values_that_are_the_same_are_no_two_points():
     with pytest.raises(UserError, match="seed has the value 1 twice"):
         points_of({"seed": [1, 0, 1]})
@@ -74,6 +114,7 @@ def test_values_that_are_the_same_are_no_two_points():
         (["--sweep=grpo.kl_coef=0.1,1e-1"], "grpo.kl_coef has the value 0.1 twice"),
         (["--sweep=grpo.kl_coef=0.1,-1"], "kl_coef=-1.0: grpo.kl_coef=-1.0 must be at least 0"),
         (["--sweep=seed=0,1", "--config.seed=3"], "--config.seed is swept"),
+        ([f"--sweep=seed=0,1;config={SMOKE.removeprefix('--config=')}"], "--config is swept"),
         (["--sweep=seed=0,1", "--jobs=-1"], "jobs"),
         (["--sweep=seed=0,1", "--colour=red"], "colour"),
         (["--sweep=seed=0,1", "--checkpoint=x"], "--checkpoint is for"),
