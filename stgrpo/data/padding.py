@@ -1,5 +1,6 @@
 """Padding of ragged rows to a small number of shapes, so that few programs are compiled."""
 
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -17,6 +18,13 @@ def bucket(n: int, *, smallest: int, sizes: int = 4) -> int:
     half = size // 2
     between = [half * (sizes + i) // sizes for i in range(1, sizes)] if size > smallest and half >= 8 else []
     return next((b for b in between if n <= b), size)
+
+
+def common_start(rows: Sequence[Sequence[int]]) -> tuple[int, ...]:
+    """The tokens that all of some rows begin with."""
+    ordered = sorted(map(tuple, rows))
+    both = zip(ordered[0], ordered[-1], strict=False)  # what these two begin with, all between them do
+    return tuple(one for one, _ in itertools.takewhile(lambda pair: pair[0] == pair[1], both))
 
 
 def pad_rows(

@@ -16,6 +16,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from stgrpo.data.chat_template import ChatTemplate, as_used_here, default_template
+from stgrpo.data.padding import common_start
 from stgrpo.errors import UserError
 from stgrpo.files import check_readable, read_object, refuse_gguf
 from stgrpo.react.prompt import Message, PromptStyle, Turn, render_messages
@@ -46,6 +47,7 @@ _VOCABULARIES = {
     "tokenizer.model": "sentencepiece",
     "tiktoken.model": "tiktoken",
 }
+_STARTS = ("a", "Z", "1", " b", "\n", "<", "(", '"')  # of observations: letters, digits, blanks, signs
 OTHER_STOPS = ("<|endoftext|>", "<|end_of_text|>", "<|eom_id|>")
 
 
@@ -181,6 +183,17 @@ class Tokenizer:
                     "alone: use a byte-level one, as Qwen's and Llama 3's, and a chat template that opens an answer "
                     "with a special token or a line break"
                 )
+
+    def common_start(self, style: PromptStyle) -> tuple[int, ...]:
+        """Tokens that the prompts of a run begin with, whatever is observed: the instructions, mostly.
+
+        Found from observations that differ in their first letter, first turns and later ones. Where the tokenizer
+        joins the end of the instructions with an observation of another kind, a prompt may begin otherwise still.
+        """
+        last = Turn("robot1 is at table1. So move.", "Move robot1 from table1 to stove1")
+        said = [render_messages(text, style=style, last=turn) for text in _STARTS for turn in (None, last)]
+        prompts = self.encode_prompts([*said, render_messages("a", style=style, feedback="no action")])
+        return common_start(prompts)
 
     def encode_prompt(self, messages: list[Message]) -> list[int]:
         """The ids of a conversation through the tokenizer's own template, up to where the assistant is to speak."""

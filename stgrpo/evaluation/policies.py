@@ -98,7 +98,8 @@ def open_policy(
         core = attention_core(config, policy.shape, mesh)
         params = policy.read(abstract_model(policy.shape, mesh, core=core))
         given = {"mesh": mesh, "place": place, "largest": {1: largest}, "log": programs.met}
-        with open_sampler(config, params, policy.tokenizer, **given) as sampler:
+        style = prompt_style(config)
+        with open_sampler(config, params, policy.tokenizer, style=style, **given) as sampler:
             sampler.update_weights(params, policy.step)
             yield sampler, params
 

@@ -196,7 +196,7 @@ def primed(model: Transformer, before: KeyValues | None) -> Transformer:
     return model
 
 
-def keys_values(model: Transformer, token_C: Sequence[int], dtype=jnp.float32) -> KeyValues:
+def keys_values(model: Transformer, token_C: Sequence[int] | jax.Array, dtype=jnp.float32) -> KeyValues:
     """What all layers keep of one text, [L, C, K, H] float32, differentiable.
 
     Float32 whatever it is computed in, since its gradient is a sum over all that comes behind it.

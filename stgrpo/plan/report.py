@@ -198,6 +198,7 @@ def _sampling(found: Plan) -> str:
         "weights whole on each host": s.copy,
         "weights for decoding": s.weights,
         f"keys and values of {s.responses} responses": s.slots,
+        "shared beginning": s.prefix,
         "temporary": s.temporary,
     }
     said = ", ".join(f"{name} {size_text(size)}" for name, size in parts.items() if size)

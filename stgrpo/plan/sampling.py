@@ -46,23 +46,28 @@ class SamplingMemory:
         copy: of the policy whole along `fsdp`, where several hosts draw by themselves; else 0.
         weights: the copy for decoding, in the dtype of the computation.
         slots: keys, values and tokens.
-        peak: all three, and what the prefill or the decode loop needs besides, whichever is more.
+        prefix: keys and values of what all prompts begin with: no more than those of one prompt, which are counted.
+        peak: all four, and what the prefill or the decode loop needs besides, whichever is more.
     """
 
     responses: int
     copy: int
     weights: int
     slots: int
+    prefix: int
     peak: int
 
     @property
     def temporary(self) -> int:
         """Of the prefill or of the decode loop."""
-        return self.peak - self.copy - self.weights - self.slots
+        return self.peak - self.copy - self.weights - self.slots - self.prefix
 
 
 def sampling_memory(config: ConfigDict, policy: Transformer, mesh: Mesh, there: Target | None = None) -> SamplingMemory:
     """Compiles what `JaxSampler` runs for the first prompts of a rollout as long as the limit, when it holds the most.
+
+    The prefill is that of whole prompts. Where they begin with the same tokens it runs fewer, and what it holds of
+    these beside is no more than what it has less of its own.
 
     Args:
         config: the experiment.
@@ -92,13 +97,13 @@ def sampling_memory(config: ConfigDict, policy: Transformer, mesh: Mesh, there: 
         wanted = jax.ShapeDtypeStruct((), np.int32, sharding=replicated(mesh))
         loop = decode.lower(weights, slots, new, wanted, shape)
         decoded = compile_for(loop, there, what="the decode loop of the sampler", fix=_FIX)
-    copied, held = _copied(weights, policy, mesh), bytes_a_device(slots)
+    copied, held, prefix = _copied(weights, policy, mesh), bytes_a_device(slots), _prefix_bytes(policy, shape)
     shared = bytes_a_device(weights) - copied  # a tied head counts twice there, as XLA counts it
     peak = max(
         peak_bytes(filled, mesh) - bytes_a_device(policy) + copied + held,
         peak_bytes(decoded, mesh) - shared,
     )
-    return SamplingMemory(count * hosts * G, copy, copied, held, copy + peak)
+    return SamplingMemory(count * hosts * G, copy, copied, held, prefix, copy + prefix + peak)
 
 
 def host_sizes(config: ConfigDict, mesh: Mesh) -> SamplerSizes:
@@ -137,6 +142,14 @@ def check_tensor(mesh: Mesh) -> None:
             f"mesh.tensor={mesh.shape['tensor']} crosses hosts, where the embedded sampler draws by itself: "
             f"use at most the {mesh.size // host_count(mesh)} devices of one, or rollout.backend='vllm'"
         )
+
+
+def _prefix_bytes(policy: Transformer, shape: DecodeShape) -> int:
+    """Bytes a device of a whole prompt's keys and values, where prompts are read behind what all begin with."""
+    c = policy.shape
+    return (
+        2 * c.depth * shape.prompt * c.kv_heads * c.head_dim * shape.dtype.itemsize if policy.core.name == "xla" else 0
+    )
 
 
 def _slots(policy: Transformer, count: int, shape: DecodeShape) -> Slots:

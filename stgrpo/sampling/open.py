@@ -21,6 +21,7 @@ from stgrpo.files import write_atomically
 from stgrpo.models.huggingface.weights import save_description
 from stgrpo.models.shapes import ModelShape
 from stgrpo.models.transformer import Transformer
+from stgrpo.react.prompt import PromptStyle
 from stgrpo.sampling.base import Sampler
 from stgrpo.sampling.jax.sampler import JaxSampler
 from stgrpo.sampling.jax.shared import SharedSampler
@@ -40,6 +41,7 @@ def open_sampler(
     params: Transformer,
     tokenizer: Tokenizer,
     *,
+    style: PromptStyle,
     mesh: Mesh,
     place: Path,
     largest: Mapping[int, int],
@@ -51,6 +53,7 @@ def open_sampler(
         config: of the run.
         params: of the policy.
         tokenizer: its own.
+        style: of the prompts, for what all of them begin with.
         mesh: of the parameters.
         place: folder in which a server that is started leaves its log.
         largest: prompts of the largest call by group size; see `SamplerSizes`.
@@ -61,7 +64,8 @@ def open_sampler(
     """
     if config.rollout.backend == "jax":
         share = {group: -(-prompts // processes.count()) for group, prompts in largest.items()}
-        make = functools.partial(_embedded, config=config, stop_ids=tokenizer.stop_ids, largest=share, log=log)
+        given = {"stop_ids": tokenizer.stop_ids, "prefix": tokenizer.common_start(style)}
+        make = functools.partial(_embedded, config=config, largest=share, log=log, **given)
         yield SharedSampler(params, make, mesh) if mesh.is_multi_process else make(params, mesh)
         return
     if config.rollout.backend == "vllm_local":
@@ -108,6 +112,7 @@ def _embedded(
     *,
     config: ConfigDict,
     stop_ids: tuple[int, ...],
+    prefix: tuple[int, ...],
     largest: Mapping[int, int],
     log: Callable[[str], None],
 ) -> JaxSampler:
@@ -118,6 +123,7 @@ def _embedded(
         batch=config.rollout.batch,
         limit=config.limits.prompt,
         largest=largest,
+        prefix=prefix,
         mesh=mesh,
         log=log,
     )

@@ -38,7 +38,7 @@ from stgrpo.training.context import (
     rate_of_step,
 )
 from stgrpo.training.divergence import NotFinite, diverged
-from stgrpo.training.inputs import check_same_data
+from stgrpo.training.inputs import check_same_data, prompt_style
 from stgrpo.training.micro_batches import check_batch, said_of_parts
 from stgrpo.training.packing import Batch
 from stgrpo.training.policies import read_merged
@@ -88,6 +88,7 @@ def _run(setting: RunContext, checkpoints: Checkpoints) -> None:
                 config,
                 training.policy,
                 setting.tokenizer,
+                style=prompt_style(config),
                 mesh=setting.mesh,
                 place=place,
                 largest=largest_calls(config),

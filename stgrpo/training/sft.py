@@ -1,6 +1,5 @@
 """Examples as batches of SFT."""
 
-import itertools
 import math
 from collections.abc import Sequence
 
@@ -9,7 +8,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from stgrpo.data.examples import Example
-from stgrpo.data.padding import bucket, pad_rows
+from stgrpo.data.padding import bucket, common_start, pad_rows
 from stgrpo.models.attention.xla import AttentionCore
 from stgrpo.training.batch import GroupBatch, loss_weights
 
@@ -22,9 +21,7 @@ def shared_prefix(config: ConfigDict, examples: Sequence[Example], core: Attenti
     """
     if not config.sft.share_prefix or config.sft.prompt_weight or core.name != "xla":
         return ()
-    prompts = [e.prompt_ids[:-1] for e in examples]
-    both = zip(min(prompts), max(prompts), strict=False)  # what these two begin with, all between them do
-    return tuple(one for one, _ in itertools.takewhile(lambda pair: pair[0] == pair[1], both))
+    return common_start([e.prompt_ids[:-1] for e in examples])
 
 
 def sft_batch(examples: list[Example], prompt_weight: float = 0.0, *, skip: int = 0) -> GroupBatch:

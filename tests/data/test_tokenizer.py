@@ -12,6 +12,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 from stgrpo.data.tokenizer import NAME, Tokenizer, train_tokenizer
 from stgrpo.envs.robotouille.kitchen.names import OBJECT_NAMES
 from stgrpo.errors import UserError
+from stgrpo.react.prompt import PromptStyle, Turn, render_messages
 
 RESPONSE = (
     "Reasoning: robot1 is at table1. robot1 is holding nothing. Next, patty1 must go on top of bottombun1. "
@@ -200,3 +201,19 @@ def test_users_mistakes(small: Tokenizer, tmp_path: Path) -> None:
         Tokenizer.load(damaged)
     with pytest.raises(UserError, match="no chat template"):
         Tokenizer.from_files({name: text for name, text in files.items() if name != "chat_template.jinja"})
+
+
+@pytest.mark.parametrize("history", ["none", "last_action", "last_reasoning_action"])
+@pytest.mark.parametrize("instructions", ["none", "full"])
+def test_prompts_begin_with_what_is_said_to_be_common_and_share_little_more(
+    small: Tokenizer, observations: list[str], instructions: str, history: str
+) -> None:
+    style, last = PromptStyle(instructions=instructions, history=history), Turn("so move", "Move")
+    start = list(small.common_start(style))
+    said = [render_messages(text, style=style, last=turn) for text in observations[::50] for turn in (None, last)]
+    said.append(render_messages("[1]", style=style, feedback="no"))
+    prompts = small.encode_prompts(said)
+    assert all(ids[: len(start)] == start for ids in prompts)
+    system = small.encode_prompt(said[0][:1]) if instructions == "full" else []
+    assert len(start) >= max(len(system) - 4, 2)  # all but the answer's opening there
+    assert len({tuple(ids[: len(start) + 3]) for ids in prompts}) > 1

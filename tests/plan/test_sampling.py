@@ -69,6 +69,14 @@ def test_weights_and_slots_are_what_the_sampler_allocates(dtype, sizes):
     assert found.slots == sum(slots.values())
 
 
+def test_keys_and_values_of_what_all_prompts_begin_with_are_counted_as_a_whole_prompts():
+    config = smoke()
+    c, found = starting_shape(config), memory(config, (1, 1, 1))
+    room = -(-config.limits.prompt // 32) * 32
+    assert found.prefix == c.depth * 2 * room * c.kv_heads * c.head_dim * 4
+    assert found.peak == found.copy + found.weights + found.slots + found.prefix + found.temporary
+
+
 def on_first_device(tree):
     """Bytes of each buffer that arrays have on the first device, by its place in memory."""
     buffers = (x.addressable_shards[0].data for x in jax.tree.leaves(tree))

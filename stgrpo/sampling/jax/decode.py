@@ -27,7 +27,7 @@ from stgrpo.models.lora import merged_layer
 from stgrpo.models.random import random_key
 from stgrpo.models.shapes import ModelShape, layer_specs, top_specs
 from stgrpo.models.sharding import BATCH_AXES, constrain_batch, gathered
-from stgrpo.models.transformer import Layers, Transformer, rms_norm
+from stgrpo.models.transformer import Layers, Transformer, keys_values, rms_norm
 from stgrpo.react.policy import SamplingParams
 from stgrpo.sampling.jax.categorical import draw
 from stgrpo.sampling.jax.fused_layer import JoinedLayer
@@ -118,8 +118,8 @@ class NewPrompts(Generic[A]):
     """Prompts for slots that are free, as many for each device that slots are split over.
 
     Attributes:
-        prompt_BP: token ids, padded on the right.
-        length_B: real lengths, at least 1.
+        prompt_BP: token ids, padded on the right; without those that were read before for all of them.
+        length_B: real lengths, with what was read before; at least a token more than that.
         seed_B: of their responses.
         slot_B: the slot each gets, counted among those of its device; one that there is not leaves the prompt out.
     """
@@ -227,28 +227,63 @@ def _placed(x: jax.Array, batch: int, heads: int) -> jax.Array:
     return jax.lax.with_sharding_constraint(x, PartitionSpec(*split))
 
 
+@functools.partial(jax.jit, static_argnames="dtype")
+def read_prefix(model: Transformer, token_C: jax.Array, dtype: jnp.dtype) -> KeyValues:
+    """Runs what all prompts begin with, once: its keys and values [L, C, K, H], in the dtype of the computation."""
+    return jax.tree.map(lambda x: x.astype(dtype), keys_values(model, token_C, dtype))
+
+
 def prefill(
-    model: Transformer, prompt_BP: jax.Array, length_B: jax.Array, dtype: jnp.dtype
+    model: Transformer,
+    prompt_BP: jax.Array,
+    length_B: jax.Array,
+    dtype: jnp.dtype,
+    before: KeyValues | None = None,
 ) -> tuple[KeyValues, jax.Array]:
-    """Runs each prompt once: its keys and values [L, B, P, K, H] and the last real token's hidden state [B, D]."""
-    positions = jnp.broadcast_to(jnp.arange(prompt_BP.shape[1]), prompt_BP.shape)
+    """Runs each prompt once: its keys and values [L, B, P, K, H] and the last real token's hidden state [B, D].
 
-    def attend(q_BPNH: jax.Array, kv: KeyValues) -> tuple[jax.Array, KeyValues]:
-        return attend_causal(q_BPNH, kv, core=model.core), kv
+    Args:
+        model: the policy; behind something, one whose attention is XLA's.
+        prompt_BP: token ids, padded on the right.
+        length_B: real lengths.
+        dtype: of the computation.
+        before: keys and values [L, C, K, H] of what all prompts begin with and `prompt_BP` leaves out.
+    """
+    start = before.k.shape[1] if before else 0
+    positions = jnp.broadcast_to(start + jnp.arange(prompt_BP.shape[1]), prompt_BP.shape)
 
-    hidden_BPD, prefix = model.hidden(prompt_BP, positions, attend, dtype=dtype)
+    def attend(q_BPNH: jax.Array, kv: KeyValues, before_CKH: KeyValues | None = None) -> tuple[jax.Array, KeyValues]:
+        return attend_causal(q_BPNH, kv, before=before_CKH, core=model.core), kv
+
+    hidden_BPD, own = model.hidden(prompt_BP, positions, attend, before, dtype)
     last_B1D = jnp.take_along_axis(hidden_BPD, (length_B - 1)[:, None, None], axis=1)
-    return prefix, last_B1D[:, 0]
+    return own, last_B1D[:, 0]
 
 
 @functools.partial(jax.jit, static_argnames=("room", "dtype"))
-def prefill_prompts(model: Transformer, new: NewPrompts, room: int, dtype: jnp.dtype) -> Prefilled:
-    """Runs new prompts; their keys and values are padded to `room` tokens, whatever the prompts are padded to."""
-    prefix, last_BD = prefill(model, new.prompt_BP, new.length_B, dtype)
-    pad = ((0, 0), (0, 0), (0, room - new.prompt_BP.shape[1]), (0, 0), (0, 0))
-    k_LBPKH, v_LBPKH = (jnp.pad(x_LBPKH, pad) for x_LBPKH in (prefix.k, prefix.v))
+def prefill_prompts(
+    model: Transformer, new: NewPrompts, room: int, dtype: jnp.dtype, before: KeyValues | None = None
+) -> Prefilled:
+    """Runs new prompts; their keys and values are padded to `room` tokens, whatever the prompts are padded to.
+
+    What was read before for all of them, see `read_prefix`, is copied in front of each one's own.
+    """
+    start = before.k.shape[1] if before else 0
+    own, last_BD = prefill(model, new.prompt_BP, new.length_B - start, dtype, before)
+    k_LBPKH, v_LBPKH = own.k, own.v
+    if before:
+        k_LBPKH, v_LBPKH = _behind(before.k, own.k), _behind(before.v, own.v)
+    pad = ((0, 0), (0, 0), (0, room - start - new.prompt_BP.shape[1]), (0, 0), (0, 0))
+    k_LBPKH, v_LBPKH = (jnp.pad(x_LBPKH, pad) for x_LBPKH in (k_LBPKH, v_LBPKH))
     k_LBKHP, v_LBKPH = _placed(jnp.moveaxis(k_LBPKH, 2, 4), 1, 2), _placed(v_LBPKH.swapaxes(2, 3), 1, 2)
     return Prefilled(k_LBKHP, v_LBKPH, constrain_batch(last_BD), new.length_B, new.seed_B, new.slot_B)
+
+
+def _behind(before_LCKH: jax.Array, own_LBPKH: jax.Array) -> jax.Array:
+    """What each prompt has of its own behind what all begin with."""
+    L, B, _, K, H = own_LBPKH.shape
+    before_LBCKH = jnp.broadcast_to(before_LCKH[:, None], (L, B, before_LCKH.shape[1], K, H))
+    return jnp.concatenate([before_LBCKH, own_LBPKH], axis=2)
 
 
 @functools.partial(jax.jit, static_argnames="shape", donate_argnames="slots")

@@ -12,6 +12,7 @@ from jax.sharding import Mesh
 
 from stgrpo.data.padding import bucket, pad_rows
 from stgrpo.errors import RunError
+from stgrpo.models.attention.xla import KeyValues
 from stgrpo.models.random import checked_seed
 from stgrpo.models.sharding import BATCH_AXES, batch_sharding
 from stgrpo.models.transformer import Transformer
@@ -26,8 +27,9 @@ from stgrpo.sampling.jax.decode import (
     decode_weights,
     empty_slots,
     prefill_prompts,
+    read_prefix,
 )
-from stgrpo.sampling.jax.slots import Filling, SamplerSizes, SlotSchedule
+from stgrpo.sampling.jax.slots import Filling, SamplerSizes, SlotSchedule, prefix_length
 
 Group = tuple[list[list[int]], list[list[float]], list[str]]
 
@@ -36,7 +38,8 @@ class JaxSampler:
     """Draws from a `Transformer` on the devices it lies on.
 
     Two kinds of programs are compiled, prefills and decode loops, for the few sizes that `SamplerSizes` has: these
-    follow from limits, not from what is asked.
+    follow from limits, not from what is asked. What all prompts begin with is read once a call of `generate`, by a
+    program of its own, and prefills read what comes behind it.
     """
 
     def __init__(
@@ -48,6 +51,7 @@ class JaxSampler:
         batch: int = 256,
         limit: int = 0,
         largest: Mapping[int, int] | None = None,
+        prefix: Sequence[int] = (),
         mesh: Mesh | None = None,
         log: Callable[[str], None] = lambda name: None,
     ):
@@ -60,12 +64,15 @@ class JaxSampler:
             batch: the most responses that are decoded at one time; further prompts wait for a free slot.
             limit: the longest prompt; 0 for the longest of each call, which compiles programs for each.
             largest: prompts of the largest call by group size, see `SamplerSizes`.
+            prefix: tokens that prompts begin with; one that does not is drawn from all the same, with those that are
+                prefilled beside it read whole. Only XLA's attention sees what was read before a row.
             mesh: slots are split over its data and fsdp axes; None for one device.
             log: called with the name of a program before each time it runs.
         """
         self._model, self._version = model, 0
         self._stop_ids, self.dtype, self.mesh, self._log = stop_ids, jnp.dtype(dtype), mesh, log
         self._batch, self._limit, self._largest = batch, limit, dict(largest or {})
+        self._prefix = tuple(prefix[: prefix_length(len(prefix), limit)]) if model.core.name == "xla" else ()
 
     def update_weights(self, params: Transformer, version: int) -> None:
         """The trainer's own arrays are used; a copy for decoding lives as long as a call of `generate`."""
@@ -109,11 +116,12 @@ class JaxSampler:
         shape, schedule = call.shape, call.schedule
         count = len(schedule.prompt_S)
         slots, weights = empty_slots(self._model.shape, count, shape), decode_weights(self._model, self.dtype)
+        before = self._read_prefix(call)
         while not schedule.finished:
             *first, last = schedule.fillings()
             for filling in first:
-                slots = decode(weights, slots, self._prefill(filling, call), np.int32(0), shape)
-            new = self._prefill(last, call)
+                slots = decode(weights, slots, self._prefill(filling, call, before), np.int32(0), shape)
+            new = self._prefill(last, call, before)
             self._log(_decode_name(count, shape))
             slots = decode(weights, slots, new, np.int32(schedule.wanted), shape)
             groups |= self._checked(_collect(slots, schedule), call)
@@ -128,14 +136,31 @@ class JaxSampler:
                 )
         return groups
 
-    def _prefill(self, filling: Filling, call: "_Call") -> Prefilled:
+    def _read_prefix(self, call: "_Call") -> KeyValues | None:
+        """Keys and values of what prompts begin with; None where none of the call does."""
+        if not self._prefix or not any(map(self._is_behind, call.prompts)):
+            return None
+        self._log(f"prefill of {len(self._prefix)} tokens that all prompts begin with")
+        return read_prefix(self._model, np.array(self._prefix, np.int32), self.dtype)
+
+    def _is_behind(self, prompt: Sequence[int]) -> bool:
+        """Whether a prompt begins with the prefix and has a token of its own, which the response is predicted from."""
+        skip = len(self._prefix)
+        return len(prompt) > skip and tuple(prompt[:skip]) == self._prefix
+
+    def _prefill(self, filling: Filling, call: "_Call", before: KeyValues | None) -> Prefilled:
         rows = filling.prompts_B.tolist()
-        prompt_BP, length_B = pad_rows([call.prompts[i] if i >= 0 else () for i in rows], length=filling.length)
+        if not all(self._is_behind(call.prompts[i]) for i in rows if i >= 0):
+            before = None
+        skip = len(self._prefix) if before else 0
+        own = [call.prompts[i][skip:] if i >= 0 else () for i in rows]
+        prompt_BP, length_B = pad_rows(own, length=filling.length - skip)
         seed_B = np.array([call.seeds[i] if i >= 0 else 0 for i in rows], np.uint32)
-        new = NewPrompts[np.ndarray](prompt_BP, np.maximum(length_B, 1), seed_B, filling.slot_B)
-        self._log(f"prefill of {len(rows)} prompts of {filling.length} tokens")
+        new = NewPrompts[np.ndarray](prompt_BP, skip + np.maximum(length_B, 1), seed_B, filling.slot_B)
+        behind = f" behind {skip}" if skip else ""
+        self._log(f"prefill of {len(rows)} prompts of {filling.length - skip} tokens{behind}")
         placed = jax.device_put(new, batch_sharding(self.mesh)) if self.mesh else new
-        return prefill_prompts(self._model, placed, call.sizes.room, self.dtype)
+        return prefill_prompts(self._model, placed, call.sizes.room, self.dtype, before)
 
 
 @dataclasses.dataclass(frozen=True)

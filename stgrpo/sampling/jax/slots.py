@@ -14,6 +14,8 @@ SMALL_SHARE = 2
 """A call that fills at most one slot in so many is decoded in a loop of only those."""
 ALIGNED = 32
 """Sizes of prompts are multiples of it."""
+LEAST_PREFIX = 64
+"""Tokens that all prompts begin with, below which they are not read apart: little would be saved."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,7 +25,8 @@ class SamplerSizes:
     Prompts are padded to one of two lengths, the limit or three quarters of it, in prefills of one number of rows. For
     a group size and a way to draw there are at most three decode loops: all slots, with room for the longer or the
     shorter prompts, and half of them. So a stage that draws in two ways, for training and for validation, compiles at
-    most eight programs: two prefills, twice three loops.
+    most eight programs: two prefills, twice three loops; and one more for what all prompts begin with, where that is
+    read apart. (A prompt that does not begin so is read whole, by two prefills more.)
 
     Attributes:
         prompt: the longest prompt.
@@ -88,6 +91,17 @@ class SamplerSizes:
 
 def _aligned(tokens: int) -> int:
     return -(-tokens // ALIGNED) * ALIGNED
+
+
+def prefix_length(tokens: int, limit: int) -> int:
+    """How many of the tokens that all prompts begin with are read apart.
+
+    Args:
+        tokens: that they begin with.
+        limit: the longest prompt, which keeps a token at least of its own; 0 for none.
+    """
+    most = min(tokens, limit - 1) if limit else tokens
+    return most // ALIGNED * ALIGNED if most >= LEAST_PREFIX else 0
 
 
 @dataclasses.dataclass(frozen=True)

@@ -32,6 +32,7 @@ from stgrpo.sampling.jax.decode import (
     empty_slots,
     prefill,
     prefill_prompts,
+    read_prefix,
 )
 from stgrpo.sampling.jax.sampler import JaxSampler
 from stgrpo.training.logprobs import response_logprobs
@@ -320,6 +321,102 @@ def test_what_is_drawn_does_not_depend_on_the_sizes_that_are_compiled(model):
         assert got.tokens == [one.tokens[0] for one in close]
         for mine, one in zip(got.logprobs, close, strict=True):
             np.testing.assert_allclose(np.concatenate(mine), np.concatenate(one.logprobs[0]), atol=1e-5)
+
+
+RULES = np.random.default_rng(5).integers(0, 64, 70).tolist()  # of which 64 are read apart
+BEHIND = [[*RULES, *prompt] for prompt in PROMPTS]
+
+
+def assert_same_draws(got, want):
+    assert dataclasses.replace(got, logprobs=[]) == dataclasses.replace(want, logprobs=[])
+    for mine, theirs in zip(got.logprobs, want.logprobs, strict=True):
+        np.testing.assert_allclose(np.concatenate(mine), np.concatenate(theirs), atol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def whole(model):
+    """What is drawn where every prompt is read whole, by group and temperature."""
+    ways = [(3, 1.0), (3, 0.0), (1, 0.0)]
+    return {
+        (G, t): JaxSampler(model, STOPS, limit=96).generate(BEHIND, G, SamplingParams(LIMIT, t), SEEDS) for G, t in ways
+    }
+
+
+@pytest.mark.parametrize("sizes", [None, (1, 1, 1), (8, 1, 1), (1, 4, 2), (2, 2, 2)])
+def test_prompts_behind_what_all_begin_with_draw_what_whole_ones_do(model, tiny_shape, whole, sizes):
+    mesh = sizes and make_mesh(*sizes, devices=jax.devices()[: math.prod(sizes)])
+    placed = jax.device_put(model, tree_shardings(model, tiny_shape, mesh)) if mesh else model
+    names = []
+    sampler = JaxSampler(placed, STOPS, limit=96, batch=6, prefix=RULES, mesh=mesh, log=names.append)
+    for (G, temperature), want in whole.items():
+        assert_same_draws(sampler.generate(BEHIND, G, SamplingParams(LIMIT, temperature), SEEDS), want)
+    reads = {name for name in names if name.startswith("prefill")}
+    assert "prefill of 64 tokens that all prompts begin with" in reads and len(reads) == 2
+    assert all("behind 64" in name or "begin with" in name for name in reads)
+
+
+def test_prompts_behind_what_all_begin_with_have_the_log_probabilities_of_a_plain_forward_pass(model):
+    got = JaxSampler(model, STOPS, prefix=RULES).generate(BEHIND, 2, SamplingParams(LIMIT), SEEDS)
+    for prompt, (ids, _), (values, _) in zip(BEHIND, got.tokens, got.logprobs, strict=True):
+        rows = jnp.asarray([[*prompt, *ids]])
+        logits = dense_hidden(model, rows)[0, len(prompt) - 1 : -1] @ model.head_VD.T
+        np.testing.assert_allclose(values, jax.nn.log_softmax(logits)[np.arange(len(ids)), ids], atol=1e-5)
+
+
+@pytest.mark.parametrize("limit", [0, 96])
+def test_prompts_that_begin_otherwise_or_with_nothing_more_are_drawn_from_too(model, limit):
+    other = [RULES[0] ^ 1, *RULES[1:], 4]
+    prompts = [BEHIND[0], RULES[:64], other, [5], RULES[:65], RULES[:10], BEHIND[2]]
+    params, seeds = SamplingParams(LIMIT), list(range(7))
+    for asked in (prompts, prompts[1:4], prompts[:1]):
+        want = JaxSampler(model, STOPS, limit=limit, batch=4).generate(asked, 2, params, seeds[: len(asked)])
+        got = JaxSampler(model, STOPS, limit=limit, batch=4, prefix=RULES)
+        assert_same_draws(got.generate(asked, 2, params, seeds[: len(asked)]), want)
+
+
+def test_what_all_prompts_begin_with_is_read_again_by_new_weights(tiny_shape, make_model, model, whole):
+    sampler = JaxSampler(make_model(tiny_shape, 7), STOPS, limit=96, prefix=RULES)
+    before = sampler.generate(BEHIND, 3, SamplingParams(LIMIT), SEEDS)
+    sampler.update_weights(model, 0)
+    assert before.tokens != whole[3, 1.0].tokens
+    assert_same_draws(sampler.generate(BEHIND, 3, SamplingParams(LIMIT), SEEDS), whole[3, 1.0])
+
+
+def test_adapters_of_the_last_layers_read_behind_what_all_prompts_begin_with(tiny_shape, model):
+    adapters = jax.tree.map(lambda x: x.at[1:].add(0.1), Adapters(tiny_shape, Lora(2, 4.0, layers=1)))
+    both = adapted(model, adapters), merged(adapted(model, adapters))
+    samplers = JaxSampler(both[0], STOPS, prefix=RULES), JaxSampler(both[1], STOPS)
+    got, want = (s.generate(BEHIND, 2, SamplingParams(LIMIT), SEEDS) for s in samplers)
+    assert_same_draws(got, want)
+
+
+def test_what_all_prompts_begin_with_is_computed_once_and_not_once_a_prompt(model):
+    B, C, P, F = 3, 64, 32, model.shape.mlp_width
+    new = NewPrompts(np.zeros((B, P), np.int32), np.full(B, C + 1), np.zeros(B, np.uint32), np.arange(B))
+    before = read_prefix(model, np.zeros(C, np.int32), jnp.dtype("float32"))
+    traced = jax.make_jaxpr(prefill_prompts, static_argnums=(2, 3))(model, new, C + P, before.k.dtype, before)
+    shapes = set(array_shapes(traced.jaxpr))
+    assert (B, P, F) in shapes and not {shape for shape in shapes if shape[-1:] == (F,) and C + P in shape}
+
+
+def test_a_stage_compiles_at_most_one_program_more_for_what_all_prompts_begin_with(model):
+    names, ways = [], {3: SamplingParams(4, 0.8), 1: SamplingParams(4, 0.0)}
+    rules = [*RULES, *RULES]
+    made = {"limit": 300, "largest": {3: 16, 1: 19}, "prefix": rules, "log": names.append}
+    sampler = JaxSampler(model, STOPS, batch=48, **made)
+    before = prefill_prompts._cache_size(), decode._cache_size(), read_prefix._cache_size()
+    for prompts, group in adversarial_calls(np.random.default_rng(1), 160, [*ways]):
+        sampler.generate([[*rules, *p] for p in prompts], group, ways[group], list(range(len(prompts))))
+    after = prefill_prompts._cache_size(), decode._cache_size(), read_prefix._cache_size()
+    assert [b - a for a, b in zip(before, after, strict=True)] == [2, 6, 1]
+    assert len(set(names)) == 9
+
+
+def test_another_attention_reads_prompts_whole(model, samples):
+    names = []
+    sampler = JaxSampler(with_core(model, "splash"), STOPS, prefix=RULES, log=names.append)
+    sampler.generate(BEHIND[:1], 1, SamplingParams(LIMIT, 0.0), SEEDS[:1])
+    assert not any("begin with" in name or "behind" in name for name in names)
 
 
 def test_a_prompt_beyond_the_limit_is_refused(model):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from stgrpo.sampling.jax.slots import PREFILL_TOKENS, SamplerSizes, SlotSchedule
+from stgrpo.sampling.jax.slots import PREFILL_TOKENS, SamplerSizes, SlotSchedule, prefix_length
 
 
 def test_prompts_have_two_lengths_and_prefills_one_number_of_rows():
@@ -12,6 +12,23 @@ def test_prompts_have_two_lengths_and_prefills_one_number_of_rows():
     assert {n: sizes.length(n) for n in (1, 192, 193, 250)} == {1: 192, 192: 192, 193: 256, 250: 256}
     assert sizes.rows * sizes.room == PREFILL_TOKENS
     assert SamplerSizes(prompt=PREFILL_TOKENS * 3, batch=64).rows == 1
+
+
+@pytest.mark.parametrize(
+    ("tokens", "limit", "apart"),
+    [
+        (0, 99, 0),
+        (63, 999, 0),
+        (64, 999, 64),
+        (437, 1280, 416),
+        (437, 437, 416),
+        (437, 416, 384),
+        (437, 0, 416),
+        (64, 64, 0),
+    ],
+)
+def test_a_prefix_is_read_apart_where_it_is_long_and_leaves_a_token(tokens, limit, apart):
+    assert prefix_length(tokens, limit) == apart
 
 
 @pytest.mark.parametrize(
