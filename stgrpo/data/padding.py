@@ -20,6 +20,33 @@ def bucket(n: int, *, smallest: int, sizes: int = 4) -> int:
     return next((b for b in between if n <= b), size)
 
 
+def least_padding(tokens: Sequence[int], count: int, *, unit: int) -> tuple[tuple[int, ...], int]:
+    """The lengths that rows are padded to with the least padding, each row to the next of them.
+
+    Args:
+        tokens: of each row, at least 0.
+        count: of lengths, at most.
+        unit: what lengths are multiples of.
+
+    Returns:
+        The lengths, the shortest first, and the tokens of all rows with padding.
+    """
+    sizes_M, rows_M = np.unique(np.maximum(-(-np.asarray(tokens) // unit), 1) * unit, return_counts=True)
+    rows_M = np.cumsum(rows_M)  # that are no longer than each size
+    least_M, before = sizes_M * rows_M, []  # where the longest so far is one of the lengths; the length before it
+    for _ in range(1, min(count, len(sizes_M))):
+        more_MM = least_M + sizes_M[:, None] * (rows_M[:, None] - rows_M)  # to a size, from a shorter one before it
+        more_MM = np.where(np.tri(len(sizes_M), k=-1, dtype=bool), more_MM, least_M[:, None])
+        before.append(np.where(more_MM.min(axis=1) < least_M, more_MM.argmin(axis=1), -1))
+        least_M = more_MM.min(axis=1)
+    lengths, at = [len(sizes_M) - 1], len(sizes_M) - 1
+    for from_M in reversed(before):
+        if from_M[at] >= 0:
+            at = int(from_M[at])
+            lengths.append(at)
+    return tuple(int(sizes_M[i]) for i in reversed(lengths)), int(least_M[-1])
+
+
 def common_start(rows: Sequence[Sequence[int]]) -> tuple[int, ...]:
     """The tokens that all of some rows begin with."""
     ordered = sorted(map(tuple, rows))

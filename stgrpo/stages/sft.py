@@ -30,7 +30,7 @@ from stgrpo.training.inputs import check_same_data, examples_identity, load_exam
 from stgrpo.training.micro_batches import check_batch, said_of_parts
 from stgrpo.training.policies import check_base
 from stgrpo.training.profile import open_profile
-from stgrpo.training.sft import sft_batch, sft_steps, shared_prefix
+from stgrpo.training.sft import sft_batch, sft_shapes, sft_steps, shared_prefix
 from stgrpo.training.start import starting_params, starting_shape
 from stgrpo.training.step import TrainProgram, TrainState
 from stgrpo.training.step_folders import has_steps
@@ -114,7 +114,7 @@ def _train(
     rate, bar = rate_of_step(config.sft, total), ProgressBar("sft", total, record.step)
     programs = ProgramLog("sft", setting.workdir.programs)
     lay_out = BatchPacker("sft", config, setting.mesh, programs)
-    lengths = np.array([len(e.prompt_ids) for e in examples])
+    lengths, shapes = np.array([len(e.prompt_ids) for e in examples]), sft_shapes(examples, steps.skip)
     meter = open_meter(setting, "sft", record.shape)
     with (
         preemption.saved_first(),
@@ -126,7 +126,7 @@ def _train(
                 timer = Timer()
                 with timer.part("batch"):
                     chosen = [examples[i] for i in _rows(config, lengths, step)]
-                    groups = sft_batch(chosen, config.sft.prompt_weight, skip=steps.skip)
+                    groups = sft_batch(chosen, config.sft.prompt_weight, skip=steps.skip, shapes=shapes)
                     batch = lay_out(groups)
                 with timer.part("update"):
                     state, values = steps.update(state, batch)
