@@ -106,6 +106,80 @@ def _with_prompts(model: Transformer, batch: GroupBatch, temperature: float, dty
     return both[0].reshape(B, G, R), both[1].reshape(B, G, R), logp_BP
 
 
+@dataclasses.dataclass(frozen=True)
+class _Traced:
+    """The functions of a program, on arrays wherever they lie; attributes are the arguments of `build_program`."""
+
+    shape: ModelShape
+    optimiser: optax.GradientTransformation
+    loss: Loss
+    micro_batches: int
+    dtype: jnp.dtype
+    remat: bool
+    lora: Lora | None
+    core: AttentionCore
+    critic: CriticSettings | None
+    prefix: Sequence[int]
+
+    def init(self, key: jax.Array) -> TrainState:
+        """A state of random weights."""
+        return self.start(Transformer(self.shape, key, remat=self.remat, core=self.core))
+
+    def start(self, model: Transformer) -> TrainState:
+        """The state before the first update of a model, or of adapters on it."""
+        params: Any = model if self.lora is None else Adapters(self.shape, self.lora)  # optax's types know no module
+        base = None if self.lora is None else frozen(model, self.lora.base_dtype)
+        valued = None if self.critic is None else critic_start(Critic(model), self.critic)
+        return TrainState(params, self.optimiser.init(params), jnp.int32(0), base, valued)
+
+    def update(self, state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, jax.Array]]:
+        """One step of the optimiser, and what is logged of it."""
+        params: Any = state.params  # as in `start`
+        with jax.named_scope("gradient"):
+            grads, total, sums = self._gradient(state, batch)
+        with jax.named_scope("optimiser"):
+            changes, opt_state = self.optimiser.update(grads, state.opt_state, params)
+            params = optax.apply_updates(params, changes)
+        with jax.named_scope("figures"):
+            metrics = {"loss": total, "grad_norm": optax.tree.norm(grads)} | averages(sums)
+            metrics |= state_flags(params, opt_state)
+        # pyrefly: ignore[bad-argument-type] - optax says no more than "a tree"; it is one like the parameters
+        return TrainState(params, opt_state, state.step + 1, state.base, state.critic), metrics
+
+    def logprobs(self, model: Transformer, batch: Batch) -> jax.Array:
+        """Of the batch's tokens by a model that is not trained, laid out as its loss terms."""
+        behind = primed(model, self._read(model))
+
+        def of(part: Batch) -> jax.Array:
+            return batch_logprobs(behind, part, temperature=self.loss.temperature, dtype=self.dtype)[0]
+
+        return in_parts(of, batch, self.micro_batches)
+
+    def _gradient(self, state: TrainState, batch: Batch) -> tuple[Any, jax.Array, dict[str, jax.Array]]:
+        """Of the loss over all parts of a batch, with the loss and the sums that figures are made of."""
+
+        def policy_of(params: Transformer | Adapters) -> Transformer:
+            return dataclasses.replace(state, params=params).policy
+
+        def loss_of(given: tuple[Transformer | Adapters, KeyValues | None], part: Batch):
+            policy = primed(policy_of(given[0]), given[1])
+            inputs = loss_inputs(policy, part, temperature=self.loss.temperature, dtype=self.dtype)
+            with jax.named_scope("loss"):
+                total, sums = self.loss.function(inputs)
+                return total, token_sums(inputs) | sums
+
+        params: Any = state.params  # as in `start`
+        read, back = jax.vjp(lambda p: self._read(policy_of(p)), params)
+        (grads, d_read), total, sums = accumulate(loss_of, (params, read), batch, self.micro_batches)
+        if self.prefix:
+            grads = jax.tree.map(jnp.add, grads, back(d_read)[0])
+        return grads, total, sums
+
+    def _read(self, model: Transformer) -> KeyValues | None:
+        """What all prompts begin with, read once."""
+        return keys_values(model, self.prefix, self.dtype) if self.prefix else None
+
+
 def build_program(
     shape: ModelShape,
     mesh: Mesh,
@@ -136,52 +210,8 @@ def build_program(
         prefix: tokens that every prompt begins with and that batches leave out. They go through the model once an
             update, whatever its examples and parts are; gradients of all these go back through that one pass.
     """
-
-    def before(model: Transformer) -> KeyValues | None:
-        return keys_values(model, prefix, dtype) if prefix else None
-
-    def start(model: Transformer) -> TrainState:
-        params: Any = model if lora is None else Adapters(shape, lora)  # optax's own annotations know no module
-        base = None if lora is None else frozen(model, lora.base_dtype)
-        valued = None if critic is None else critic_start(Critic(model), critic)
-        return TrainState(params, optimiser.init(params), jnp.int32(0), base, valued)
-
-    def update(state: TrainState, batch: Batch):
-        def policy_of(params: Transformer | Adapters) -> Transformer:
-            return dataclasses.replace(state, params=params).policy
-
-        def loss_of(given: tuple[Transformer | Adapters, KeyValues | None], part: Batch):
-            policy = primed(policy_of(given[0]), given[1])
-            inputs = loss_inputs(policy, part, temperature=loss.temperature, dtype=dtype)
-            with jax.named_scope("loss"):
-                total, sums = loss.function(inputs)
-                return total, token_sums(inputs) | sums
-
-        params: Any = state.params  # as in `start`
-        with jax.named_scope("gradient"):
-            read, back = jax.vjp(lambda p: before(policy_of(p)), params)
-            (grads, d_read), total, sums = accumulate(loss_of, (params, read), batch, micro_batches)
-            if prefix:
-                grads = jax.tree.map(jnp.add, grads, back(d_read)[0])
-        with jax.named_scope("optimiser"):
-            changes, opt_state = optimiser.update(grads, state.opt_state, params)
-            params = optax.apply_updates(params, changes)
-        with jax.named_scope("figures"):
-            metrics = {"loss": total, "grad_norm": optax.tree.norm(grads)} | averages(sums)
-            metrics |= state_flags(params, opt_state)
-        # pyrefly: ignore[bad-argument-type] - optax says no more than "a tree"; it is one like the parameters
-        return TrainState(params, opt_state, state.step + 1, state.base, state.critic), metrics
-
-    def logprobs(model: Transformer, batch: Batch) -> jax.Array:
-        behind = primed(model, before(model))
-
-        def of(part: Batch) -> jax.Array:
-            return batch_logprobs(behind, part, temperature=loss.temperature, dtype=dtype)[0]
-
-        return in_parts(of, batch, micro_batches)
-
-    init = lambda key: start(Transformer(shape, key, remat=remat, core=core))  # noqa: E731
-    abstract = jax.eval_shape(init, random_key(0))
+    traced = _Traced(shape, optimiser, loss, micro_batches, dtype, remat, lora, core, critic, prefix)
+    abstract = jax.eval_shape(traced.init, random_key(0))
     placed = abstract_tree(abstract, shape, mesh)
     states = jax.tree.map(lambda x: x.sharding, placed)
     batches, whole = batch_sharding(mesh), replicated(mesh)
@@ -189,13 +219,13 @@ def build_program(
     valued = None
     if critic is not None:
         valued = build_critic(critic, states.critic, mesh, micro_batches=micro_batches, dtype=dtype)
-    jitted_update = jax.jit(update, in_shardings=(states, batches), out_shardings=(states, whole), donate_argnums=0)
-    jitted_logprobs = jax.jit(logprobs, in_shardings=(None, batches), out_shardings=batches)  # with adapters or without
+    donated = {"in_shardings": (states, batches), "out_shardings": (states, whole), "donate_argnums": 0}
+    either = {"in_shardings": (None, batches), "out_shardings": batches}  # models with adapters or without
     return TrainProgram(
-        init=jax.jit(init, out_shardings=states),
-        init_from=jax.jit(start, in_shardings=(model,), out_shardings=states, donate_argnums=0),
-        update=BatchProgram(jitted_update, mesh),
-        logprobs=BatchProgram(jitted_logprobs, mesh),
+        init=jax.jit(traced.init, out_shardings=states),
+        init_from=jax.jit(traced.start, in_shardings=(model,), out_shardings=states, donate_argnums=0),
+        update=BatchProgram(jax.jit(traced.update, **donated), mesh),
+        logprobs=BatchProgram(jax.jit(traced.logprobs, **either), mesh),
         abstract=placed,
         model=placed.params if lora is None else placed.base,
         mesh=mesh,
