@@ -14,20 +14,23 @@ import json
 import pathlib
 import re
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from stgrpo import envs
 from stgrpo.comparison.compare import compare
 from stgrpo.comparison.load import read_runs
 from stgrpo.comparison.paper import paper_tables, tables_of
-from stgrpo.comparison.runs import groups_of
+from stgrpo.comparison.runs import Group, groups_of
 from stgrpo.evaluation.metrics import mcnemar, wilson_interval
 from stgrpo.evaluation.records import STAGE_LABELS
 from stgrpo.evaluation.statistics.paired import paired_difference
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "docs" / "results"
-PAGES = ("README.md", *(f"docs/{name}.md" for name in ("alfworld", "benchmarks", "experiments", "paper", "webshop")))
+PAGES = (
+    "README.md",
+    *(f"docs/{name}.md" for name in ("alfworld", "benchmarks", "experiments", "losses", "paper", "webshop")),
+)
 TABLE = re.compile(r"(<!-- table (.+?) -->\n)(.*?)(<!-- end of table -->)", re.S)
 
 
@@ -38,6 +41,7 @@ def tables() -> dict[str, str]:
     found = {"quick start": quick_start([runs["muon"], runs["muon, seed 1"]], layouts)}
     found |= {f"quick start, {name}": one_run(run, layouts) for name, run in runs.items()}
     found |= {f"paper, {number}": text for number, text in enumerate(paper(), 1)}
+    found["algorithms"] = algorithms()
     for name in ("experiment", "alfworld_tiny", "webshop_tiny"):
         compared = read(f"{name}.json")
         found |= {f"{name}, rates": rates(compared), f"{name}, differences": differences(compared)}
@@ -45,14 +49,41 @@ def tables() -> dict[str, str]:
 
 
 def paper() -> list[str]:
-    """The main table, and the matrix of tasks for each figure; of several sets of layouts the first."""
+    """The main table, the matrix of tasks for each figure, and the claims; of several sets of layouts the first."""
     file = RESULTS / "cross_task.jsonl"
     if file.is_file():
         groups = groups_of(read_runs([file]))
-        found = paper_tables(compare(groups), groups)[:4]
+        found = paper_tables(compare(groups), groups)[:5]
     else:
         found = tables_of(envs.get("robotouille"), ())
     return [markdown(table.headings, table.rows) for table in found]
+
+
+def algorithms() -> str:
+    """One row an algorithm: its rate, how far it is above the SFT policies that all begin with, and what it took."""
+    groups = groups_of(read_runs([RESULTS / "algorithms.jsonl"]))
+    costs = read("algorithms_costs.json")["runs"]
+    found = compare(groups)
+    rows = []
+    for group in groups:
+        (row,) = (row for row in found.rows if (row.policy, row.group) == ("grpo", group.label))
+        name = {run.name.rpartition("_")[0] for run in group.runs}.pop()
+        above = {c.a: c.difference for c in found.contrasts if c.b == f"{STAGE_LABELS['grpo']}, {group.label}"}
+        gains = (
+            above.get(f"{STAGE_LABELS[policy]}, {label}") for policy, label in (("sft", group.label), first(groups))
+        )
+        mine = [cost for cost in costs if cost["config"] == name]
+        took = (f"{sum(cost[key] for cost in mine) / len(mine):,.0f}" for key in ("updates", "tokens", "cpu_seconds"))
+        rate = f"{short(row.sr)} {interval(*(row.over_both or row.over_layouts))}"
+        shown = ("-" if d is None else f"{signed(d.estimate)} [{signed(d.low)}, {signed(d.high)}]" for d in gains)
+        rows.append((f"`{name}`", ", ".join(map(str, row.seeds)), rate, *shown, f"{row.asat:.2f}", *took))
+    headings = ("config", "seeds", "SR [95 %]", "above SFT", "above GRPO", "ASAT", "updates", "tokens in them", "CPU s")
+    return markdown(headings, rows)
+
+
+def first(groups: Sequence[Group]) -> tuple[str, str]:
+    """The policy and the group that all others are compared with."""
+    return "grpo", groups[0].label
 
 
 def read(name: str) -> dict:
