@@ -59,9 +59,9 @@ def _row(what: str, strata_SK: Sequence[np.ndarray], *, signed: bool = False) ->
     found = bootstrap_pooled(strata_SK)
     low, high = found.low, found.high
     count, seeds = sum(values_SK.shape[1] for values_SK in strata_SK), sum(map(len, strata_SK))
-    if low == high:  # of the same outcomes everywhere a bootstrap sees no spread
-        same = [False] * count
-        exact = paired_difference(same, same)
-        low, high = (exact.low, exact.high) if signed else wilson_interval(round(found.estimate * count), count)
+    if all(np.ptp(values_SK) == 0 for values_SK in strata_SK):  # the same everywhere: a bootstrap sees no spread
+        value_K = np.concatenate([values_SK[0] for values_SK in strata_SK])
+        exact = paired_difference((value_K < 0).tolist(), (value_K > 0).tolist())
+        low, high = (exact.low, exact.high) if signed else wilson_interval(int(value_K.sum()), count)
     number = "{:+.3f} [{:+.3f}, {:+.3f}]" if signed else "{:.3f} [{:.3f}, {:.3f}]"
     return what, number.format(found.estimate, low, high), str(seeds), str(count)

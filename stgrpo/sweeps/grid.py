@@ -14,6 +14,7 @@ from stgrpo.config import FIELDS
 from stgrpo.config.names import suggest
 from stgrpo.errors import UserError
 from stgrpo.workdir import RUNTIME_FIELDS
+from stgrpo.workdir.keys import counting
 
 CONFIG = "config"
 """In the place of a field: files of configs."""
@@ -61,7 +62,10 @@ def _value(field: str, text: str) -> str:
     if not text:
         raise UserError(f"--sweep: a value of {field} is empty: give one, or '' in quotes for an empty text")
     quoted = re.fullmatch(r"""(["'])([^"']*)\1""", text)
-    return quoted[2] if quoted else text
+    value = quoted[2] if quoted else text
+    if field == CONFIG and PurePath(value.partition(":")[0]).suffix != ".py":
+        raise UserError(f"--sweep: config={value!r} is no file of a config: give FILE.py, or 'FILE.py:A,B' in quotes")
+    return value
 
 
 def _split(text: str, separator: str) -> Iterator[str]:
@@ -120,15 +124,17 @@ def spread_configs(
         configs: by a name, all fields with their values.
 
     Raises:
-        UserError: two configs are one and the same.
+        UserError: two configs would be one and the same run, as they differ in nothing but swept and runtime fields.
     """
     first = next(iter(configs.values()))
     differing = [field for field in first if any(config[field] != first[field] for config in configs.values())]
+    swept = next(iter(points.values()))
+    deciding = counting(dict.fromkeys(differing), (*RUNTIME_FIELDS, *swept))
     told: dict[str, str] = {}
     for name, config in configs.items():
-        same = told.setdefault(repr([config[field] for field in differing]), name)
+        same = told.setdefault(repr([config[field] for field in deciding]), name)
         if same != name:
-            raise UserError(f"--sweep: the configs {same} and {name} are the same: leave one out")
+            raise UserError(f"--sweep: the configs {same} and {name} are the same run: leave one out")
     found = {}
     for name, point in points.items():
         config = configs[str(point[CONFIG])]

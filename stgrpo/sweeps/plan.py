@@ -110,15 +110,11 @@ def write_plan(folder: Path, plan: Plan) -> None:
 
 def _differs(theirs: Plan, mine: Plan) -> str:
     """What is not the same in a sweep that is there; empty where this one is it, or has more points."""
-    if theirs.swept != mine.swept:
-        return f"it sweeps {', '.join(theirs.swept)}"
-    for name, point in theirs.points.items():
-        if mine.points.get(name) != point:
-            return f"it has the point {name}, which this one has not"
-    old, new = (counting(_whole(plan.config), (*RUNTIME_FIELDS, *mine.swept)) for plan in (theirs, mine))
-    return next((f"{k}: {new[k]!r} here, {old[k]!r} there" for k in new if new[k] != old[k]), "")
-
-
-def _whole(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """A config from JSON, with what it does not have yet."""
-    return from_json(restored(fields).to_json())
+    for name in theirs.points:
+        if name not in mine.points:
+            lost = f"it has the point {name}, which this one has not"
+            return lost if theirs.swept == mine.swept else f"it sweeps {', '.join(theirs.swept)}"
+        old, new = (counting(plan.fields_of(name), RUNTIME_FIELDS) for plan in (theirs, mine))
+        if different := [field for field in new if new[field] != old[field]]:
+            return f"{different[0]}: {new[different[0]]!r} here, {old[different[0]]!r} there"
+    return ""

@@ -116,7 +116,10 @@ def test_several_tasks_are_pooled_and_where_nothing_differs_there_is_an_interval
     low, high = (paired_difference([False] * 30, [False] * 30).low, paired_difference([False] * 30, [False] * 30).high)
     assert rows["GRPO above SFT: a"] == (f"+0.000 [{low:+.3f}, {high:+.3f}]", "2", "30") and high > 0.05
     together, *counts = rows["GRPO above SFT: these 2 tasks together"]
-    assert together.startswith("+0.500 [") and counts == ["4", "60"]
+    half = paired_difference([False] * 60, [False] * 30 + [True] * 30)
+    assert together == f"+0.500 [{half.low:+.3f}, {half.high:+.3f}]" and counts == ["4", "60"]
+    whole = paired_difference([False] * 30, [True] * 30)
+    assert rows["GRPO above SFT: b"][0] == f"+1.000 [{whole.low:+.3f}, {whole.high:+.3f}]" and whole.low < 0.95
 
 
 def test_the_command_shows_writes_and_refuses(make_run, tmp_path, capsys):

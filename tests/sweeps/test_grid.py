@@ -8,7 +8,7 @@ from commands import call
 from stgrpo.command_line import parse, parse_sweep
 from stgrpo.errors import UserError
 from stgrpo.sweeps.grid import MOST, config_names, parse_grid, points_of, spread_configs
-from stgrpo.sweeps.plan import Plan
+from stgrpo.sweeps.plan import Plan, check_folder, write_plan
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
 SMOKE = f"--config={REPOSITORY / 'configs' / 'tiny.py'}:smoke"
@@ -39,6 +39,7 @@ def test_values_are_split_at_commas_that_stand_in_no_brackets_and_no_quotes():
         ("env.tasks=('burger'", "not closed"),
         ("expert.kind='llm", "not closed"),
         ("mesh.fsdp=1,2", "not what it is"),
+        ("config=a.py:burger,cpu", "or 'FILE.py:A,B' in quotes"),
         (f"seed={','.join(map(str, range(1000)))};grpo.kl_coef={','.join(map(str, range(1000)))}", "1,000,000 points"),
     ],
 )
@@ -62,6 +63,28 @@ def test_a_point_for_each_combination_with_a_name_of_its_own():
     assert len(odd) == 5 and all("/" not in name and len(name) <= 120 for name in odd)
 
 
+def test_an_argument_of_a_config_with_commas_is_written_in_quotes():
+    assert parse_grid("config='a.py:burger,cpu',b.py") == {"config": ["a.py:burger,cpu", "b.py"]}
+
+
+@pytest.mark.parametrize("field", ["seed", "mesh.fsdp"])
+def test_configs_that_differ_in_nothing_that_tells_their_runs_apart_are_refused(field):
+    configs = {"a": {field: 0, "x": 1}, "b": {field: 1, "x": 1}}
+    with pytest.raises(UserError, match="a and b are the same run"):
+        spread_configs(points_of({"config": ["a", "b"], "seed": [7, 8]}), configs)
+
+
+def test_a_sweep_grows_by_a_config_that_differs_in_another_field(tmp_path):
+    config = parse(["sweep", SMOKE, f"--workdir={tmp_path}"]).config
+    fewer = {"config=a": {"seed": 0}, "config=b": {"seed": 1}}
+    more = {name: {**point, "grpo.kl_coef": config.grpo.kl_coef} for name, point in fewer.items()}
+    write_plan(tmp_path, Plan.of(config, fewer))
+    check_folder(tmp_path, Plan.of(config, more | {"config=c": {"seed": 0, "grpo.kl_coef": 0.5}}))
+    more["config=b"]["grpo.kl_coef"] = 0.5
+    with pytest.raises(UserError, match="grpo.kl_coef: 0.5 here"):
+        check_folder(tmp_path, Plan.of(config, more))
+
+
 def test_points_have_what_their_configs_differ_in_and_what_they_set_themselves():
     configs = {"a": {"seed": 0, "x": 1, "y": 5}, "b": {"seed": 3, "x": 2, "y": 5}}
     points = points_of({"config": ["a", "b"], "seed": [7, 8]})
@@ -71,7 +94,7 @@ def test_points_have_what_their_configs_differ_in_and_what_they_set_themselves()
         "config=b,seed=7": {"seed": 7, "x": 2},
         "config=b,seed=8": {"seed": 8, "x": 2},
     }
-    with pytest.raises(UserError, match="the configs a and c are the same: leave one out"):
+    with pytest.raises(UserError, match="the configs a and c are the same run: leave one out"):
         spread_configs(points, configs | {"c": configs["a"]})
 
 
