@@ -29,9 +29,12 @@ def claims(cells: Mapping[tuple[str, str, str], Cell], tasks: Sequence[str]) -> 
         yield _row(f"GRPO above SFT: {task_title(task).lower()}", [gain_SK], signed=True)
     if len(gains) > 1:
         yield _row(f"GRPO above SFT: these {len(gains)} tasks together", [*gains.values()], signed=True)
-    for what, after in (("simpler", False), ("more complex", True)):
-        if strata := [*_transfers(cells, tasks, after=after)]:
-            yield _row(f"SR after GRPO on tasks that are {what} than the one trained on", strata)
+    for what, harder in (("simpler", False), ("more complex", True)):
+        found = [*_transfers(cells, tasks, harder=harder)]
+        if found:
+            trainings = {training for trainings, _ in found for training in trainings}
+            name = f"SR after GRPO on tasks that are {what} than the one trained on"
+            yield _row(name, [values_SK for _, values_SK in found], trainings=len(trainings))
 
 
 def _gain(cells: Mapping[tuple[str, str, str], Cell], task: str) -> np.ndarray | None:
@@ -45,23 +48,29 @@ def _gain(cells: Mapping[tuple[str, str, str], Cell], task: str) -> np.ndarray |
 
 
 def _transfers(
-    cells: Mapping[tuple[str, str, str], Cell], tasks: Sequence[str], *, after: bool
-) -> Iterator[np.ndarray]:
-    """Of each policy its [seeds, layouts] successes on all tasks after its own, or before it."""
-    for number, trained in enumerate(tasks):
-        others = tasks[number + 1 :] if after else tasks[:number]
-        found = [cell for task in others if (cell := cells.get(("grpo", trained, task))) is not None]
-        if found and len({cell.seeds for cell in found}) == 1:
-            yield np.concatenate([cell.successes(cell.common) for cell in found], axis=1)
+    cells: Mapping[tuple[str, str, str], Cell], tasks: Sequence[str], *, harder: bool
+) -> Iterator[tuple[list[tuple[str, int | None]], np.ndarray]]:
+    """Of each task the trainings on others that are simpler than it, or more complex, and their [trainings, layouts].
+
+    All play the same layouts of a task, so these count once.
+    """
+    for number, task in enumerate(tasks):
+        others = tasks[:number] if harder else tasks[number + 1 :]
+        found = {other: cell for other in others if (cell := cells.get(("grpo", other, task))) is not None}
+        shared = set.intersection(*(set(cell.common) for cell in found.values())) if found else set()
+        if layouts := sorted(shared):
+            trainings = [(other, seed) for other, cell in found.items() for seed in cell.seeds]
+            yield trainings, np.concatenate([cell.successes(layouts) for cell in found.values()])
 
 
-def _row(what: str, strata_SK: Sequence[np.ndarray], *, signed: bool = False) -> Claim:
+def _row(what: str, strata_SK: Sequence[np.ndarray], *, trainings: int = 0, signed: bool = False) -> Claim:
+    """A claim by strata of [trainings, layouts]; so many trainings where some are in several strata."""
     found = bootstrap_pooled(strata_SK)
     low, high = found.low, found.high
-    count, seeds = sum(values_SK.shape[1] for values_SK in strata_SK), sum(map(len, strata_SK))
+    count = sum(values_SK.shape[1] for values_SK in strata_SK)
     if all(np.ptp(values_SK) == 0 for values_SK in strata_SK):  # the same everywhere: a bootstrap sees no spread
         value_K = np.concatenate([values_SK[0] for values_SK in strata_SK])
         exact = paired_difference((value_K < 0).tolist(), (value_K > 0).tolist())
         low, high = (exact.low, exact.high) if signed else wilson_interval(int(value_K.sum()), count)
     number = "{:+.3f} [{:+.3f}, {:+.3f}]" if signed else "{:.3f} [{:.3f}, {:.3f}]"
-    return what, number.format(found.estimate, low, high), str(seeds), str(count)
+    return what, number.format(found.estimate, low, high), str(trainings or sum(map(len, strata_SK))), str(count)

@@ -122,6 +122,17 @@ def test_several_tasks_are_pooled_and_where_nothing_differs_there_is_an_interval
     assert rows["GRPO above SFT: b"][0] == f"+1.000 [{whole.low:+.3f}, {whole.high:+.3f}]" and whole.low < 0.95
 
 
+def test_kitchens_that_several_policies_play_count_once(make_run):
+    runs = []
+    for task, solved in (("burger", 4), ("cheese_burger", 0)):
+        run = make_run(task, {}, trained_on(task))
+        episodes = [Episode("cheese_sandwich", f"small:{i}", i < solved, 9, 15, "", 8, ()) for i in range(8)]
+        write_evaluation(run / "evaluation", "grpo_unseen", episodes, settings={})
+        runs.append(run)
+    simpler = tables(*runs)[4]["SR after GRPO on tasks that are simpler than the one trained on"]
+    assert simpler[1].startswith("0.250 [") and simpler[2:] == ("2", "8")
+
+
 def test_the_command_shows_writes_and_refuses(make_run, tmp_path, capsys):
     run = make_run("b", {"grpo_unseen": [True] * 2}, trained_on("burger"))
     files = [f"--out={tmp_path / 'p.html'}", f"--json={tmp_path / 'p.json'}"]
