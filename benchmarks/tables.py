@@ -20,7 +20,7 @@ from stgrpo import envs
 from stgrpo.comparison.compare import compare
 from stgrpo.comparison.load import read_runs
 from stgrpo.comparison.paper import paper_tables, tables_of
-from stgrpo.comparison.runs import Group, groups_of
+from stgrpo.comparison.runs import Group, Run, groups_of
 from stgrpo.evaluation.metrics import mcnemar, wilson_interval
 from stgrpo.evaluation.records import STAGE_LABELS
 from stgrpo.evaluation.statistics.paired import paired_difference
@@ -38,10 +38,9 @@ def tables() -> dict[str, str]:
     """Every table by its name."""
     runs = {run["name"]: run for run in read("quick_start.json")["runs"]}
     layouts = read("quick_start.json")["layouts"]
-    found = {"quick start": quick_start([runs["muon"], runs["muon, seed 1"]], layouts)}
-    found |= {f"quick start, {name}": one_run(run, layouts) for name, run in runs.items()}
+    found = {f"quick start, {name}": one_run(run, layouts) for name, run in runs.items()}
     found |= {f"paper, {number}": text for number, text in enumerate(paper(), 1)}
-    found["algorithms"] = algorithms()
+    found |= {"algorithms": algorithms(), "quick start, three seeds": three_seeds()}
     for name in ("experiment", "alfworld_tiny", "webshop_tiny"):
         compared = read(f"{name}.json")
         found |= {f"{name}, rates": rates(compared), f"{name}, differences": differences(compared)}
@@ -57,6 +56,33 @@ def paper() -> list[str]:
     else:
         found = tables_of(envs.get("robotouille"), ())
     return [markdown(table.headings, table.rows) for table in found]
+
+
+def three_seeds() -> str:
+    """A row a training of the quick start's recipe, and all of them together."""
+    runs = [run for run in read_runs([RESULTS / "algorithms.jsonl"]) if run.name.startswith("tiny_")]
+    (group,) = groups_of(runs)
+    found = compare([group])
+    sft, grpo = (next(row for row in found.rows if row.policy == policy) for policy in ("sft", "grpo"))
+    rows = [one_seed(run) for run in group.runs]
+    (contrast,) = found.contrasts
+    rates = (f"{short(row.sr)} {interval(*(row.over_both or row.over_layouts))}" for row in (sft, grpo))
+    d = contrast.difference
+    together = f"{signed(d.estimate)} [{signed(d.low)}, {signed(d.high)}]"
+    alone = (str(sum(int(row[column]) for row in rows)) for column in (4, 5))
+    rows.append((f"all {len(rows)}", *rates, together, *alone))
+    headings = ("seed", "SFT, SR [95 %]", "SFT + GRPO", "above SFT, paired [95 %]", "by GRPO alone", "by SFT alone")
+    return markdown(headings, rows)
+
+
+def one_seed(run: Run) -> tuple[str, ...]:
+    """Its rates, by how much GRPO is above SFT, and the layouts that one of them alone solves."""
+    played = (run.data.evaluations[f"{policy}_unseen"].episodes for policy in ("sft", "grpo"))
+    sft, grpo = ([episode.success for episode in episodes] for episodes in played)
+    rates = (f"{short(sum(x) / len(x))} {interval(*wilson_interval(sum(x), len(x)))}" for x in (sft, grpo))
+    d, test = paired_difference(sft, grpo), mcnemar(sft, grpo)
+    gain = f"{signed(d.estimate)} [{signed(d.low)}, {signed(d.high)}], p = {test.p_value:.2g}"
+    return str(run.seed), *rates, gain, str(test.only_b), str(test.only_a)
 
 
 def algorithms() -> str:
@@ -88,21 +114,6 @@ def first(groups: Sequence[Group]) -> tuple[str, str]:
 
 def read(name: str) -> dict:
     return json.loads((RESULTS / name).read_text(encoding="utf-8"))
-
-
-def quick_start(runs: Iterable[Mapping], n: int) -> str:
-    """Two rows a run, with the paired difference of GRPO and SFT."""
-    rows = []
-    for run in runs:
-        for stage in ("sft", "grpo"):
-            strong = "**" if stage == "grpo" else ""
-            k = run[stage]["successes"]
-            rate = f"{strong}{short(k / n)}{strong} {interval(*wilson_interval(k, n))}"
-            gain = paired(run, n) if stage == "grpo" else ""
-            steps = (f"{run[stage][key]:.2f}" for key in ("asat", "asst"))
-            rows.append((f"{STAGE_LABELS[stage]}, seed {run['seed']}", rate, gain, *steps))
-    headings = ("burger, small kitchens", "SR [95 % interval]", "above SFT, paired [95 %]", "ASAT", "ASST")
-    return markdown(headings, rows)
 
 
 def one_run(run: Mapping, n: int) -> str:
