@@ -5,8 +5,7 @@
 
 A table stands between `<!-- table NAME -->` and `<!-- end of table -->`. Files are of three kinds: counts of runs, as
 quick_start.json, what `stgrpo compare --json=FILE` writes, and outcomes (`--outcomes=FILE`). Rates, intervals and tests
-are worked out here. The tables in the paper's form are made of cross_task.jsonl; where there is no such file they have
-the paper's numbers, and say that ours were not run.
+are worked out here. The tables in the paper's form are made of cross_task.jsonl.
 """
 
 import argparse
@@ -14,16 +13,16 @@ import json
 import pathlib
 import re
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 
-from stgrpo import envs
 from stgrpo.comparison.compare import compare
 from stgrpo.comparison.load import read_runs
-from stgrpo.comparison.paper import paper_tables, tables_of
-from stgrpo.comparison.runs import Group, Run, groups_of
+from stgrpo.comparison.paper import paper_tables
+from stgrpo.comparison.runs import Run, groups_of
 from stgrpo.evaluation.metrics import mcnemar, wilson_interval
 from stgrpo.evaluation.records import STAGE_LABELS
-from stgrpo.evaluation.statistics.paired import paired_difference
+from stgrpo.evaluation.statistics.crossed import Interval
+from stgrpo.evaluation.statistics.paired import Difference, paired_difference
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "docs" / "results"
@@ -49,13 +48,8 @@ def tables() -> dict[str, str]:
 
 def paper() -> list[str]:
     """The main table, the matrix of tasks for each figure, and the claims; of several sets of layouts the first."""
-    file = RESULTS / "cross_task.jsonl"
-    if file.is_file():
-        groups = groups_of(read_runs([file]))
-        found = paper_tables(compare(groups), groups)[:5]
-    else:
-        found = tables_of(envs.get("robotouille"), ())
-    return [markdown(table.headings, table.rows) for table in found]
+    groups = groups_of(read_runs([RESULTS / "cross_task.jsonl"]))
+    return [markdown(table.headings, table.rows) for table in paper_tables(compare(groups), groups)[:5]]
 
 
 def three_seeds() -> str:
@@ -67,10 +61,8 @@ def three_seeds() -> str:
     rows = [one_seed(run) for run in group.runs]
     (contrast,) = found.contrasts
     rates = (f"{short(row.sr)} {interval(*(row.over_both or row.over_layouts))}" for row in (sft, grpo))
-    d = contrast.difference
-    together = f"{signed(d.estimate)} [{signed(d.low)}, {signed(d.high)}]"
     alone = (str(sum(int(row[column]) for row in rows)) for column in (4, 5))
-    rows.append((f"all {len(rows)}", *rates, together, *alone))
+    rows.append((f"all {len(rows)}", *rates, difference(contrast.difference), *alone))
     headings = ("seed", "SFT, SR [95 %]", "SFT + GRPO", "above SFT, paired [95 %]", "by GRPO alone", "by SFT alone")
     return markdown(headings, rows)
 
@@ -80,8 +72,8 @@ def one_seed(run: Run) -> tuple[str, ...]:
     played = (run.data.evaluations[f"{policy}_unseen"].episodes for policy in ("sft", "grpo"))
     sft, grpo = ([episode.success for episode in episodes] for episodes in played)
     rates = (f"{short(sum(x) / len(x))} {interval(*wilson_interval(sum(x), len(x)))}" for x in (sft, grpo))
-    d, test = paired_difference(sft, grpo), mcnemar(sft, grpo)
-    gain = f"{signed(d.estimate)} [{signed(d.low)}, {signed(d.high)}], p = {test.p_value:.2g}"
+    test = mcnemar(sft, grpo)
+    gain = f"{difference(paired_difference(sft, grpo))}, p = {test.p_value:.2g}"
     return str(run.seed), *rates, gain, str(test.only_b), str(test.only_a)
 
 
@@ -95,21 +87,15 @@ def algorithms() -> str:
         (row,) = (row for row in found.rows if (row.policy, row.group) == ("grpo", group.label))
         name = {run.name.rpartition("_")[0] for run in group.runs}.pop()
         above = {c.a: c.difference for c in found.contrasts if c.b == f"{STAGE_LABELS['grpo']}, {group.label}"}
-        gains = (
-            above.get(f"{STAGE_LABELS[policy]}, {label}") for policy, label in (("sft", group.label), first(groups))
-        )
+        others = (("sft", group.label), ("grpo", groups[0].label))
+        gains = (above.get(f"{STAGE_LABELS[policy]}, {label}") for policy, label in others)
         mine = [cost for cost in costs if cost["config"] == name]
         took = (f"{sum(cost[key] for cost in mine) / len(mine):,.0f}" for key in ("updates", "tokens", "cpu_seconds"))
         rate = f"{short(row.sr)} {interval(*(row.over_both or row.over_layouts))}"
-        shown = ("-" if d is None else f"{signed(d.estimate)} [{signed(d.low)}, {signed(d.high)}]" for d in gains)
+        shown = ("-" if gain is None else difference(gain) for gain in gains)
         rows.append((f"`{name}`", ", ".join(map(str, row.seeds)), rate, *shown, f"{row.asat:.2f}", *took))
     headings = ("config", "seeds", "SR [95 %]", "above SFT", "above GRPO", "ASAT", "updates", "tokens in them", "CPU s")
     return markdown(headings, rows)
-
-
-def first(groups: Sequence[Group]) -> tuple[str, str]:
-    """The policy and the group that all others are compared with."""
-    return "grpo", groups[0].label
 
 
 def read(name: str) -> dict:
@@ -142,7 +128,7 @@ def paired(run: Mapping, n: int) -> str:
     a = [True] * run["only_sft"] + [False] * (n - run["only_sft"])
     b = [False] * run["only_sft"] + [True] * run["only_grpo"] + [False] * (n - run["only_sft"] - run["only_grpo"])
     found, p = paired_difference(a, b), mcnemar(a, b).p_value
-    return f"{signed(found.estimate)} [{signed(found.low)}, {signed(found.high)}], p = {p:.2g}"
+    return f"{difference(found)}, p = {p:.2g}"
 
 
 def rates(comparison: Mapping) -> str:
@@ -173,8 +159,7 @@ def differences(comparison: Mapping) -> str:
     """The contrasts of `stgrpo compare`."""
     rows = []
     for found in comparison["contrasts"]:
-        d = found["difference"]
-        by = f"{signed(d['estimate'])} [{signed(d['low'])}, {signed(d['high'])}]"
+        by = difference(Interval(**found["difference"]))
         p = ("-" if found[key] is None else f"{found[key]:.2g}" for key in ("p_value", "p_holm"))
         rows.append((found["b"], found["a"], by, str(found["layouts"]), *p))
     return markdown(("", "is above", "by [95 %]", "n", "p", "p (Holm)"), rows)
@@ -189,6 +174,11 @@ def markdown(headings: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
 def short(rate: float) -> str:
     """As .700, and 1.000."""
     return f"{rate:.3f}".removeprefix("0")
+
+
+def difference(found: Interval | Difference) -> str:
+    """As +.053 [+.017, +.090]."""
+    return f"{signed(found.estimate)} [{signed(found.low)}, {signed(found.high)}]"
 
 
 def signed(rate: float) -> str:

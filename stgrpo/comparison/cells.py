@@ -2,7 +2,7 @@
 
 import collections
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -139,6 +139,13 @@ class Cell:
             dropped=summary["server_failures"],
             protocols=tuple(dict.fromkeys(map(json_digest, self.protocols))),
         )
+
+
+def shared_layouts(cells: Iterable[Cell]) -> list[Layout]:
+    """The layouts that all trainings of all cells have played, in the order of the first; at least one cell."""
+    first, *others = (cell.common for cell in cells)
+    there = [set(common) for common in others]
+    return [layout for layout in first if all(layout in layouts for layouts in there)]
 
 
 def _ends(interval: Interval) -> tuple[float, float]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from stgrpo.comparison.cells import Cell
+from stgrpo.comparison.cells import Cell, shared_layouts
 from stgrpo.evaluation.metrics import wilson_interval
 from stgrpo.evaluation.statistics.crossed import bootstrap_pooled
 from stgrpo.evaluation.statistics.paired import paired_difference
@@ -42,8 +42,7 @@ def _gain(cells: Mapping[tuple[str, str, str], Cell], task: str) -> np.ndarray |
     sft, grpo = (cells.get((policy, task, task)) for policy in ("sft", "grpo"))
     if sft is None or grpo is None or sft.seeds != grpo.seeds:
         return None
-    shared = set(grpo.common)
-    layouts = [layout for layout in sft.common if layout in shared]
+    layouts = shared_layouts((sft, grpo))
     return grpo.successes(layouts) - sft.successes(layouts) if layouts else None
 
 
@@ -57,8 +56,7 @@ def _transfers(
     for number, task in enumerate(tasks):
         others = tasks[:number] if harder else tasks[number + 1 :]
         found = {other: cell for other in others if (cell := cells.get(("grpo", other, task))) is not None}
-        shared = set.intersection(*(set(cell.common) for cell in found.values())) if found else set()
-        if layouts := sorted(shared):
+        if found and (layouts := shared_layouts(found.values())):
             trainings = [(other, seed) for other, cell in found.items() for seed in cell.seeds]
             yield trainings, np.concatenate([cell.successes(layouts) for cell in found.values()])
 

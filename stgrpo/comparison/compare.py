@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from stgrpo.comparison.cells import Cell, Layout, Row, cells_of
+from stgrpo.comparison.cells import Cell, Row, cells_of, shared_layouts
 from stgrpo.comparison.runs import Group, differing
 from stgrpo.evaluation.metrics import mcnemar
 from stgrpo.evaluation.statistics.crossed import Interval, bootstrap_difference
@@ -109,19 +109,14 @@ def _pairs(cells: Sequence[Cell], groups: Sequence[Group], notes: list[str]) -> 
         trained = a.group is b.group and (a.policy, b.policy) == ("sft", "grpo")
         beside = a.policy == b.policy and a.group is groups[0]
         if same_place and (trained or (beside and not (a.weights and a.weights == b.weights))):
-            if _shared(a, b):
+            if shared_layouts((a, b)):
                 yield a, b
             else:
                 notes.append(f"{a.name} and {b.name} have no layout of {a.task} ({a.suite}) in common: not paired")
 
 
-def _shared(a: Cell, b: Cell) -> list[Layout]:
-    there = set(b.common)
-    return [layout for layout in a.common if layout in there]
-
-
 def _contrast(a: Cell, b: Cell, margin: float) -> Contrast:
-    layouts = _shared(a, b)
+    layouts = shared_layouts((a, b))
     values_a, values_b = a.successes(layouts), b.successes(layouts)
     if len(values_a) == len(values_b) == 1:
         found, method, p_value, same = _of_two(values_a[0] > 0, values_b[0] > 0, margin)

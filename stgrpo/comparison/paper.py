@@ -63,7 +63,7 @@ def paper_tables(comparison: Comparison, groups: Sequence[Group]) -> tuple[Paper
     environment = next((found for found in played if isinstance(found, Published)), None)
     if environment is None or not published_tasks(environment):
         raise UserError("--paper: these runs played no environment with published results: leave it out")
-    ours = list(_ours(groups))
+    ours = list(_ours(comparison, groups))
     suites = dict.fromkeys(row.suite for row in comparison.rows)
     return tuple(
         table
@@ -107,18 +107,16 @@ def _claims(tasks: Sequence[str], ours: Sequence[Ours], recipes: Sequence[str]) 
             yield (f"{what}, {recipe}" if recipe else what, *figures)
 
 
-def _ours(groups: Sequence[Group]) -> Iterator[Ours]:
-    cells = list(cells_of(groups, []))
+def _ours(comparison: Comparison, groups: Sequence[Group]) -> Iterator[Ours]:
     by_label = {group.label: group for group in groups}
     alone = {label: tasks[0] for label, group in by_label.items() if len(tasks := _tasks(group)) == 1}
-    trained = dict.fromkeys(cell.group.label for cell in cells if cell.policy in TRAINED and cell.group.label in alone)
+    trained = dict.fromkeys(row.group for row in comparison.rows if row.policy in TRAINED and row.group in alone)
     names = _recipes([by_label[label] for label in trained])
-    for cell in cells:
-        label = cell.group.label
-        if cell.policy not in TRAINED:
-            yield Ours(cell.row(), cell, "", "")
-        elif label in trained:
-            yield Ours(cell.row(), cell, alone[label], names[label])
+    for row, cell in zip(comparison.rows, cells_of(groups, []), strict=True):  # a row is made of each cell
+        if row.policy not in TRAINED:
+            yield Ours(row, cell, "", "")
+        elif row.group in trained:
+            yield Ours(row, cell, alone[row.group], names[row.group])
 
 
 def _tasks(group: Group) -> Sequence[str]:
