@@ -38,7 +38,7 @@ def _renamed(run: Run, name: str) -> Run:
 
 def _places(folder: Path) -> list[Path]:
     if not folder.is_dir():
-        raise UserError(f"{folder} is no folder: give work directories, or the folder of a sweep")
+        raise UserError(f"{folder} is no folder: give work directories, the folder of a sweep, or a file of outcomes")
     if not (folder / FILE).is_file():
         if not list_evaluations(folder / "evaluation") and not (folder / "metrics.jsonl").is_file():
             raise UserError(f"{folder} has no evaluation and no metrics.jsonl: give the folder of a run, or of a sweep")
