@@ -16,7 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 from peer import SHAPE, B, G, say, timed
 
-from stgrpo.models.transformer import Transformer, group_hidden
+from stgrpo.models.grouped import group_hidden
+from stgrpo.models.transformer import Transformer
 from stgrpo.react.policy import SamplingParams
 from stgrpo.sampling.jax.sampler import JaxSampler
 from stgrpo.training.logprobs import response_logprobs

@@ -104,6 +104,18 @@ def test_adapters_of_sft_need_a_model_under_them():
     assert [error.split("=")[0].split(" is")[0] for error in validate(config)] == ["grpo.moment_dtype", "lora.targets"]
 
 
+def test_frozen_layers_are_kept_where_there_are_some():
+    config = base()
+    config.sft.keep_frozen, config.model.path, config.lora.rank = True, "somewhere", 8
+    (error,) = validate(config)
+    assert error.startswith("sft.keep_frozen=True") and "lora.layers" in error
+    config.lora.layers = 1
+    assert validate(config) == []
+    config.sft.row_tokens = 4096
+    (error,) = validate(config)
+    assert "packed rows" in error
+
+
 def test_all_errors_come_at_once():
     config = base()
     config.grpo.group_size, config.sft.batch, config.prompt.history = 1, 0, "all"

@@ -361,6 +361,13 @@ def _sizes(c: ConfigDict) -> Iterator[str]:
 
 
 def _adapters(c: ConfigDict) -> Iterator[str]:
+    if c.sft.keep_frozen and not (c.lora.rank and c.lora.layers and "sft" in c.lora.stages):
+        yield (
+            "sft.keep_frozen=True keeps what layers without adapters give, and SFT has none: "
+            "set lora.rank and lora.layers, with sft in lora.stages, or sft.keep_frozen=False"
+        )
+    if c.sft.keep_frozen and c.sft.row_tokens:
+        yield f"sft.keep_frozen=True is not for packed rows (sft.row_tokens={c.sft.row_tokens}): use sft.row_tokens=0"
     if not c.lora.rank:
         return
     for name in ("targets", "stages"):

@@ -151,6 +151,13 @@ SFT: Section = section(
         "the result does not change. Of use with XLA's attention, and where `sft.prompt_weight` is 0",
         also=("prefix_sharing", "shared_prefix"),
     ),
+    keep_frozen=Switch(
+        False,
+        "with `lora.layers`: what the layers below all adapters give is computed once an example, when the stage "
+        "starts, and kept in the host's memory, 4 bytes a number: tokens of all examples x width; the result does not "
+        "change",
+        also=("cache_frozen", "cache_activations", "cache_hidden_states"),
+    ),
     prompt_weight=Number(
         0.0,
         "of the prompt's mean loss; above 0 only for models that start from random weights",

@@ -66,20 +66,24 @@ def forward_flops(shape: ModelShape, counts: TokenCounts) -> int:
     return _linear(shape, counts) + _attention(shape, counts)
 
 
-def training_flops(shape: ModelShape, counts: TokenCounts, lora: Lora | None = None) -> int:
+def training_flops(
+    shape: ModelShape, counts: TokenCounts, lora: Lora | None = None, *, keeps_frozen: bool = False
+) -> int:
     """Of one update: the pass, and a product for the gradient of each input and of each matrix that is trained.
 
     Args:
         shape: of the model.
         counts: of what it is updated with.
         lora: the adapters that are trained while the matrices are frozen; None where these are trained.
+        keeps_frozen: whether the update begins with what the layers below all adapters gave (`sft.keep_frozen`).
     """
     if lora is None:
         return 3 * forward_flops(shape, counts)
     changed = dataclasses.replace(shape, depth=lora.depth(shape))  # no gradient goes further down
     adapters = sum(spec.size for spec in adapter_specs(changed, lora.rank, lora.targets).values())
     backward = _linear(changed, counts) + 2 * _attention(changed, counts)
-    return forward_flops(shape, counts) + backward + 6 * adapters * counts.tokens
+    forward = forward_flops(changed if keeps_frozen else shape, counts)
+    return forward + backward + 6 * adapters * counts.tokens
 
 
 def _linear(shape: ModelShape, counts: TokenCounts) -> int:

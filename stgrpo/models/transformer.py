@@ -6,7 +6,7 @@ Parameters are float32; the forward pass computes in the dtype it is asked for.
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +17,6 @@ from stgrpo.models.attention.xla import (
     AttentionCore,
     KeyValues,
     attend_causal,
-    attend_group,
     attend_packed,
     rotary,
     rotary_frequencies,
@@ -138,7 +137,15 @@ class Transformer(nnx.Module):
         """The output embedding: the input's when tied."""
         return (self.embedding if self.shape.tie_embeddings else self.head)[...]
 
-    def hidden(self, tokens_BS: jax.Array, positions_BS: jax.Array, attend: Attend, layered=None, dtype=jnp.float32):
+    def hidden(
+        self,
+        tokens_BS: jax.Array,
+        positions_BS: jax.Array,
+        attend: Attend,
+        layered=None,
+        dtype=jnp.float32,
+        below_BSD: jax.Array | None = None,
+    ):
         """Final hidden states of rows of tokens.
 
         Args:
@@ -148,33 +155,56 @@ class Transformer(nnx.Module):
                 as third argument if there is one; returns the attention output and what is to be kept of the layer.
             layered: a pytree with leading axis L, such as a cache.
             dtype: of the computation.
+            below_BSD: what `below` gave for these rows, in place of going through those layers; None to go.
 
         Returns:
-            hidden_BSD after the final norm, and what was kept, stacked over layers.
+            hidden_BSD after the final norm, and what was kept, stacked over layers; of those above alone where
+            `below_BSD` stands for the others.
         """
-        c = self.shape
-        rope = rotary(positions_BS, rotary_frequencies(c))
-        x_BSD = constrain_width(jnp.take(self.embedding[...], tokens_BS, axis=0)).astype(dtype)
-        x_BSD = constrain_batch(x_BSD)
+        body, (frozen, above) = self._body(positions_BS, attend), self._halves(layered)
+        kept_below = None
+        if below_BSD is not None:
+            x_BSD = constrain_batch(below_BSD.astype(dtype))
+        else:
+            x_BSD, kept_below = self._through_frozen(body, tokens_BS, frozen, dtype)
+        x_BSD, kept = jax.lax.scan(body, x_BSD, above)
+        if kept_below is not None:
+            kept = jax.tree.map(lambda *parts: jnp.concatenate(parts), kept_below, kept)
+        return rms_norm(x_BSD, self.final_norm[...], self.shape.norm_eps), kept
+
+    def below(self, tokens_BS: jax.Array, positions_BS: jax.Array, attend: Attend, layered=None, dtype=jnp.float32):
+        """What the layers below all adapters give, [B, S, D]: the same as long as no adapter is among them."""
+        frozen, _ = self._halves(layered)
+        return self._through_frozen(self._body(positions_BS, attend), tokens_BS, frozen, dtype)[0]
+
+    def _body(self, positions_BS: jax.Array, attend: Attend):
+        """What a scan does in each layer."""
+        rope = rotary(positions_BS, rotary_frequencies(self.shape))
 
         def body(x, scanned):
             layer, extra = scanned
             here = attend if extra is None else lambda q, kv: attend(q, kv, extra)
-            return layer(constrain_batch(x), rope, here, c.norm_eps)
+            return layer(constrain_batch(x), rope, here, self.shape.norm_eps)
 
-        x_BSD, kept = self._scan(jax.checkpoint(body) if self.remat else body, x_BSD, layered)
-        return rms_norm(x_BSD, self.final_norm[...], c.norm_eps), kept
+        return jax.checkpoint(body) if self.remat else body
 
-    def _scan(self, body, x_BSD: jax.Array, layered):
-        """Goes through the layers; those below all adapters by themselves, where no gradient is asked for."""
+    def _halves(self, layered):
+        """The layers below all adapters, where no gradient is asked for, and the others, each with its extra.
+
+        None and all of them, where all have adapters or none has.
+        """
         first = self.layers.adapters.first if hasattr(self.layers, "adapters") else 0
         if not first:
-            return jax.lax.scan(body, x_BSD, (self.layers, layered))
+            return None, (self.layers, layered)
         below, above = _cut((self.layers, layered), first)
         del below[0].adapters
-        x_BSD, kept_below = jax.lax.scan(body, x_BSD, jax.lax.stop_gradient(below))
-        x_BSD, kept_above = jax.lax.scan(body, x_BSD, above)
-        return x_BSD, jax.tree.map(lambda *parts: jnp.concatenate(parts), kept_below, kept_above)
+        return jax.lax.stop_gradient(below), above
+
+    def _through_frozen(self, body, tokens_BS: jax.Array, frozen, dtype: jnp.dtype):
+        """Embeddings, taken through the layers below all adapters; and what was kept of these."""
+        x_BSD = constrain_width(jnp.take(self.embedding[...], tokens_BS, axis=0)).astype(dtype)
+        x_BSD = constrain_batch(x_BSD)
+        return (x_BSD, None) if frozen is None else jax.lax.scan(body, x_BSD, frozen)
 
 
 def _cut(stacked: Stacked, at: int) -> tuple[Stacked, Stacked]:
@@ -210,42 +240,6 @@ def keys_values(model: Transformer, token_C: Sequence[int] | jax.Array, dtype=jn
     return jax.tree.map(lambda x: x[:, 0].astype(jnp.float32), kept_LBCKH)
 
 
-def group_hidden(
-    model: Transformer, prompt_BP: jax.Array, prompt_len_B: jax.Array, response_BGR: jax.Array, dtype=jnp.float32
-) -> jax.Array:
-    """Hidden states that predict each response token, [B, G, R, D]; see `row_hidden`."""
-    return row_hidden(model, prompt_BP, prompt_len_B, response_BGR, dtype)[1]
-
-
-def row_hidden(
-    model: Transformer, prompt_BP: jax.Array, prompt_len_B: jax.Array, response_BGR: jax.Array, dtype=jnp.float32
-) -> tuple[jax.Array, jax.Array]:
-    """Hidden states of the prompts, and those that predict each response token, from P + G * R tokens a group.
-
-    The first response token is predicted from the prompt's last real token; every response starts at the position
-    after it. Prompts and responses are padded on the right; what padding holds does not matter.
-
-    Returns:
-        The prompts' own [B, P, D], and [B, G, R, D].
-    """
-    B, G, R = response_BGR.shape
-    P = prompt_BP.shape[1]
-    tokens_BS = jnp.concatenate([prompt_BP, response_BGR.reshape(B, G * R)], axis=1)
-    response_pos_BS = prompt_len_B[:, None] + jnp.tile(jnp.arange(R), G)
-    prompt_pos_BS = jnp.broadcast_to(jnp.arange(P), (B, P))
-    positions_BS = jnp.concatenate([prompt_pos_BS, response_pos_BS], axis=1)
-
-    def attend(q, kv, before=None):
-        return attend_group(q, kv, prompt_len_B, P=P, G=G, before=before, core=model.core), None
-
-    hidden_BSD = _hidden_behind(model, tokens_BS, positions_BS, attend, dtype)
-    prompt_BPD = hidden_BSD[:, :P]
-    last_B1D = jnp.take_along_axis(prompt_BPD, (prompt_len_B - 1)[:, None, None], axis=1)
-    own_BGRD = hidden_BSD[:, P:].reshape(B, G, R, -1)
-    first_BG1D = jnp.broadcast_to(last_B1D[:, None], (B, G, 1, last_B1D.shape[-1]))
-    return prompt_BPD, jnp.concatenate([first_BG1D, own_BGRD[:, :, :-1]], axis=2)
-
-
 def packed_hidden(
     model: Transformer,
     token_XS: jax.Array,
@@ -258,16 +252,16 @@ def packed_hidden(
     def attend(q, kv, before=None):
         return attend_packed(q, kv, group_BS=place_XS[0], branch_BS=place_XS[1], before=before, core=model.core), None
 
-    return _hidden_behind(model, token_XS, position_XS, attend, dtype)
+    return model.hidden(token_XS, attend=attend, **behind(model, position_XS, dtype))[0]
 
 
-def _hidden_behind(model: Transformer, token_BS: jax.Array, position_BS: jax.Array, attend: Attend, dtype) -> jax.Array:
-    """Hidden states of rows behind what the model has read before, if anything."""
+def behind(model: Transformer, position_BS: jax.Array, dtype: jnp.dtype) -> dict[str, Any]:
+    """How rows go through the model, for `Transformer.hidden`: behind what it has read before, if anything."""
     before = model.before
     if before is None:
-        return model.hidden(token_BS, position_BS, attend, dtype=dtype)[0]
+        return {"positions_BS": position_BS, "dtype": dtype}
     start, before = before.k.shape[1], jax.tree.map(lambda x: x.astype(dtype), before)
-    return model.hidden(token_BS, start + position_BS, attend, before, dtype)[0]
+    return {"positions_BS": start + position_BS, "layered": before, "dtype": dtype}
 
 
 def dense_hidden(model: Transformer, tokens_BS: jax.Array, dtype=jnp.float32) -> jax.Array:

@@ -22,10 +22,20 @@ class Meter:
         devices: of all processes.
         lora: the adapters that the stage trains, if it does.
         peak: operations a second that a device can do at most; None where that is not known.
+        keeps_frozen: see `training_flops`.
     """
 
-    def __init__(self, shape: ModelShape, devices: Sequence[jax.Device], *, lora: Lora | None, peak: float | None):
+    def __init__(
+        self,
+        shape: ModelShape,
+        devices: Sequence[jax.Device],
+        *,
+        lora: Lora | None,
+        peak: float | None,
+        keeps_frozen: bool = False,
+    ):
         self._shape, self._devices, self._lora, self._peak = shape, list(devices), lora, peak
+        self._keeps_frozen = keeps_frozen
 
     def updates(
         self, batches: Iterable[GroupBatch], seconds: float, *, passes: int = 1, prefix: int = 0
@@ -40,7 +50,7 @@ class Meter:
         """
         counts = sum((batch.counts.behind(prefix) for batch in batches), TokenCounts(0, 0, 0))
         share = passes / seconds / len(self._devices)
-        flops = training_flops(self._shape, counts, self._lora) * share
+        flops = training_flops(self._shape, counts, self._lora, keeps_frozen=self._keeps_frozen) * share
         found = {"update_tokens_per_second": counts.tokens * share, "update_tflops": flops * 1e-12}
         if self._peak:
             found["mfu"] = flops / self._peak
@@ -62,7 +72,8 @@ def open_meter(setting: RunContext, stage: str, shape: ModelShape) -> Meter:
     """The meter of a training stage, for the devices of its mesh."""
     devices, config = list(setting.mesh.devices.flat), setting.config
     peak = peak_flops(devices[0].device_kind, config.model.dtype)
-    return Meter(shape, devices, lora=lora_settings(config, stage), peak=peak)
+    keeps = stage == "sft" and config.sft.keep_frozen
+    return Meter(shape, devices, lora=lora_settings(config, stage), peak=peak, keeps_frozen=keeps)
 
 
 def _named(figures: dict[str, float]) -> dict[str, float]:

@@ -1,6 +1,7 @@
 """SFT: the model learns the expert's responses, one single-turn problem at a time."""
 
 import dataclasses
+import time
 
 import jax
 import numpy as np
@@ -14,6 +15,7 @@ from stgrpo.models.shapes import ModelShape
 from stgrpo.monitors.machine import open_meter
 from stgrpo.monitors.open import open_monitor
 from stgrpo.plan.fits import warn_of_memory
+from stgrpo.plan.sizes import size_text
 from stgrpo.processes import preemption
 from stgrpo.rl.programs import train_program
 from stgrpo.training.batch_packer import BatchPacker, padding
@@ -26,11 +28,12 @@ from stgrpo.training.context import (
     rate_of_step,
 )
 from stgrpo.training.divergence import NotFinite, diverged, finite_metrics
+from stgrpo.training.frozen_states import FrozenStates
 from stgrpo.training.inputs import check_same_data, examples_identity, load_examples
 from stgrpo.training.micro_batches import check_batch, said_of_parts
 from stgrpo.training.policies import check_base
 from stgrpo.training.profile import open_profile
-from stgrpo.training.sft import sft_batch, sft_shapes, sft_steps, shared_prefix
+from stgrpo.training.sft import SftShapes, sft_batch, sft_shapes, sft_steps, shared_prefix
 from stgrpo.training.start import starting_params, starting_shape
 from stgrpo.training.step import TrainProgram, TrainState
 from stgrpo.training.step_folders import has_steps
@@ -115,6 +118,7 @@ def _train(
     programs = ProgramLog("sft", setting.workdir.programs)
     lay_out = BatchPacker("sft", config, setting.mesh, programs)
     lengths, shapes = np.array([len(e.prompt_ids) for e in examples]), sft_shapes(examples, steps.skip)
+    kept = _frozen_states(config, steps, state, examples, shapes) if config.sft.keep_frozen else None
     meter = open_meter(setting, "sft", record.shape)
     with (
         preemption.saved_first(),
@@ -125,8 +129,10 @@ def _train(
             with profile.step(step + 1):
                 timer = Timer()
                 with timer.part("batch"):
-                    chosen = [examples[i] for i in _rows(config, lengths, step)]
+                    numbers = _rows(config, lengths, step)
+                    chosen = [examples[i] for i in numbers]
                     groups = sft_batch(chosen, config.sft.prompt_weight, skip=steps.skip, shapes=shapes)
+                    groups = kept.added_to(groups, numbers) if kept else groups
                     batch = lay_out(groups)
                 with timer.part("update"):
                     state, values = steps.update(state, batch)
@@ -149,6 +155,27 @@ def _train(
                     say(f"sft: saved at step {step + 1} of {total}")
                     break
     bar.close()
+
+
+def _frozen_states(
+    config: ConfigDict, steps: TrainProgram, state: TrainState, examples: list[Example], shapes: SftShapes
+) -> FrozenStates:
+    """Of all examples, which takes a while.
+
+    Raises:
+        UserError: the run has several processes, of which none has all rows of a batch.
+    """
+    if jax.process_count() > 1:
+        raise UserError("sft.keep_frozen=True is for runs of one process: set sft.keep_frozen=False")
+    start = time.monotonic()
+    kept = FrozenStates(
+        lambda batch: steps.frozen(state, batch), examples, shapes=shapes, skip=steps.skip, batch=config.sft.batch
+    )
+    say(
+        f"sft: the layers below all adapters were computed for all examples ({time.monotonic() - start:.0f} s), "
+        f"{size_text(kept.size)} in the host's memory"
+    )
+    return kept
 
 
 def _rows(config: ConfigDict, lengths: np.ndarray, step: int) -> np.ndarray:

@@ -10,9 +10,10 @@ from stgrpo.training.loss import Sums, combine, empty
 from stgrpo.training.packing import Batch
 
 Params = TypeVar("Params")
+Rows = TypeVar("Rows", bound=Batch)
 
 
-def _parts(batch: Batch, count: int) -> Batch:
+def _parts(batch: Rows, count: int) -> Rows:
     """The batch in equal parts on a new leading axis, strided, so that every part has rows of every device."""
     return jax.tree.map(lambda x: x.reshape(x.shape[0] // count, count, *x.shape[1:]).swapaxes(0, 1), batch)
 
@@ -40,7 +41,7 @@ def accumulate(
     return grads, loss, sums
 
 
-def in_parts(function: Callable[[Batch], jax.Array], batch: Batch, micro_batches: int) -> jax.Array:
+def in_parts(function: Callable[[Rows], jax.Array], batch: Rows, micro_batches: int) -> jax.Array:
     """What a function gives for each row of a batch [rows, ...], taken in equal parts."""
     if micro_batches == 1:
         return function(batch)

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from stgrpo.models.flops import TokenCounts, group_counts
+from stgrpo.models.grouped import GroupRows
 from stgrpo.training.masked import length_mask
 
 A = TypeVar("A", bound=jax.Array | np.ndarray | jax.ShapeDtypeStruct)
@@ -73,6 +74,7 @@ class GroupBatch(Generic[A]):
         token_adv_BGR: advantages of the tokens, in place of those of their responses; None where these are alike.
         value_BGR: see `LossTerms.value`.
         returns_BGR: see `LossTerms.returns`.
+        below_BSD: see `GroupRows.below_BSD`.
     """
 
     prompt_BP: A
@@ -89,6 +91,12 @@ class GroupBatch(Generic[A]):
     token_adv_BGR: A | None = None
     value_BGR: A | None = None
     returns_BGR: A | None = None
+    below_BSD: A | None = None
+
+    @property
+    def rows(self: "GroupBatch[jax.Array]") -> GroupRows:
+        """What goes through the model."""
+        return GroupRows(self.prompt_BP, self.prompt_len_B, self.response_BGR, self.below_BSD)
 
     @property
     def terms(self) -> LossTerms[A]:

@@ -15,8 +15,9 @@ from typing import TypeVar
 import jax
 import jax.numpy as jnp
 
+from stgrpo.models.grouped import GroupRows, row_hidden
 from stgrpo.models.sharding import EmbeddingSharding
-from stgrpo.models.transformer import Transformer, group_hidden, packed_hidden
+from stgrpo.models.transformer import Transformer, packed_hidden
 from stgrpo.training.batch import GroupBatch
 from stgrpo.training.packing import Batch
 
@@ -186,12 +187,17 @@ def response_logprobs(
     dtype: jnp.dtype = jnp.float32,
 ) -> Pair:
     """Log-probabilities and entropies of response tokens, both [B, G, R] float32, from P + G * R tokens a group."""
-    B, G, R = response_BGR.shape
-    hidden_BGRD = group_hidden(model, prompt_BP, prompt_len_B, response_BGR, dtype)
+    rows = GroupRows(prompt_BP, prompt_len_B, response_BGR)
+    return _row_logprobs(model, rows, temperature=temperature, dtype=dtype)
+
+
+def _row_logprobs(model: Transformer, rows: GroupRows, *, temperature: float, dtype: jnp.dtype) -> Pair:
+    B, G, R = rows.response_BGR.shape
+    _, hidden_BGRD = row_hidden(model, rows, dtype)
     both = token_logprobs(
         hidden_BGRD.reshape(B, G * R, -1),
         model.head_VD,
-        response_BGR.reshape(B, G * R),
+        rows.response_BGR.reshape(B, G * R),
         temperature=temperature,
         vocab=model.shape.real_vocab,
     )
@@ -204,8 +210,7 @@ def batch_logprobs(
 ) -> Pair:
     """Log-probabilities and entropies in the layout of the batch's loss terms, float32."""
     if isinstance(batch, GroupBatch):
-        rows = (batch.prompt_BP, batch.prompt_len_B, batch.response_BGR)
-        return response_logprobs(model, *rows, temperature=temperature, dtype=dtype)
+        return _row_logprobs(model, batch.rows, temperature=temperature, dtype=dtype)
     hidden_XMD = batch_hidden(model, batch, dtype)
     how = {"temperature": temperature, "vocab": model.shape.real_vocab}
     return token_logprobs(hidden_XMD, model.head_VD, batch.target_XM, **how)
@@ -214,7 +219,7 @@ def batch_logprobs(
 def batch_hidden(model: Transformer, batch: Batch, dtype: jnp.dtype = jnp.float32) -> jax.Array:
     """The hidden state before each token that the batch's loss terms are of, in their layout and one axis more."""
     if isinstance(batch, GroupBatch):
-        return group_hidden(model, batch.prompt_BP, batch.prompt_len_B, batch.response_BGR, dtype)
+        return row_hidden(model, batch.rows, dtype)[1]
     hidden_XSD = packed_hidden(
         model, batch.token_XS, batch.position_XS, (batch.segment_ids_XS, batch.response_ids_XS), dtype
     )

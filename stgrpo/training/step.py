@@ -12,11 +12,12 @@ from jax.sharding import Mesh
 
 from stgrpo.models.attention.xla import XLA, AttentionCore, KeyValues
 from stgrpo.models.critic import Critic
+from stgrpo.models.grouped import frozen_hidden, row_hidden
 from stgrpo.models.lora import Adapters, Lora, adapted, frozen
 from stgrpo.models.random import random_key
 from stgrpo.models.shapes import ModelShape
 from stgrpo.models.sharding import abstract_tree, batch_sharding, replicated
-from stgrpo.models.transformer import Transformer, keys_values, primed, row_hidden
+from stgrpo.models.transformer import Transformer, keys_values, primed
 from stgrpo.training.accumulation import accumulate, in_parts
 from stgrpo.training.batch import GroupBatch
 from stgrpo.training.batch_program import BatchProgram
@@ -67,6 +68,7 @@ class TrainProgram:
         update: (TrainState, Batch) -> (TrainState, metrics for `divergence.finite_metrics`); the state is donated.
         logprobs: (Transformer, Batch) -> log-probabilities of the reference or the old policy, laid out as the batch's
             loss terms.
+        frozen: (TrainState, GroupBatch) -> what the layers below all adapters give, `GroupBatch.below_BSD`.
         abstract: the TrainState as shapes with shardings.
         model: the model that `init_from` takes, likewise.
         mesh: devices the parameters are sharded over.
@@ -78,6 +80,7 @@ class TrainProgram:
     init_from: Callable[[Transformer], TrainState]
     update: BatchProgram[TrainState, tuple[TrainState, dict[str, jax.Array]]]
     logprobs: BatchProgram[Transformer, jax.Array]
+    frozen: BatchProgram[TrainState, jax.Array]
     abstract: TrainState
     model: Transformer
     mesh: Mesh
@@ -98,7 +101,7 @@ def loss_inputs(model: Transformer, batch: Batch, *, temperature: float, dtype: 
 def _with_prompts(model: Transformer, batch: GroupBatch, temperature: float, dtype: jnp.dtype) -> tuple[jax.Array, ...]:
     """Log-probabilities and entropies of the responses [B, G, R], log-probabilities of the prompts [B, P - 1]."""
     B, G, R = batch.response_BGR.shape
-    prompt_BPD, response_BGRD = row_hidden(model, batch.prompt_BP, batch.prompt_len_B, batch.response_BGR, dtype)
+    prompt_BPD, response_BGRD = row_hidden(model, batch.rows, dtype)
     how = {"temperature": temperature, "vocab": model.shape.real_vocab}
     logprobs = functools.partial(token_logprobs, head_VD=model.head_VD, **how)
     both = logprobs(response_BGRD.reshape(B, G * R, -1), target_BT=batch.response_BGR.reshape(B, G * R))
@@ -154,6 +157,11 @@ class _Traced:
             return batch_logprobs(behind, part, temperature=self.loss.temperature, dtype=self.dtype)[0]
 
         return in_parts(of, batch, self.micro_batches)
+
+    def frozen(self, state: TrainState, batch: GroupBatch) -> jax.Array:
+        """What the layers below all adapters give for a batch."""
+        behind = primed(state.policy, self._read(state.policy))
+        return in_parts(lambda part: frozen_hidden(behind, part.rows, self.dtype), batch, self.micro_batches)
 
     def _gradient(self, state: TrainState, batch: Batch) -> tuple[Any, jax.Array, dict[str, jax.Array]]:
         """Of the loss over all parts of a batch, with the loss and the sums that figures are made of."""
@@ -226,6 +234,7 @@ def build_program(
         init_from=jax.jit(traced.start, in_shardings=(model,), out_shardings=states, donate_argnums=0),
         update=BatchProgram(jax.jit(traced.update, **donated), mesh),
         logprobs=BatchProgram(jax.jit(traced.logprobs, **either), mesh),
+        frozen=BatchProgram(jax.jit(traced.frozen, in_shardings=(states, batches), out_shardings=batches), mesh),
         abstract=placed,
         model=placed.params if lora is None else placed.base,
         mesh=mesh,

@@ -218,6 +218,35 @@ def test_a_run_that_was_killed_goes_on_as_if_it_had_not_been(request, tmp_path, 
         assert lines(workdir / "samples.jsonl") == lines(whole / "samples.jsonl")
 
 
+@pytest.mark.slow
+def test_frozen_layers_computed_once_teach_the_same_and_after_a_kill_too(whole, tmp_path):
+    """SFT of adapters in the last layer, on the SFT policy of that run."""
+    adapters = ["--config.lora.rank=4", "--config.lora.layers=1", "--config.sft.steps=6"]
+    fields = [f"--config.init_from={whole / 'checkpoints' / 'sft' / '6'}", *adapters]
+    keeps = [*fields, "--config.sft.keep_frozen=True"]
+    plain, kept, killed = (tmp_path / name for name in ("plain", "kept", "killed"))
+    for workdir, given in ((plain, fields), (kept, keeps), (killed, keeps)):
+        workdir.mkdir()
+        (workdir / "config.json").write_text(parse(["sft", SMOKE, f"--workdir={workdir}", *given]).config.to_json())
+        for name in ("data", "tokenizer"):
+            shutil.copytree(whole / name, workdir / name)
+    said = ""
+    for workdir, given in ((plain, fields), (kept, keeps)):
+        done = stgrpo("sft", SMOKE, f"--workdir={workdir}", *given)
+        assert done.returncode == 0, done.stderr
+        said = done.stdout
+    assert re.search(r"the layers below all adapters were computed for all examples .*MiB in the host's memory", said)
+    for row, other in zip(*(lines(workdir / "metrics.jsonl") for workdir in (plain, kept)), strict=True):
+        assert row["response_loss"] == pytest.approx(other["response_loss"], rel=1e-5)
+        assert row["grad_norm"] == pytest.approx(other["grad_norm"], rel=1e-4)
+    command = [sys.executable, "-c", KILLED.format(cut=0), "sft", SMOKE, f"--workdir={killed}", *keeps]
+    assert subprocess.run(command, env=ENVIRONMENT, capture_output=True, timeout=600).returncode == 9
+    assert stgrpo("sft", SMOKE, f"--workdir={killed}", *keeps).returncode == 0
+    assert list(map(repeatable, lines(killed / "metrics.jsonl"))) == list(
+        map(repeatable, lines(kept / "metrics.jsonl"))
+    )
+
+
 def until(holds, seconds: float = 300) -> None:
     deadline = time.monotonic() + seconds
     while not holds():

@@ -10,6 +10,7 @@ import pytest
 from jax.extend.core import jaxprs_in_params
 from jax.interpreters.partial_eval import dce_jaxpr
 
+from stgrpo.models.attention.xla import attend_causal
 from stgrpo.models.flops import TokenCounts, forward_flops, group_counts, training_flops
 from stgrpo.models.lora import Adapters, Lora, adapted, frozen
 from stgrpo.models.peaks import peak_flops
@@ -73,6 +74,23 @@ def test_adapters_spare_the_gradient_of_what_is_frozen(tiny_shape, counts, layer
     both = jax.value_and_grad(lambda adapters: probabilities(adapted(base, adapters), tokens).sum())
     assert training_flops(tiny_shape, counts, lora) == counted(both, adapters)
     assert training_flops(tiny_shape, counts, lora) < training_flops(tiny_shape, counts)
+
+
+def test_behind_what_frozen_layers_gave_these_need_nothing(tiny_shape, counts):
+    lora, tokens = Lora(4, 8.0, layers=1), jnp.zeros((2, TOKENS), jnp.int32)
+    base, adapters = Transformer(tiny_shape, jax.random.key(0), remat=False), Adapters(tiny_shape, lora)
+    below_BSD = jnp.ones((2, TOKENS, tiny_shape.width))
+
+    def attend(q, kv):
+        return attend_causal(q, kv), None
+
+    def loss(adapters):
+        model = adapted(base, adapters)
+        hidden, _ = model.hidden(tokens, jnp.arange(TOKENS)[None], attend, below_BSD=below_BSD)
+        return (hidden @ model.head_VD.T).sum()
+
+    needed = training_flops(tiny_shape, counts, lora, keeps_frozen=True)
+    assert needed == counted(jax.value_and_grad(loss), adapters) < training_flops(tiny_shape, counts, lora)
 
 
 @pytest.mark.parametrize("prompt_weight", [False, True])

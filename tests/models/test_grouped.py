@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from stgrpo.models.attention.xla import KeyValues, attend_causal
-from stgrpo.models.transformer import dense_hidden, group_hidden
+from stgrpo.models.grouped import group_hidden
+from stgrpo.models.transformer import dense_hidden
 
 CASES = {
     "ragged": ([5, 1, 7], [[3, 6, 1], [2, 2, 6], [6, 1, 4]]),

@@ -17,11 +17,12 @@ from stgrpo.data.tokenizer import Tokenizer, train_tokenizer
 from stgrpo.envs.robotouille.kitchen.names import OBJECT_NAMES
 from stgrpo.errors import UserError
 from stgrpo.models.attention.xla import attend_causal
+from stgrpo.models.grouped import group_hidden
 from stgrpo.models.huggingface.config import read_shape
 from stgrpo.models.huggingface.weights import load_folder, save_folder
 from stgrpo.models.shapes import ModelShape, RopeScaling, named_shapes
 from stgrpo.models.sharding import make_mesh, tree_shardings
-from stgrpo.models.transformer import Transformer, dense_hidden, group_hidden
+from stgrpo.models.transformer import Transformer, dense_hidden
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
