@@ -114,11 +114,11 @@ def _train(
     """The loop over updates, from where the record says to the last of its total."""
     config, (state, record) = setting.config, start
     total = record.total
-    rate, bar = rate_of_step(config.sft, total), ProgressBar("sft", total, record.step)
     programs = ProgramLog("sft", setting.workdir.programs)
     lay_out = BatchPacker("sft", config, setting.mesh, programs)
     lengths, shapes = np.array([len(e.prompt_ids) for e in examples]), sft_shapes(examples, steps.skip)
     kept = _frozen_states(config, steps, state, examples, shapes) if config.sft.keep_frozen else None
+    rate, bar = rate_of_step(config.sft, total), ProgressBar("sft", total, record.step)
     meter = open_meter(setting, "sft", record.shape)
     with (
         preemption.saved_first(),
