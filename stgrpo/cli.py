@@ -396,6 +396,8 @@ def _sweep(arguments: Sequence[str]) -> None:
         return
     plan = Plan.of(given.command.config, given.points)
     sweep.check_sweep(plan, given.folder)
+    if not given.slurm:  # the nodes have what they start from, this machine may not
+        sweep.check_models(plan, given.folder)
     if given.command.dry_run:
         print(sweep.describe(plan))
         return

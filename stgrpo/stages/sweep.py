@@ -15,11 +15,12 @@ from stgrpo.evaluation.files import list_evaluations
 from stgrpo.files import check_place, read_object
 from stgrpo.plan.checks import validate
 from stgrpo.sweeps.local import PARENT, gpu_shares, run_units
-from stgrpo.sweeps.plan import Plan, check_folder, read_plan, write_plan
+from stgrpo.sweeps.plan import FILE, Plan, check_folder, read_plan, write_plan
 from stgrpo.sweeps.share import share
 from stgrpo.sweeps.slurm import slurm_script
 from stgrpo.sweeps.state import DONE, State, is_done, log_file, read_state, write_state
 from stgrpo.sweeps.units import Unit, find, units_of
+from stgrpo.training.inputs import check_given
 from stgrpo.workdir import WorkDir
 from stgrpo.workdir.lock import locked
 
@@ -40,6 +41,21 @@ def check_sweep(plan: Plan, folder: Path) -> None:
         check_place(folder / "points" / point, "--workdir")
         if errors := validate(plan.config_of(point)):
             raise UserError(f"{point}: {'; '.join(errors)}")
+
+
+def check_models(plan: Plan, folder: Path) -> None:
+    """Looks at the models and tokenizers that points start from, as a run does before it begins; a begun sweep has.
+
+    Raises:
+        UserError: one cannot be used.
+    """
+    if (folder / FILE).is_file():
+        return
+    for point in plan.points:
+        try:
+            check_given(plan.config_of(point), weights=True)
+        except UserError as error:
+            raise UserError(f"{point}: {error}") from error
 
 
 def describe(plan: Plan) -> str:

@@ -5,6 +5,7 @@ import pytest
 from stgrpo.config import FIELDS, base
 from stgrpo.errors import UserError
 from stgrpo.files import from_json
+from stgrpo.stages.sweep import check_models
 from stgrpo.sweeps.grid import points_of
 from stgrpo.sweeps.plan import Plan, check_folder, read_plan, write_plan
 from stgrpo.sweeps.units import units_of
@@ -110,3 +111,12 @@ def test_a_point_has_the_config_of_the_command_that_sets_it_all():
     )
     assert plan.config_of("tasks=burger+onion_soup,kl_coef=0.5,kind=llm").to_json() == config.to_json()
     assert plan.config_of("tasks=burger,kl_coef=0.5,kind=llm").env.tasks == ("burger",)
+
+
+def test_models_that_points_start_from_are_looked_at_before_anything_is_made(tmp_path):
+    config, there = base(), tmp_path / "none"
+    plan = Plan.of(config, points_of({"init_from": ["", str(there)]}))
+    with pytest.raises(UserError, match="^init_from=.*none is not a checkpoint"):
+        check_models(plan, tmp_path)
+    write_plan(tmp_path, plan)
+    check_models(plan, tmp_path)  # begun, so it has what it starts from
