@@ -17,21 +17,29 @@ from stgrpo.training.micro_batches import largest_batch, most_rows, row_unit
 from stgrpo.training.packing import Batch, PackedBatch, row_count, target_count
 
 
-def abstract_batch(config: ConfigDict, mesh: Mesh, stage: str = "grpo") -> Batch:
-    """The largest minibatch of a stage, as shapes with shardings."""
-    shapes = _Shapes(config, mesh, stage)
+def abstract_batch(config: ConfigDict, mesh: Mesh, stage: str = "grpo", *, width: int = 0) -> Batch:
+    """The largest minibatch of a stage, as shapes with shardings.
+
+    Args:
+        config: of the run.
+        mesh: devices that its rows are split over.
+        stage: "sft" or "grpo".
+        width: of the model, where SFT begins behind its frozen layers.
+    """
+    shapes = _Shapes(config, mesh, stage, width)
     return shapes.rows() if config[stage].row_tokens else shapes.groups()
 
 
 class _Shapes:
     """Sizes of a batch and what of it there is: SFT's has one response a prompt, which nobody drew."""
 
-    def __init__(self, config: ConfigDict, mesh: Mesh, stage: str):
+    def __init__(self, config: ConfigDict, mesh: Mesh, stage: str, width: int):
         self._config, self._mesh, self._stage = config, mesh, stage
         self._groups, grpo = largest_batch(config, stage), stage == "grpo"
         self._drawn, self._several = grpo, grpo and needs_old_logprobs(config)
         self._prompts_too = not grpo and bool(config.sft.prompt_weight)
         self._valued = grpo and has_critic(config)
+        self._width = 0 if grpo or not config.sft.keep_frozen else width
 
     def rows(self) -> PackedBatch[jax.ShapeDtypeStruct]:
         """Packed."""
@@ -71,6 +79,7 @@ class _Shapes:
             token_adv_BGR=array(B, G, R) if self._valued else None,
             value_BGR=array(B, G, R) if self._valued else None,
             returns_BGR=array(B, G, R) if self._valued else None,
+            below_BSD=array(B, P + G * R, self._width, dtype=self._config.model.dtype) if self._width else None,
         )
 
     def _terms(self, *sizes: int) -> LossTerms[jax.ShapeDtypeStruct]:

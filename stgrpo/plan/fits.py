@@ -28,7 +28,8 @@ def doubts_of_memory(programs: StagePrograms) -> list[str]:
 
 def warn_of_memory(config: ConfigDict, stage: str, mesh: Mesh, program: TrainProgram) -> None:
     """Logs the doubts of a stage that is about to run."""
-    parts, batch = state_parts(program, reference=stage == "grpo"), abstract_batch(config, mesh, stage)
+    parts = state_parts(program, reference=stage == "grpo")
+    batch = abstract_batch(config, mesh, stage, width=program.model.shape.width)
     for line in doubts_of_memory(StagePrograms(stage, config, target(""), mesh, program, batch, parts)):
         log.warning("%s", line)
 

@@ -104,9 +104,11 @@ def stage_programs(config: ConfigDict, stage: str, there: Target) -> StageProgra
     """
     mesh = make_mesh(config.mesh.data, config.mesh.fsdp, config.mesh.tensor, there.devices)
     check_batch(config, stage, mesh)
-    program = train_program(config, stage, starting_shape(config), mesh, updates=100)  # a schedule costs nothing
+    shape = starting_shape(config)
+    program = train_program(config, stage, shape, mesh, updates=100)  # a schedule costs nothing
     parts = state_parts(program, reference=stage == "grpo")
-    return StagePrograms(stage, config, there, mesh, program, abstract_batch(config, mesh, stage), parts)
+    batch = abstract_batch(config, mesh, stage, width=shape.width)
+    return StagePrograms(stage, config, there, mesh, program, batch, parts)
 
 
 @dataclasses.dataclass(frozen=True)

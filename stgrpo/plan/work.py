@@ -56,7 +56,15 @@ def longest_tokens(config: ConfigDict, stage: str) -> TokenCounts:
     return dataclasses.replace(found, predicted=found.tokens) if every else found
 
 
-def update_work(shape: ModelShape, tokens: TokenCounts, batch: Batch, *, remat: bool, lora: Lora | None) -> Work:
+def update_work(
+    shape: ModelShape,
+    tokens: TokenCounts,
+    batch: Batch,
+    *,
+    remat: bool,
+    lora: Lora | None,
+    keeps_frozen: bool = False,
+) -> Work:
     """Of an update: a forward and a backward pass.
 
     Args:
@@ -65,10 +73,11 @@ def update_work(shape: ModelShape, tokens: TokenCounts, batch: Batch, *, remat: 
         batch: that they lie in, with its padding.
         remat: see `Transformer`; the logits of a chunk are always computed again.
         lora: the adapters that are trained; None where the whole model is.
+        keeps_frozen: whether it begins behind the frozen layers, whose work is done before.
     """
     again = tokens if remat else TokenCounts(0, tokens.predicted, 0)
     through = dataclasses.replace(shape, depth=lora.depth(shape)) if lora else shape  # what has a backward pass
-    needed, repeated = training_flops(shape, tokens, lora), forward_flops(through, again)
+    needed, repeated = training_flops(shape, tokens, lora, keeps_frozen=keeps_frozen), forward_flops(through, again)
     return _padded(Work(needed, 0.0, repeated), batch, tokens)
 
 

@@ -3,6 +3,7 @@
 import pathlib
 
 import jax
+import jax.numpy as jnp
 import pytest
 
 from stgrpo.cli import parse
@@ -13,12 +14,14 @@ from stgrpo.errors import UserError
 from stgrpo.models.sharding import make_mesh
 from stgrpo.plan.batches import abstract_batch
 from stgrpo.plan.programs import stage_programs
+from stgrpo.plan.step import sft_step
 from stgrpo.plan.topologies import target
 from stgrpo.react.reward import RewardWeights
 from stgrpo.rl.group_batch import group_batch, score
 from stgrpo.sampling.base import Samples
 from stgrpo.training.batch_packer import BatchPacker
-from stgrpo.training.sft import sft_batch
+from stgrpo.training.frozen_states import FrozenStates
+from stgrpo.training.sft import sft_batch, sft_shapes
 
 SMOKE = f"--config={pathlib.Path(__file__).resolve().parents[2] / 'configs' / 'tiny.py'}:smoke"
 STEP = Step("observation", ("go",), "reasoning", "go", ("go",), 1)
@@ -54,6 +57,22 @@ def test_what_is_planned_is_what_sft_gives_to_its_updates(rows, prompt_weight, t
     planned = abstract_batch(config, mesh, "sft")
     same_arrays(planned, real)
     assert planned.shape_text == real.shape_text
+
+
+def test_what_is_planned_behind_frozen_layers_is_what_sft_gives_to_its_updates():
+    given = ["--config.sft.keep_frozen=True", "--config.lora.rank=4", "--config.lora.layers=1"]
+    config, mesh = parse(["plan", SMOKE, *given]).config, make_mesh(1, devices=jax.devices()[:1])
+    found = stage_programs(config, "sft", target(""))
+    examples = [Example((1,) * 256, (2,) * 48, STEP, "task", "layout", 0)] * config.sft.batch
+    shapes, width = sft_shapes(examples), found.shape.width
+    kept = FrozenStates(
+        lambda batch: jnp.zeros((len(batch.prompt_BP), 256 + 48, width)), examples, shapes=shapes, skip=0, batch=4
+    )
+    same_arrays(found.batch, kept.added_to(sft_batch(examples, config.sft.prompt_weight), range(len(examples))))
+    spared = sft_step(found, 0.5)[0].part.work.needed
+    config.sft.keep_frozen = False
+    assert abstract_batch(config, mesh, "sft", width=width).below_BSD is None
+    assert spared < sft_step(stage_programs(config, "sft", target("")), 0.5)[0].part.work.needed
 
 
 @pytest.mark.parametrize("rows", [0, 1024])
