@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from itertools import islice
+from pathlib import Path
 
 from stgrpo.errors import UserError
 
@@ -31,3 +32,9 @@ def only_kind(layouts: Sequence[str]) -> str:
     """The kind that all layouts are of; empty where there are none, or several kinds."""
     kinds = {layout.partition(":")[0] for layout in layouts}
     return kinds.pop() if len(kinds) == 1 else ""
+
+
+def check_named(data: str) -> None:
+    """Raises a UserError if data are named that are not there, for layouts that do not read them and would not tell."""
+    if data and not Path(data).expanduser().exists():
+        raise UserError(f"env.data={data!r} is not there: correct it, or leave it out, as these layouts need no data")

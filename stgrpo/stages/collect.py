@@ -32,7 +32,6 @@ ROOM = 1.1  # later states of an episode have more to say than the first
 def run_collect(config: ConfigDict, workdir: WorkDir) -> None:
     """Writes data/TASK/{train,validation}.jsonl and tokenizer/; a file that is there is kept."""
     refuse_constraint(config, "collect")
-    _check_data(config.env.data)
     if not workdir.tokenizer.is_dir():
         check_given(config, weights=False)
     counts = {"train": config.expert.trajectories, "validation": config.expert.validation}
@@ -52,12 +51,6 @@ def run_collect(config: ConfigDict, workdir: WorkDir) -> None:
         _write_tokenizer(config, workdir)
     _check_lengths(config, Tokenizer.load(workdir.tokenizer), workdir)
     write_figures(config, workdir, "collect", {0: _counts(config, workdir)})
-
-
-def _check_data(place: str) -> None:
-    """Raises a UserError if a folder that is named is not there, whether the layouts at hand are from it or not."""
-    if place and "://" not in place and not Path(place).expanduser().exists():
-        raise UserError(f"env.data={place!r} is not there: correct it, or leave it out where layouts need no data")
 
 
 def _check_key(path: Path, key: dict[str, object], kind: str) -> None:

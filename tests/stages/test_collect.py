@@ -24,7 +24,8 @@ def test_of_an_episode_over_the_limit_a_warning_is_given(tmp_path, caplog):
     assert said.startswith("the first prompt of burger ") and "(benchmark) has " in said
 
 
-def test_data_that_are_named_are_to_be_there_even_for_layouts_that_need_none(tmp_path, capsys):
-    config = SMOKE.replace("tiny.py", "webshop.py")
+@pytest.mark.parametrize("environment", ["webshop", "alfworld"])
+def test_data_that_are_named_are_to_be_there_even_for_layouts_that_need_none(environment, tmp_path, capsys):
+    config = SMOKE.replace("tiny.py", f"{environment}.py")
     assert call("collect", config, f"--workdir={tmp_path / 'w'}", f"--config.env.data={tmp_path / 'none'}") == 2
     assert capsys.readouterr().err.startswith(f"stgrpo: env.data='{tmp_path / 'none'}' is not there: correct it")

@@ -16,6 +16,7 @@ from stgrpo.envs.alfworld.layouts.games import SPLITS as GAME_SPLITS
 from stgrpo.envs.alfworld.layouts.games import Games, open_games
 from stgrpo.envs.alfworld.layouts.generator import FAMILIES as MADE
 from stgrpo.envs.alfworld.layouts.generator import made_game
+from stgrpo.envs.layouts import check_named
 from stgrpo.errors import UserError, nearest
 from stgrpo.protocol import SPLITS
 
@@ -98,6 +99,7 @@ class Layouts:
             if value not in known:
                 raise UserError(f"{what} {value!r}: unknown; {nearest(value, known)}")
         if family != GAMES:
+            check_named(self._data)
             yield from self._made(task, family, split, seed)
         elif names := self.of_task(_GAMES_OF[split], task):
             start = seed * _STRIDE % len(names)

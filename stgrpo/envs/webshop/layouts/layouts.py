@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
+from stgrpo.envs.layouts import check_named
 from stgrpo.envs.webshop.layouts.goals import goals
 from stgrpo.envs.webshop.layouts.made import made_catalogue
 from stgrpo.envs.webshop.shop.catalogue import Catalogue, load
@@ -59,6 +60,8 @@ class Layouts:
         """
         for what, value, known in (("task", task, (TASK,)), ("family", family, FAMILIES), ("split", split, SPLITS)):
             _check(what, value, known)
+        if family == MADE:
+            check_named(self._data)
         _, made = self._goals(family)
         kind = next(kind for kind, its in _FAMILY_OF.items() if its == family)
         numbers = [number for number, goal in enumerate(made) if _split(goal.asin) == split]
