@@ -116,6 +116,13 @@ def test_frozen_layers_are_kept_where_there_are_some():
     assert "packed rows" in error
 
 
+def test_sft_has_no_more_trajectories_than_there_are():
+    config = base()
+    config.sft.trajectories = config.expert.trajectories + 1
+    (error,) = validate(config)
+    assert error == "sft.trajectories=101 is over expert.trajectories=100: use at most that, or 0 for all"
+
+
 def test_all_errors_come_at_once():
     config = base()
     config.grpo.group_size, config.sft.batch, config.prompt.history = 1, 0, "all"

@@ -360,6 +360,14 @@ def _sizes(c: ConfigDict) -> Iterator[str]:
             yield f"{sizes} make {count:,} parameters, at most {MOST_PARAMETERS:,} are possible: use smaller ones"
 
 
+def _shares(c: ConfigDict) -> Iterator[str]:
+    if c.sft.trajectories > c.expert.trajectories:
+        yield (
+            f"sft.trajectories={c.sft.trajectories} is over expert.trajectories={c.expert.trajectories}: "
+            "use at most that, or 0 for all"
+        )
+
+
 def _adapters(c: ConfigDict) -> Iterator[str]:
     if c.sft.keep_frozen and not (c.lora.rank and c.lora.layers and "sft" in c.lora.stages):
         yield (
@@ -390,6 +398,7 @@ def _divide(whole: str, size: int, part: str, parts: int) -> str:
 
 RELATIONS: tuple[Check, ...] = (
     _attention,
+    _shares,
     _stages,
     _shape,
     _sampling,

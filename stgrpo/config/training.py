@@ -131,6 +131,14 @@ SFT: Section = section(
         also=_EPOCHS,
     ),
     steps=Number(0, "updates; 0: as many as the epochs give", low=0, high=10**9, also=_STEPS),
+    trajectories=Number(
+        0,
+        "of each task that are learned from, the first ones; 0: all. GRPO learns from all, so from states that are new",
+        low=0,
+        high=1_000_000,
+        source=NOT_IN_PAPER,
+        also=("num_trajectories", "max_samples"),
+    ),
     batch=Number(
         8,
         "examples an update",

@@ -45,16 +45,20 @@ def schedule_of(config: ConfigDict, workdir: str = "") -> Schedule | None:
     files = [WorkDir(workdir).data(task, "train") for task in config.env.tasks] if workdir else []
     if files and all(file.is_file() for file in files):
         count, source = sum(_examples(file) for file in files), "collected"
+        first = sum(_examples(file, config.sft.trajectories) for file in files)
     else:
         expected = _expected(config)
         if expected is None:
             return None
         count, source = expected, f"expected, from {_SOLVED} layouts a task"
-    return Schedule(sft_steps(config, count), grpo_steps(config, count), f"{count:,} examples {source}")
+        first = round(count * (config.sft.trajectories or config.expert.trajectories) / config.expert.trajectories)
+    of_sft = f", {first:,} of them for SFT" if first < count else ""
+    return Schedule(sft_steps(config, first), grpo_steps(config, count), f"{count:,} examples {source}{of_sft}")
 
 
-def _examples(file: Path) -> int:
-    return sum(len(trajectory.steps) for trajectory in read_trajectories(file))
+def _examples(file: Path, trajectories: int = 0) -> int:
+    """Of the first so many trajectories of a file; 0 for all."""
+    return sum(len(trajectory.steps) for trajectory in read_trajectories(file)[: trajectories or None])
 
 
 def _expected(config: ConfigDict) -> int | None:

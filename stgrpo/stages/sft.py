@@ -51,7 +51,7 @@ def run_sft(config: ConfigDict, workdir: WorkDir) -> None:
 
 def _run(setting: RunContext, checkpoints: Checkpoints) -> None:
     config = setting.config
-    examples = load_examples(setting, "train")
+    examples = load_examples(setting, "train", trajectories=config.sft.trajectories)
     total, identity = sft_steps(config, len(examples)), examples_identity(examples)
     if has_steps(checkpoints.folder):
         record = newest_metadata(checkpoints.folder)

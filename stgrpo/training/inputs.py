@@ -58,14 +58,20 @@ def prompt_style(config: ConfigDict) -> PromptStyle:
     return PromptStyle(instructions=config.prompt.instructions, history=config.prompt.history, about=about)
 
 
-def load_examples(setting: RunContext, split: str) -> list[Example]:
-    """All single-turn examples of one split, over all tasks of the config."""
+def load_examples(setting: RunContext, split: str, *, trajectories: int = 0) -> list[Example]:
+    """The single-turn examples of one split, over all tasks of the config.
+
+    Args:
+        setting: of the stage.
+        split: "train" or "validation".
+        trajectories: of each task, the first ones; 0 for all.
+    """
     config, examples = setting.config, []
     setting.tokenizer.check_style(prompt_style(config))
     for task in config.env.tasks:
-        trajectories = read_trajectories(setting.workdir.data(task, split))
+        found = read_trajectories(setting.workdir.data(task, split))
         examples += build_examples(
-            trajectories,
+            found[: trajectories or None],
             setting.tokenizer,
             prompt_style(config),
             max_prompt_len=config.limits.prompt,

@@ -93,7 +93,9 @@ def test_the_expert_is_collected_like_the_planners(expert, tmp_path, capsys):
     assert mine[0]["messages"][0]["role"] == "system" and "Recipes" in mine[0]["messages"][0]["content"]
     assert mine[0]["temperature"] == 0.7 and mine[0]["model"] == "llama"
     config = parse(["sft", SMOKE, "--workdir=w", *EXPERT]).config
-    assert len(load_examples(open_context(config, WorkDir(workdir)), "train")) == steps
+    context = open_context(config, WorkDir(workdir))
+    assert len(load_examples(context, "train")) == steps
+    assert len(load_examples(context, "train", trajectories=2)) == sum(len(t.steps) for t in collected[:2])
 
 
 def test_success_after_failures_and_only_the_failed_are_sampled_again(expert, tmp_path):

@@ -19,6 +19,7 @@ from stgrpo.plan.sampling import host_sizes
 from stgrpo.plan.schedule import schedule_of
 from stgrpo.plan.topologies import Target, target
 from stgrpo.rl.update import grpo_steps
+from stgrpo.training.sft import sft_steps
 from stgrpo.workdir import WorkDir
 
 SMOKE = f"--config={pathlib.Path(__file__).resolve().parents[2] / 'configs' / 'tiny.py'}:smoke"
@@ -124,8 +125,13 @@ def test_the_steps_of_a_whole_config(tmp_path):
     step = Step("observation", ("go",), "reasoning", "go", ("go",), 1)
     file = WorkDir(tmp_path).data("burger", "train")
     file.parent.mkdir(parents=True)
-    write_trajectories(file, [Trajectory("burger", "default", (step,) * 7)])
-    assert schedule_of(config, str(tmp_path)).source == "7 examples collected"
+    write_trajectories(file, [Trajectory("burger", "default", (step,) * 7), Trajectory("burger", "other", (step,) * 5)])
+    assert schedule_of(config, str(tmp_path)).source == "12 examples collected"
+    config.sft.trajectories = 1
+    found = schedule_of(config, str(tmp_path))
+    assert found.source == "12 examples collected, 7 of them for SFT"
+    assert (found.sft, found.grpo) == (sft_steps(config, 7), grpo_steps(config, 12))
+    assert schedule_of(config).sft == sft_steps(config, count / 10)
 
 
 @pytest.mark.parametrize("option", ["--utilisation=0", "--utilisation=1.5", "--price=-1", "--price=nan"])
