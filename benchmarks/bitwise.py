@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from peer import SHAPE, B, G, say, timed
 
-from stgrpo.models.grouped import group_hidden
+from stgrpo.models.grouped import GroupRows, row_hidden
 from stgrpo.models.transformer import Transformer
 from stgrpo.react.policy import SamplingParams
 from stgrpo.sampling.jax.sampler import JaxSampler
@@ -32,7 +32,7 @@ def next_logprobs(
     model: Transformer, prompt_BP: np.ndarray, response_BGR: np.ndarray, at: int, dtype: jnp.dtype
 ) -> jax.Array:
     """Of every token that could be drawn next, [B, G, V], by the forward pass of an update."""
-    hidden_BGRD = group_hidden(model, prompt_BP, lengths(), response_BGR, dtype)
+    hidden_BGRD = row_hidden(model, GroupRows(prompt_BP, lengths(), response_BGR), dtype)[1]
     hidden_BGD = jax.lax.dynamic_index_in_dim(hidden_BGRD, at, 2, keepdims=False)
     head_VD = model.head_VD.astype(dtype)
     return jax.nn.log_softmax(jnp.einsum("bgd,vd->bgv", hidden_BGD, head_VD, preferred_element_type=jnp.float32))

@@ -13,12 +13,12 @@ import json
 import pathlib
 import re
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from stgrpo.comparison.compare import compare
 from stgrpo.comparison.load import read_runs
 from stgrpo.comparison.paper import paper_tables
-from stgrpo.comparison.runs import Run, groups_of
+from stgrpo.comparison.runs import Group, Run, groups_of
 from stgrpo.evaluation.metrics import mcnemar, wilson_interval
 from stgrpo.evaluation.records import STAGE_LABELS
 from stgrpo.evaluation.statistics.crossed import Interval
@@ -39,7 +39,7 @@ def tables() -> dict[str, str]:
     layouts = read("quick_start.json")["layouts"]
     found = {f"quick start, {name}": one_run(run, layouts) for name, run in runs.items()}
     found |= {f"paper, {number}": text for number, text in enumerate(paper(), 1)}
-    found |= {"algorithms": algorithms(), "quick start, three seeds": three_seeds()}
+    found |= {"algorithms": algorithms(), "ablations": ablations(), "quick start, three seeds": three_seeds()}
     for name in ("experiment", "alfworld_tiny", "webshop_tiny"):
         compared = read(f"{name}.json")
         found |= {f"{name}, rates": rates(compared), f"{name}, differences": differences(compared)}
@@ -81,21 +81,42 @@ def algorithms() -> str:
     """One row an algorithm: its rate, how far it is above the SFT policies that all begin with, and what it took."""
     groups = groups_of(read_runs([RESULTS / "algorithms.jsonl"]))
     costs = read("algorithms_costs.json")["runs"]
-    found = compare(groups)
     rows = []
+    for group, row in zip(groups, against_first(groups), strict=True):
+        mine = [cost for cost in costs if cost["config"] == config_name(group)]
+        took = (f"{sum(cost[key] for cost in mine) / len(mine):,.0f}" for key in ("updates", "tokens", "cpu_seconds"))
+        rows.append((*row, *took))
+    return markdown((*AGAINST_FIRST, "updates", "tokens in them", "CPU s"), rows)
+
+
+def ablations() -> str:
+    """One row an ablation, after the quick start's recipe itself, of which each differs in one thing."""
+    recipe = [run for run in read_runs([RESULTS / "algorithms.jsonl"]) if run.name.startswith("tiny_")]
+    groups = [*groups_of(recipe), *groups_of(read_runs([RESULTS / "ablations.jsonl"]))]
+    return markdown(AGAINST_FIRST, against_first(groups))
+
+
+AGAINST_FIRST = ("config", "seeds", "SR [95 %]", "above SFT", "above GRPO", "ASAT")
+
+
+def against_first(groups: Sequence[Group]) -> list[tuple[str, ...]]:
+    """Of each group the rate after GRPO, and how far that is above its SFT policies and above the first group's."""
+    found, rows = compare(groups), []
     for group in groups:
         (row,) = (row for row in found.rows if (row.policy, row.group) == ("grpo", group.label))
-        name = {run.name.rpartition("_")[0] for run in group.runs}.pop()
         above = {c.a: c.difference for c in found.contrasts if c.b == f"{STAGE_LABELS['grpo']}, {group.label}"}
         others = (("sft", group.label), ("grpo", groups[0].label))
         gains = (above.get(f"{STAGE_LABELS[policy]}, {label}") for policy, label in others)
-        mine = [cost for cost in costs if cost["config"] == name]
-        took = (f"{sum(cost[key] for cost in mine) / len(mine):,.0f}" for key in ("updates", "tokens", "cpu_seconds"))
-        rate = f"{short(row.sr)} {interval(*(row.over_both or row.over_layouts))}"
         shown = ("-" if gain is None else difference(gain) for gain in gains)
-        rows.append((f"`{name}`", ", ".join(map(str, row.seeds)), rate, *shown, f"{row.asat:.2f}", *took))
-    headings = ("config", "seeds", "SR [95 %]", "above SFT", "above GRPO", "ASAT", "updates", "tokens in them", "CPU s")
-    return markdown(headings, rows)
+        rate = f"{short(row.sr)} {interval(*(row.over_both or row.over_layouts))}"
+        rows.append((f"`{config_name(group)}`", ", ".join(map(str, row.seeds)), rate, *shown, f"{row.asat:.2f}"))
+    return rows
+
+
+def config_name(group: Group) -> str:
+    """The config's name in those of its runs: NAME_SEED, or a point config=NAME,seed=SEED of a sweep."""
+    names = {re.sub(r"^(?:config=)?(.+?)(?:_\d+|,seed=\d+)$", r"\1", run.name) for run in group.runs}
+    return names.pop()
 
 
 def read(name: str) -> dict:

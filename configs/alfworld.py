@@ -64,7 +64,7 @@ def published(model: str) -> ConfigDict:
 
 
 def tiny() -> ConfigDict:
-    """A model of half a million parameters from random weights, on two tasks in small rooms of our own."""
+    """A model of 0.7 million parameters from random weights, on two tasks in small rooms of our own."""
     c = alfworld(from_scratch())
     c.env.tasks = TINY_TASKS
     c.env.family = "small"

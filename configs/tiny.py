@@ -1,4 +1,4 @@
-"""The whole method on a laptop's CPU: small burger kitchens, a model of half a million parameters from scratch.
+"""The whole method on a laptop's CPU: small burger kitchens, a model of 0.7 million parameters from scratch.
 
 A model without pretraining cannot learn from the paper's 100 trajectories in the benchmark's own kitchens, so this
 experiment has small kitchens (3-5 stations of any kind, at most one distractor, every start) and many of them; those it
@@ -38,7 +38,7 @@ def get_config(arg: str = "") -> ConfigDict:
 
 
 def from_scratch() -> ConfigDict:
-    """A model of half a million parameters from random weights, and how it is trained, in any environment."""
+    """A model of 0.7 million parameters from random weights, and how it is trained, in any environment."""
     c = base()
     c.prompt.instructions = "none"
     c.tokenizer.vocab_size = 1024

@@ -64,7 +64,7 @@ def published(model: str) -> ConfigDict:
 
 
 def tiny() -> ConfigDict:
-    """A model of half a million parameters from random weights, in our own catalogue."""
+    """A model of 0.7 million parameters from random weights, in our own catalogue."""
     c = webshop(from_scratch())
     c.env.family = "made"
     c.expert.trajectories = 900

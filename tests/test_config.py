@@ -271,6 +271,10 @@ def test_variants_of_smollm2_go_together_in_any_order():
     )
     assert (some.env.tasks, some.env.family, some.lora.rank) == (("cheese_burger",), "random", 16)
     assert some.prompt.instructions == "none" and "benchmark" in some.evaluation.suites
+    small, smoke = (parse(["run", f"{file}:{arg}", "--dry_run"]).config for arg in ("cpu", "smoke,cpu"))
+    assert (small.lora.rank, small.prompt.instructions, small.sft.keep_frozen) == (16, "none", True)
+    assert small.sft.trajectories < small.expert.trajectories
+    assert smoke.sft.trajectories <= smoke.expert.trajectories
     for both in ("burger,cheese_burger", "small,benchmark"):
         with pytest.raises(UserError, match="is two experiments"):
             parse(["run", f"{file}:{both}", "--dry_run"])

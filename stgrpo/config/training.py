@@ -162,8 +162,8 @@ SFT: Section = section(
     keep_frozen=Switch(
         False,
         "with `lora.layers`: what the layers below all adapters give is computed once an example, when the stage "
-        "starts, and kept in the host's memory, 4 bytes a number: tokens of all examples x width; the result does not "
-        "change",
+        "starts, and kept in the host's memory: tokens of all examples x width, in `model.dtype`; the result does not "
+        "change. For one process, rows that are not packed",
         also=("cache_frozen", "cache_activations", "cache_hidden_states"),
     ),
     prompt_weight=Number(

@@ -20,7 +20,7 @@ class GroupRows:
         prompt_BP: token ids.
         prompt_len_B: real lengths.
         response_BGR: token ids.
-        below_BSD: what `frozen_hidden` gave for them, in place of going through those layers; None to go.
+        below_BSD: what `row_below` gave for them, in place of going through those layers; None to go.
     """
 
     prompt_BP: jax.Array
@@ -53,8 +53,8 @@ class GroupRows:
 def row_hidden(model: Transformer, rows: GroupRows, dtype=jnp.float32) -> tuple[jax.Array, jax.Array]:
     """Hidden states of the prompts, [B, P, D], and those that predict each response token, [B, G, R, D]."""
     (_, P), (B, G, R) = rows.prompt_BP.shape, rows.response_BGR.shape
-    how = behind(model, rows.position_BS, dtype)
-    hidden_BSD, _ = model.hidden(rows.token_BS, attend=rows.attend(model.core), below_BSD=rows.below_BSD, **how)
+    how = behind(model, rows.position_BS, dtype, rows.attend(model.core))
+    hidden_BSD, _ = model.hidden(rows.token_BS, *how, below_BSD=rows.below_BSD)
     prompt_BPD = hidden_BSD[:, :P]
     last_B1D = jnp.take_along_axis(prompt_BPD, (rows.prompt_len_B - 1)[:, None, None], axis=1)
     own_BGRD = hidden_BSD[:, P:].reshape(B, G, R, -1)
@@ -62,13 +62,6 @@ def row_hidden(model: Transformer, rows: GroupRows, dtype=jnp.float32) -> tuple[
     return prompt_BPD, jnp.concatenate([first_BG1D, own_BGRD[:, :, :-1]], axis=2)
 
 
-def frozen_hidden(model: Transformer, rows: GroupRows, dtype=jnp.float32) -> jax.Array:
+def row_below(model: Transformer, rows: GroupRows, dtype=jnp.float32) -> jax.Array:
     """What the layers below all adapters give for rows, [B, P + G * R, D]; see `Transformer.below`."""
-    return model.below(rows.token_BS, attend=rows.attend(model.core), **behind(model, rows.position_BS, dtype))
-
-
-def group_hidden(
-    model: Transformer, prompt_BP: jax.Array, prompt_len_B: jax.Array, response_BGR: jax.Array, dtype=jnp.float32
-) -> jax.Array:
-    """Hidden states that predict each response token, [B, G, R, D]; see `row_hidden`."""
-    return row_hidden(model, GroupRows(prompt_BP, prompt_len_B, response_BGR), dtype)[1]
+    return model.below(rows.token_BS, *behind(model, rows.position_BS, dtype, rows.attend(model.core)))

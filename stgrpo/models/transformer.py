@@ -6,7 +6,7 @@ Parameters are float32; the forward pass computes in the dtype it is asked for.
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -144,6 +144,7 @@ class Transformer(nnx.Module):
         attend: Attend,
         layered=None,
         dtype=jnp.float32,
+        *,
         below_BSD: jax.Array | None = None,
     ):
         """Final hidden states of rows of tokens.
@@ -252,20 +253,28 @@ def packed_hidden(
     def attend(q, kv, before=None):
         return attend_packed(q, kv, group_BS=place_XS[0], branch_BS=place_XS[1], before=before, core=model.core), None
 
-    return model.hidden(token_XS, attend=attend, **behind(model, position_XS, dtype))[0]
+    return model.hidden(token_XS, *behind(model, position_XS, dtype, attend))[0]
 
 
-def behind(model: Transformer, position_BS: jax.Array, dtype: jnp.dtype) -> dict[str, Any]:
-    """How rows go through the model, for `Transformer.hidden`: behind what it has read before, if anything."""
+def behind(
+    model: Transformer, position_BS: jax.Array, dtype: jnp.dtype, attend: Attend
+) -> tuple[jax.Array, Attend, KeyValues | None, jnp.dtype]:
+    """The arguments of `Transformer.hidden` after the tokens: rows behind what the model has read before, if anything.
+
+    Args:
+        model: see `primed`.
+        position_BS: of the tokens, from 0.
+        dtype: of the computation.
+        attend: among the rows; what was read before is its third argument.
+    """
     before = model.before
     if before is None:
-        return {"positions_BS": position_BS, "dtype": dtype}
-    start, before = before.k.shape[1], jax.tree.map(lambda x: x.astype(dtype), before)
-    return {"positions_BS": start + position_BS, "layered": before, "dtype": dtype}
+        return position_BS, attend, None, dtype
+    return before.k.shape[1] + position_BS, attend, jax.tree.map(lambda x: x.astype(dtype), before), dtype
 
 
 def dense_hidden(model: Transformer, tokens_BS: jax.Array, dtype=jnp.float32) -> jax.Array:
-    """Hidden states of plain rows, the prompt repeated with each response: what `group_hidden` is held to."""
+    """Hidden states of plain rows, the prompt repeated with each response: what `grouped.row_hidden` is held to."""
     positions_BS = jnp.broadcast_to(jnp.arange(tokens_BS.shape[1]), tokens_BS.shape)
 
     def attend(q, kv):

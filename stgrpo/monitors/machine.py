@@ -1,10 +1,11 @@
 """What the devices did in a step and what they hold: figures that differ from machine to machine and run to run."""
 
+import dataclasses
 from collections.abc import Iterable, Sequence
 
 import jax
 
-from stgrpo.models.flops import TokenCounts, training_flops
+from stgrpo.models.flops import TokenCounts, forward_flops, training_flops, triangle
 from stgrpo.models.lora import Lora
 from stgrpo.models.peaks import peak_flops
 from stgrpo.models.shapes import ModelShape
@@ -46,11 +47,16 @@ class Meter:
             batches: on the host, one an update.
             seconds: that the updates took.
             passes: times that each was taken.
-            prefix: tokens before each batch, taken once.
+            prefix: tokens before each batch, taken once, and through all layers.
         """
+        batches = list(batches)
         counts = sum((batch.counts.behind(prefix) for batch in batches), TokenCounts(0, 0, 0))
         share = passes / seconds / len(self._devices)
-        flops = training_flops(self._shape, counts, self._lora, keeps_frozen=self._keeps_frozen) * share
+        flops = training_flops(self._shape, counts, self._lora, keeps_frozen=self._keeps_frozen)
+        if self._keeps_frozen and self._lora is not None:
+            below = dataclasses.replace(self._shape, depth=self._shape.depth - self._lora.depth(self._shape))
+            flops += len(batches) * forward_flops(below, TokenCounts(prefix, 0, triangle(prefix)))
+        flops *= share
         found = {"update_tokens_per_second": counts.tokens * share, "update_tflops": flops * 1e-12}
         if self._peak:
             found["mfu"] = flops / self._peak

@@ -238,7 +238,8 @@ def _whole(found: Plan, sft: Sequence[Timed], grpo: Sequence[Timed], given: Assu
     hours = (steps.sft * updates + steps.grpo * rollout) / 3600
     cost = f", {given.price * hours * devices:,.0f} at {given.price:g} a device and hour" if given.price else ""
     source = f" ({steps.source})" if steps.source else ""
+    kept = ", nor the pass through frozen layers" if config.sft.keep_frozen else ""
     yield (
         f"whole      {steps.sft:,} updates of sft and {steps.grpo:,} rollouts of grpo{source}: {hours:,.3g} h, "
-        f"{hours * devices:,.3g} device-hours{cost}; validation and evaluation not counted"
+        f"{hours * devices:,.3g} device-hours{cost}; validation and evaluation not counted{kept}"
     )

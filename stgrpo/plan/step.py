@@ -71,15 +71,16 @@ def _timed(part: Part, count: int, programs: StagePrograms, utilisation: float) 
 def _update(programs: StagePrograms) -> Part:
     config, stage, shape, mesh = programs.config, programs.stage, programs.shape, programs.mesh
     lora, remat = lora_settings(config, stage), config.model.remat
-    one, keeps_frozen = pass_of(programs), stage == "sft" and config.sft.keep_frozen
-    trained = programs.parts["parameters"] / 4
+    one, trained, through = pass_of(programs), programs.parts["parameters"] / 4, shape
+    if keeps_frozen := stage == "sft" and config.sft.keep_frozen and lora is not None:
+        through = dataclasses.replace(shape, depth=lora.depth(shape))
     return Part(
         f"{stage} update",
         update_work(
             shape, longest_tokens(config, stage), programs.batch, remat=remat, lora=lora, keeps_frozen=keeps_frozen
         ),
-        times.update_bytes(shape, mesh, one, trained, remat=remat),
-        update_traffic(shape, mesh, one, remat=remat, frozen=lora is not None),
+        times.update_bytes(through, mesh, one, trained, remat=remat),
+        update_traffic(through, mesh, one, remat=remat, frozen=lora is not None),
     )
 
 

@@ -7,6 +7,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from stgrpo.errors import UserError
+from stgrpo.models.lora import Lora
 from stgrpo.models.shapes import ModelShape
 from stgrpo.rl.critic import critic_settings, kl_in_reward, rollouts_alone
 from stgrpo.rl.losses import Coefficients, loss_options, make_loss
@@ -55,12 +56,14 @@ def train_program(
         prefix: see `build_program`.
 
     Raises:
-        UserError: more layers are to have adapters than the model has.
+        UserError: more layers are to have adapters than the model has, or what frozen layers give cannot be kept.
     """
     lora = lora_settings(config, stage)
     if lora and lora.layers > shape.depth:
         fix = f"use at most {shape.depth}, or 0 for all"
         raise UserError(f"lora.layers={lora.layers} is over the {shape.depth} layers of the model: {fix}")
+    if stage == "sft" and config.sft.keep_frozen:
+        _check_kept(lora, shape, mesh)
     is_rl = stage == "grpo"
     alone = rollouts_alone(config) * updates_a_rollout(config) if is_rl else 0
     return build_program(
@@ -76,3 +79,13 @@ def train_program(
         critic=critic_settings(config, updates) if is_rl else None,
         prefix=prefix,
     )
+
+
+def _check_kept(lora: Lora | None, shape: ModelShape, mesh: Mesh) -> None:
+    if lora is None or lora.depth(shape) == shape.depth:
+        fix = f"use lora.layers below {shape.depth}, or sft.keep_frozen=False"
+        raise UserError(
+            f"sft.keep_frozen=True keeps what frozen layers give, and all {shape.depth} have adapters: {fix}"
+        )
+    if mesh.is_multi_process:
+        raise UserError("sft.keep_frozen=True is for runs of one process: use sft.keep_frozen=False")

@@ -1,7 +1,7 @@
 """SFT: the model learns the expert's responses, one single-turn problem at a time."""
 
 import dataclasses
-import time
+import logging
 
 import jax
 import numpy as np
@@ -9,6 +9,7 @@ from ml_collections import ConfigDict
 
 from stgrpo.console import ProgramLog, ProgressBar, say
 from stgrpo.data.examples import Example, batch_indices, length_grouped_indices
+from stgrpo.data.records import read_trajectories
 from stgrpo.errors import UserError
 from stgrpo.models.random import random_key
 from stgrpo.models.shapes import ModelShape
@@ -18,6 +19,7 @@ from stgrpo.plan.fits import warn_of_memory
 from stgrpo.plan.sizes import size_text
 from stgrpo.processes import preemption
 from stgrpo.rl.programs import train_program
+from stgrpo.training.batch import GroupBatch
 from stgrpo.training.batch_packer import BatchPacker, padding
 from stgrpo.training.checkpointing import CheckpointMetadata, Checkpoints, newest_metadata
 from stgrpo.training.context import (
@@ -28,17 +30,19 @@ from stgrpo.training.context import (
     rate_of_step,
 )
 from stgrpo.training.divergence import NotFinite, diverged, finite_metrics
-from stgrpo.training.frozen_states import FrozenStates
+from stgrpo.training.frozen_states import FrozenStates, available_memory
 from stgrpo.training.inputs import check_same_data, examples_identity, load_examples
 from stgrpo.training.micro_batches import check_batch, said_of_parts
 from stgrpo.training.policies import check_base
 from stgrpo.training.profile import open_profile
-from stgrpo.training.sft import SftShapes, sft_batch, sft_shapes, sft_steps, shared_prefix
+from stgrpo.training.sft import sft_batch, sft_shapes, sft_steps, shared_prefix
 from stgrpo.training.start import starting_params, starting_shape
 from stgrpo.training.step import TrainProgram, TrainState
 from stgrpo.training.step_folders import has_steps
 from stgrpo.training.timer import Timer
 from stgrpo.workdir import WorkDir
+
+log = logging.getLogger(__name__)
 
 
 def run_sft(config: ConfigDict, workdir: WorkDir) -> None:
@@ -52,6 +56,7 @@ def run_sft(config: ConfigDict, workdir: WorkDir) -> None:
 def _run(setting: RunContext, checkpoints: Checkpoints) -> None:
     config = setting.config
     examples = load_examples(setting, "train", trajectories=config.sft.trajectories)
+    _say_share(config, setting.workdir)
     total, identity = sft_steps(config, len(examples)), examples_identity(examples)
     if has_steps(checkpoints.folder):
         record = newest_metadata(checkpoints.folder)
@@ -81,6 +86,18 @@ def _run(setting: RunContext, checkpoints: Checkpoints) -> None:
         for line in said_of_parts(config, "sft", setting.mesh):
             say(f"sft: {line}")
         _train(setting, steps, checkpoints, examples, (state, record))
+
+
+def _say_share(config: ConfigDict, workdir: WorkDir) -> None:
+    """Says of which trajectories the examples are, where not of all; warns where none is left to GRPO alone."""
+    first = config.sft.trajectories
+    for task in config.env.tasks if first else ():
+        count = len(read_trajectories(workdir.data(task, "train")))
+        say(f"sft: the first {min(first, count)} of {count} trajectories of {task}")
+        if count <= first:
+            log.warning(
+                "sft.trajectories=%d leaves no trajectory of %s to GRPO alone: it learns from the same", first, task
+            )
 
 
 def _start(
@@ -117,7 +134,7 @@ def _train(
     programs = ProgramLog("sft", setting.workdir.programs)
     lay_out = BatchPacker("sft", config, setting.mesh, programs)
     lengths, shapes = np.array([len(e.prompt_ids) for e in examples]), sft_shapes(examples, steps.skip)
-    kept = _frozen_states(config, steps, state, examples, shapes) if config.sft.keep_frozen else None
+    kept = _frozen_states(setting, steps, start, examples, programs) if config.sft.keep_frozen else None
     rate, bar = rate_of_step(config.sft, total), ProgressBar("sft", total, record.step)
     meter = open_meter(setting, "sft", record.shape)
     with (
@@ -158,23 +175,35 @@ def _train(
 
 
 def _frozen_states(
-    config: ConfigDict, steps: TrainProgram, state: TrainState, examples: list[Example], shapes: SftShapes
+    setting: RunContext,
+    steps: TrainProgram,
+    start: tuple[TrainState, CheckpointMetadata],
+    examples: list[Example],
+    programs: ProgramLog,
 ) -> FrozenStates:
-    """Of all examples, which takes a while.
+    """Of the examples that the remaining updates take, which is a pass through the frozen layers for each.
 
     Raises:
-        UserError: the run has several processes, of which none has all rows of a batch.
+        UserError: they take more memory than this host has free.
     """
-    if jax.process_count() > 1:
-        raise UserError("sft.keep_frozen=True is for runs of one process: set sft.keep_frozen=False")
-    start = time.monotonic()
-    kept = FrozenStates(
-        lambda batch: steps.frozen(state, batch), examples, shapes=shapes, skip=steps.skip, batch=config.sft.batch
-    )
-    say(
-        f"sft: the layers below all adapters were computed for all examples ({time.monotonic() - start:.0f} s), "
-        f"{size_text(kept.size)} in the host's memory"
-    )
+    config, (state, record) = setting.config, start
+    kept = FrozenStates(examples, shapes=sft_shapes(examples, steps.skip), skip=steps.skip, batch=config.sft.batch)
+    lengths = np.array([len(e.prompt_ids) for e in examples])
+    wanted = {int(i) for step in range(record.step, record.total) for i in _rows(config, lengths, step)}
+    size, free = kept.size(wanted, record.shape.width, setting.dtype.itemsize), available_memory()
+    say(f"sft: what frozen layers give for {len(wanted)} examples is kept, {size_text(size)} in the host's memory")
+    if free and size > free:
+        fix = "use fewer examples (sft.trajectories) or, in another --workdir, sft.keep_frozen=False"
+        raise UserError(f"sft.keep_frozen=True needs {size_text(size)}, this host has {size_text(free)} free: {fix}")
+
+    def below(batch: GroupBatch) -> jax.Array:
+        programs.met(f"frozen layers of {batch.shape_text}")
+        return steps.below(state, batch)
+
+    bar = ProgressBar("sft frozen layers", len(wanted))
+    for done in kept.compute(wanted, below):
+        bar.step(done, {})
+    bar.close()
     return kept
 
 

@@ -44,14 +44,13 @@ def check_sweep(plan: Plan, folder: Path) -> None:
 
 
 def check_models(plan: Plan, folder: Path) -> None:
-    """Looks at the models and tokenizers that points start from, as a run does before it begins; a begun sweep has.
+    """Looks at the models and tokenizers that points start from, as a run does before it begins: those of new points.
 
     Raises:
         UserError: one cannot be used.
     """
-    if (folder / FILE).is_file():
-        return
-    for point in plan.points:
+    begun = read_plan(folder).points if (folder / FILE).is_file() else {}
+    for point in plan.points.keys() - begun.keys():
         try:
             check_given(plan.config_of(point), weights=True)
         except UserError as error:

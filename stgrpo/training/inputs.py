@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 
+import jax
 import numpy as np
 from ml_collections import ConfigDict
 
@@ -39,6 +40,8 @@ def check_given(config: ConfigDict, *, weights: bool) -> None:
     Raises:
         UserError: one of their files cannot be used, or they do not go together.
     """
+    if weights and config.sft.keep_frozen and jax.process_count() > 1:
+        raise UserError("sft.keep_frozen=True is for runs of one process: use sft.keep_frozen=False")
     tokenizer = given_tokenizer(config)
     if tokenizer is None:
         return

@@ -12,7 +12,7 @@ from jax.sharding import Mesh
 
 from stgrpo.models.attention.xla import XLA, AttentionCore, KeyValues
 from stgrpo.models.critic import Critic
-from stgrpo.models.grouped import frozen_hidden, row_hidden
+from stgrpo.models.grouped import row_below, row_hidden
 from stgrpo.models.lora import Adapters, Lora, adapted, frozen
 from stgrpo.models.random import random_key
 from stgrpo.models.shapes import ModelShape
@@ -68,7 +68,8 @@ class TrainProgram:
         update: (TrainState, Batch) -> (TrainState, metrics for `divergence.finite_metrics`); the state is donated.
         logprobs: (Transformer, Batch) -> log-probabilities of the reference or the old policy, laid out as the batch's
             loss terms.
-        frozen: (TrainState, GroupBatch) -> what the layers below all adapters give, `GroupBatch.below_BSD`.
+        below: (TrainState, GroupBatch) -> what the layers below all adapters give, `GroupBatch.below_BSD`; no update
+            changes it.
         abstract: the TrainState as shapes with shardings.
         model: the model that `init_from` takes, likewise.
         mesh: devices the parameters are sharded over.
@@ -80,7 +81,7 @@ class TrainProgram:
     init_from: Callable[[Transformer], TrainState]
     update: BatchProgram[TrainState, tuple[TrainState, dict[str, jax.Array]]]
     logprobs: BatchProgram[Transformer, jax.Array]
-    frozen: BatchProgram[TrainState, jax.Array]
+    below: BatchProgram[TrainState, jax.Array]
     abstract: TrainState
     model: Transformer
     mesh: Mesh
@@ -158,10 +159,10 @@ class _Traced:
 
         return in_parts(of, batch, self.micro_batches)
 
-    def frozen(self, state: TrainState, batch: GroupBatch) -> jax.Array:
+    def below(self, state: TrainState, batch: GroupBatch) -> jax.Array:
         """What the layers below all adapters give for a batch."""
         behind = primed(state.policy, self._read(state.policy))
-        return in_parts(lambda part: frozen_hidden(behind, part.rows, self.dtype), batch, self.micro_batches)
+        return in_parts(lambda part: row_below(behind, part.rows, self.dtype), batch, self.micro_batches)
 
     def _gradient(self, state: TrainState, batch: Batch) -> tuple[Any, jax.Array, dict[str, jax.Array]]:
         """Of the loss over all parts of a batch, with the loss and the sums that figures are made of."""
@@ -234,7 +235,7 @@ def build_program(
         init_from=jax.jit(traced.start, in_shardings=(model,), out_shardings=states, donate_argnums=0),
         update=BatchProgram(jax.jit(traced.update, **donated), mesh),
         logprobs=BatchProgram(jax.jit(traced.logprobs, **either), mesh),
-        frozen=BatchProgram(jax.jit(traced.frozen, in_shardings=(states, batches), out_shardings=batches), mesh),
+        below=BatchProgram(jax.jit(traced.below, in_shardings=(states, batches), out_shardings=batches), mesh),
         abstract=placed,
         model=placed.params if lora is None else placed.base,
         mesh=mesh,

@@ -223,6 +223,7 @@ def test_frozen_layers_computed_once_teach_the_same_and_after_a_kill_too(whole, 
     """SFT of adapters in the last layer, on the SFT policy of that run."""
     adapters = ["--config.lora.rank=4", "--config.lora.layers=1", "--config.sft.steps=6"]
     fields = [f"--config.init_from={whole / 'checkpoints' / 'sft' / '6'}", *adapters]
+    fields.append("--config.sft.trajectories=6")
     keeps = [*fields, "--config.sft.keep_frozen=True"]
     plain, kept, killed = (tmp_path / name for name in ("plain", "kept", "killed"))
     for workdir, given in ((plain, fields), (kept, keeps), (killed, keeps)):
@@ -235,7 +236,9 @@ def test_frozen_layers_computed_once_teach_the_same_and_after_a_kill_too(whole, 
         done = stgrpo("sft", SMOKE, f"--workdir={workdir}", *given)
         assert done.returncode == 0, done.stderr
         said = done.stdout
-    assert re.search(r"the layers below all adapters were computed for all examples .*MiB in the host's memory", said)
+    assert re.search(r"what frozen layers give for \d+ examples is kept, .* MiB in the host's memory", said)
+    assert "sft: the first 6 of 8 trajectories of burger" in said
+    assert "sft frozen layers " in said and "frozen layers of 8 prompts" in (kept / "programs.log").read_text()
     for row, other in zip(*(lines(workdir / "metrics.jsonl") for workdir in (plain, kept)), strict=True):
         assert row["response_loss"] == pytest.approx(other["response_loss"], rel=1e-5)
         assert row["grad_norm"] == pytest.approx(other["grad_norm"], rel=1e-4)

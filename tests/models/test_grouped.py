@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from stgrpo.models.attention.xla import KeyValues, attend_causal
-from stgrpo.models.grouped import group_hidden
+from stgrpo.models.grouped import row_hidden
 from stgrpo.models.transformer import dense_hidden
 
 CASES = {
@@ -31,7 +31,7 @@ def dense_rows(model, batch, length_BG):
 
 
 def grouped_rows(model, batch, length_BG):
-    hidden = group_hidden(model, batch.prompt_BP, batch.prompt_len_B, batch.response_BGR)
+    hidden = row_hidden(model, batch.rows)[1]
     return hidden[np.arange(hidden.shape[2]) < np.array(length_BG)[..., None]]
 
 

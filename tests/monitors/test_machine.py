@@ -1,11 +1,13 @@
 """What the devices did: in real tokens, a device; a share of the peak and memory only where a device has them."""
 
+import dataclasses
 import types
 
 import jax
 import pytest
 
-from stgrpo.models.flops import training_flops
+from stgrpo.models.flops import TokenCounts, forward_flops, training_flops
+from stgrpo.models.lora import Lora
 from stgrpo.monitors.base import repeatable
 from stgrpo.monitors.machine import Meter
 
@@ -31,6 +33,15 @@ def test_speed_is_of_real_tokens_a_device(tiny_shape, make_groups):
     assert Meter(tiny_shape, [device()] * 2, lora=None, peak=None).sampling(100, 4.0) == {
         "machine/sample_tokens_per_second": 12.5
     }
+
+
+def test_behind_frozen_layers_only_what_prompts_share_goes_through_them(tiny_shape, make_groups):
+    lora, prefix, batch = Lora(4, 8.0, layers=1), 6, make_groups([5, 4], [[3], [2]])
+    meter = Meter(tiny_shape, [device()], lora=lora, peak=None, keeps_frozen=True)
+    below = dataclasses.replace(tiny_shape, depth=tiny_shape.depth - 1)
+    flops = training_flops(tiny_shape, batch.counts.behind(prefix), lora, keeps_frozen=True)
+    flops += forward_flops(below, TokenCounts(prefix, 0, 21))
+    assert meter.updates([batch], 1.0, prefix=prefix)["machine/update_tflops"] == pytest.approx(flops / 1e12)
 
 
 def test_what_a_device_does_not_say_is_left_out(tiny_shape, make_groups):

@@ -65,9 +65,8 @@ def test_what_is_planned_behind_frozen_layers_is_what_sft_gives_to_its_updates()
     found = stage_programs(config, "sft", target(""))
     examples = [Example((1,) * 256, (2,) * 48, STEP, "task", "layout", 0)] * config.sft.batch
     shapes, width = sft_shapes(examples), found.shape.width
-    kept = FrozenStates(
-        lambda batch: jnp.zeros((len(batch.prompt_BP), 256 + 48, width)), examples, shapes=shapes, skip=0, batch=4
-    )
+    kept = FrozenStates(examples, shapes=shapes, skip=0, batch=4)
+    list(kept.compute(range(len(examples)), lambda batch: jnp.zeros((len(batch.prompt_BP), 256 + 48, width))))
     same_arrays(found.batch, kept.added_to(sft_batch(examples, config.sft.prompt_weight), range(len(examples))))
     spared = sft_step(found, 0.5)[0].part.work.needed
     config.sft.keep_frozen = False

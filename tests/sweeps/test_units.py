@@ -120,3 +120,6 @@ def test_models_that_points_start_from_are_looked_at_before_anything_is_made(tmp
         check_models(plan, tmp_path)
     write_plan(tmp_path, plan)
     check_models(plan, tmp_path)  # begun, so it has what it starts from
+    more = Plan.of(config, points_of({"init_from": ["", str(there), str(tmp_path / "other")]}))
+    with pytest.raises(UserError, match="other is not a checkpoint"):
+        check_models(more, tmp_path)

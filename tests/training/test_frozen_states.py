@@ -8,11 +8,14 @@ import numpy as np
 import optax
 import pytest
 
+from stgrpo.config import base
 from stgrpo.data.examples import Example
+from stgrpo.errors import UserError
 from stgrpo.models.lora import Lora
 from stgrpo.models.sharding import make_mesh
 from stgrpo.rl.losses import make_loss
-from stgrpo.training.frozen_states import FrozenStates
+from stgrpo.rl.programs import train_program
+from stgrpo.training.frozen_states import FrozenStates, available_memory
 from stgrpo.training.sft import sft_batch, sft_shapes
 from stgrpo.training.step import build_program
 
@@ -33,11 +36,11 @@ def examples():
 
 @pytest.fixture(scope="module")
 def start(tiny_shape, make_model):
-    """The program of four parts, over two devices, and a state whose adapters change something."""
+    """A program of two parts and a state whose adapters change something."""
 
-    def make(prefix):
-        mesh = make_mesh(2, devices=jax.devices()[:2])
-        how = {"loss": make_loss("sft"), "lora": LORA, "prefix": prefix, "micro_batches": 2}
+    def make(prefix=(), sizes=(2, 1, 1), dtype=jnp.float32):
+        mesh = make_mesh(*sizes, devices=jax.devices()[: int(np.prod(sizes))])
+        how = {"loss": make_loss("sft"), "lora": LORA, "prefix": prefix, "micro_batches": 2, "dtype": dtype}
         steps = build_program(tiny_shape, mesh, optax.sgd(0.1), **how)
         model = jax.device_put(make_model(tiny_shape), jax.tree.map(lambda x: x.sharding, steps.model))
         state = steps.init_from(model)
@@ -46,42 +49,63 @@ def start(tiny_shape, make_model):
     return make
 
 
-@pytest.mark.parametrize("prefix", [(), COMMON], ids=["whole", "behind a prefix"])
-def test_an_update_behind_frozen_layers_is_the_update_through_them(examples, start, prefix):
-    steps, state = start(prefix)
-    shapes, skip = sft_shapes(examples, len(prefix)), len(prefix)
+@pytest.mark.parametrize(
+    ("prefix", "sizes", "dtype", "prompt_weight"),
+    [
+        pytest.param(COMMON, (2, 1, 1), jnp.float32, 0.0, id="prefix"),
+        pytest.param((), (1, 1, 1), jnp.bfloat16, 0.5, id="bfloat16 with prompts"),
+        pytest.param((), (1, 2, 2), jnp.float32, 0.0, id="cut model", marks=pytest.mark.slow),
+    ],
+)
+def test_an_update_behind_frozen_layers_is_the_update_through_them(
+    examples, start, prefix, sizes, dtype, prompt_weight
+):
+    steps, state = start(prefix, sizes, dtype)
+    shapes, skip, numbers = sft_shapes(examples, len(prefix)), len(prefix), [5, 0, 3, 6]
     with jax.set_mesh(steps.mesh):
-        computed = []
-
-        def compute(batch):
-            computed.append(batch.shape_text)
-            return steps.frozen(state, batch)
-
-        kept = FrozenStates(compute, examples, shapes=shapes, skip=skip, batch=4)
-        assert len(computed) == 2 and len(set(computed)) <= len(shapes.prompt)
-        numbers = [5, 0, 3, 6]
-        batch = sft_batch([examples[i] for i in numbers], skip=skip, shapes=shapes)
-        # with other tokens below: nothing but what was kept gives the same
-        tokens = {"prompt_BP": np.zeros_like(batch.prompt_BP)}
-        behind = dataclasses.replace(kept.added_to(batch, numbers), **tokens)
+        kept = FrozenStates(examples, shapes=shapes, skip=skip, batch=4)
+        assert list(kept.compute(range(7), lambda batch: steps.below(state, batch))) == [4, 7]
+        batch = sft_batch([examples[i] for i in numbers], prompt_weight, skip=skip, shapes=shapes)
+        behind = kept.added_to(batch, numbers)
+        if not prompt_weight:  # with other tokens below: nothing but what was kept gives the same
+            behind = dataclasses.replace(behind, prompt_BP=np.zeros_like(batch.prompt_BP))
         copy = jax.tree.map(jnp.copy, state)
-        one, metrics = steps.update(state, batch)
-        other, others = steps.update(copy, behind)
+        (one, metrics), (other, others) = steps.update(state, batch), steps.update(copy, behind)
         assert metrics["loss"] == pytest.approx(float(others["loss"]), rel=1e-5)
     for mine, theirs in zip(jax.tree.leaves(one.params), jax.tree.leaves(other.params), strict=True):
-        np.testing.assert_allclose(mine, theirs, atol=2e-6)
+        np.testing.assert_allclose(mine, theirs, atol=2e-6 if dtype == jnp.float32 else 1e-3)
 
 
-def test_what_is_kept_is_of_real_tokens_and_its_size_is_told(examples, start, tiny_shape):
-    steps, state = start(())
+def test_only_what_is_wanted_is_kept_and_its_size_is_known_before(examples, start, tiny_shape):
+    steps, state = start()
+    shapes, wanted, computed = sft_shapes(examples), {2, 5}, []
+
+    def below(batch):
+        computed.append(batch)
+        return steps.below(state, batch)
+
     with jax.set_mesh(steps.mesh):
-        shapes = sft_shapes(examples)
-        kept = FrozenStates(lambda batch: steps.frozen(state, batch), examples, shapes=shapes, skip=0, batch=4)
-    tokens = sum(len(e.prompt_ids) + len(e.response_ids) for e in examples)
-    assert kept.size == 4 * tiny_shape.width * tokens
-    batch = sft_batch(examples[:4], shapes=shapes)
-    below_BSD = kept.added_to(batch, range(4)).below_BSD
-    P, prompt, response = batch.prompt_BP.shape[1], len(examples[2].prompt_ids), len(examples[2].response_ids)
-    real = np.zeros(below_BSD.shape[1], bool)
-    real[:prompt] = real[P : P + response] = True
-    assert np.all(below_BSD[2, ~real] == 0) and np.all(np.any(below_BSD[2, real] != 0, axis=-1))
+        some, whole = (FrozenStates(examples, shapes=shapes, skip=0, batch=2) for _ in range(2))
+        assert list(some.compute(wanted, below))[-1] == 2 and len(computed) <= 2
+        list(whole.compute(range(7), below))
+    batch = sft_batch([examples[i] for i in wanted], shapes=shapes)
+    below_BSD = some.added_to(batch, list(wanted)).below_BSD
+    np.testing.assert_array_equal(below_BSD, whole.added_to(batch, list(wanted)).below_BSD)
+    tokens = sum(len(examples[i].prompt_ids) + len(examples[i].response_ids) for i in wanted)
+    assert some.size(wanted, tiny_shape.width, 4) == 4 * tiny_shape.width * tokens
+    assert np.sum(np.any(below_BSD != 0, axis=-1)) == tokens
+    with pytest.raises(KeyError):
+        some.added_to(batch, [0, 1])
+
+
+def test_memory_that_can_be_had_is_some():
+    assert 2**20 < available_memory() < 2**50
+
+
+def test_where_no_layer_is_frozen_or_none_has_all_rows_nothing_can_be_kept(tiny_shape):
+    config = base()
+    config.sft.keep_frozen, config.lora.rank, config.lora.layers = True, 4, tiny_shape.depth
+    mesh = make_mesh(1, devices=jax.devices()[:1])
+    with pytest.raises(UserError, match=f"all {tiny_shape.depth} have adapters: use lora.layers below"):
+        train_program(config, "sft", tiny_shape, mesh, updates=1)
+    train_program(config, "grpo", tiny_shape, mesh, updates=1)

@@ -17,7 +17,7 @@ from stgrpo.data.tokenizer import Tokenizer, train_tokenizer
 from stgrpo.envs.robotouille.kitchen.names import OBJECT_NAMES
 from stgrpo.errors import UserError
 from stgrpo.models.attention.xla import attend_causal
-from stgrpo.models.grouped import group_hidden
+from stgrpo.models.grouped import GroupRows, row_hidden
 from stgrpo.models.huggingface.config import read_shape
 from stgrpo.models.huggingface.weights import load_folder, save_folder
 from stgrpo.models.shapes import ModelShape, RopeScaling, named_shapes
@@ -141,7 +141,7 @@ def test_shared_prefix_groups_against_a_packed_row(pair):
     seen = (order <= order[:, None]) & ((segment == 0) | (segment == segment[:, None]))
     row = np.concatenate([prompt[:, :prompt_len], responses.reshape(1, -1)], axis=1)
     expected = their_logits(model, row, attention_mask=seen[None, None], position_ids=place[None])[0]
-    hidden = group_hidden(mine, prompt, np.array([prompt_len]), responses)
+    hidden = row_hidden(mine, GroupRows(prompt, np.array([prompt_len]), responses))[1]
     got = np.asarray(hidden @ mine.head_VD.T)[0]
     for g in range(G):
         start = prompt_len + g * R
