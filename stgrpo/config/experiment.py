@@ -176,6 +176,14 @@ POLICY: Section = section(
         "", "as prompt.instructions, for this model; empty: the same", choices=("", *INSTRUCTION_STYLES)
     ),
     history=Choice("", "as prompt.history, for this model; empty: the same", choices=("", *HISTORY_POLICIES)),
+    prompt=Number(
+        0,
+        "`model`: as limits.prompt, where its prompts are longer; 0: the same",
+        low=0,
+        high=1_000_000,
+        unit="tokens",
+        also=("max_prompt_length", "prompt_limit"),
+    ),
 )
 
 CLIENT: Section = section(

@@ -6,19 +6,47 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
+from stgrpo.config.environments import environment_of
 from stgrpo.console import ProgramLog
+from stgrpo.data.tokenizer import Tokenizer
+from stgrpo.errors import UserError
 from stgrpo.evaluation.files import Evaluation
 from stgrpo.evaluation.policies import LocalPolicy, evaluate_policy
 from stgrpo.evaluation.records import BASE, result_name
+from stgrpo.evaluation.suites import longest_first_prompt, suites, with_room
 from stgrpo.models.huggingface.weights import load_folder
+from stgrpo.protocol import PureEnvironment
 from stgrpo.training.inputs import check_given, given_tokenizer
 from stgrpo.training.start import starting_shape
 
 
 def evaluate_model(config: ConfigDict, directory: Path, programs: ProgramLog) -> list[Evaluation]:
-    """Plays every suite with the model in `policy.path`, or in `model.path`; see `evaluate_policy`."""
+    """Plays every suite with the model in `policy.path`, or in `model.path`; see `evaluate_policy`.
+
+    Raises:
+        UserError: the folder cannot be used, or an episode begins with a prompt that is over the limit.
+    """
     config = playing_config(config)
-    return evaluate_policy(config, model_policy(config), directory, programs)
+    policy = model_policy(config)
+    check_prompts(config, policy.tokenizer)
+    return evaluate_policy(config, policy, directory, programs)
+
+
+def check_prompts(config: ConfigDict, tokenizer: Tokenizer) -> None:
+    """Looks at the first prompts of a `playing_config`: the model may have others than the run, or another tokenizer.
+
+    Raises:
+        UserError: one is over the limit.
+    """
+    if not isinstance(environment_of(config), PureEnvironment):
+        return
+    for suite in suites(config):
+        length, layout = longest_first_prompt(config, suite, tokenizer)
+        if length > config.limits.prompt:
+            raise UserError(
+                f"the first prompt of {layout} ({suite.name}) has {length} tokens for this model, over the limit of "
+                f"{config.limits.prompt}: set --config.policy.prompt to {with_room(length)}"
+            )
 
 
 def playing_config(config: ConfigDict) -> ConfigDict:
@@ -29,6 +57,7 @@ def playing_config(config: ConfigDict) -> ConfigDict:
         played.model.path, played.tokenizer.path = policy.path, ""
     played.prompt.instructions = policy.instructions or played.prompt.instructions
     played.prompt.history = policy.history or played.prompt.history
+    played.limits.prompt = policy.prompt or played.limits.prompt
     return played
 
 

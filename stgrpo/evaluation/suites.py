@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import math
 from collections.abc import Sequence
 
 from ml_collections import ConfigDict
@@ -18,6 +19,8 @@ from stgrpo.react.policy import SamplingParams
 from stgrpo.react.prompt import PromptStyle, render_messages
 from stgrpo.sampling.base import Sampler, Shared
 from stgrpo.training.inputs import prompt_style
+
+_ROOM = 1.1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,6 +88,11 @@ def longest_first_prompt(config: ConfigDict, suite: Suite, tokenizer: Tokenizer)
         asked = [render_messages(session.reset().observation, style=style) for session in sessions]
     lengths = (len(prompt) for prompt in tokenizer.encode_prompts(asked))
     return max(zip(lengths, map(" ".join, layouts), strict=True), default=(0, ""))
+
+
+def with_room(length: int) -> int:
+    """A limit for prompts of which the first ones have so many tokens: later ones have more to say."""
+    return math.ceil(_ROOM * length / 64) * 64
 
 
 def play_suite(

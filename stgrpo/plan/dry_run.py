@@ -6,7 +6,7 @@ import jax
 from ml_collections import ConfigDict
 
 from stgrpo.config.checks import refuse_constraint
-from stgrpo.evaluation.model_folders import model_policy, playing_config
+from stgrpo.evaluation.model_folders import check_prompts, model_policy, playing_config
 from stgrpo.evaluation.suites import suite_size, suites
 from stgrpo.models.shapes import ModelShape
 from stgrpo.models.sharding import make_mesh
@@ -47,7 +47,9 @@ def describe(stage: str, config: ConfigDict) -> str:
 
 def _model(config: ConfigDict) -> list[str]:
     """On an evaluation of a Hugging Face folder."""
-    policy = model_policy(playing_config(config))
+    config = playing_config(config)
+    policy = model_policy(config)
+    check_prompts(config, policy.tokenizer)
     counts = ", ".join(f"{suite_size(config, suite)} layouts {suite.name}" for suite in suites(config))
     return [f"policy   {_count(policy.shape)} parameters of {policy.tokenizer.source}, as {policy.name}: {counts}"]
 

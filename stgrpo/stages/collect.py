@@ -2,7 +2,6 @@
 
 import itertools
 import logging
-import math
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from stgrpo.data.examples import build_examples, tokenizer_texts
 from stgrpo.data.records import Trajectory, read_trajectories, write_trajectories
 from stgrpo.data.tokenizer import Tokenizer, train_tokenizer
 from stgrpo.errors import UserError
-from stgrpo.evaluation.suites import longest_first_prompt, suites
+from stgrpo.evaluation.suites import longest_first_prompt, suites, with_room
 from stgrpo.experts.collect import collect
 from stgrpo.experts.demonstrations import demonstrations_of
 from stgrpo.files import from_json, replacing, to_json, write_atomically
@@ -26,7 +25,6 @@ from stgrpo.workdir import WorkDir
 from stgrpo.workdir.keys import differences, that_count, with_key
 
 log = logging.getLogger(__name__)
-ROOM = 1.1  # later states of an episode have more to say than the first
 
 
 def run_collect(config: ConfigDict, workdir: WorkDir) -> None:
@@ -127,7 +125,7 @@ def _check_lengths(config: ConfigDict, tokenizer: Tokenizer, workdir: WorkDir) -
             log.warning(
                 "the first prompt of %s (%s) has %d tokens, over limits.prompt=%d, and its episode will fail: "
                 "set --config.limits.prompt to %d, in another --workdir",
-                *(layout, suite.name, length, config.limits.prompt, math.ceil(ROOM * length / 64) * 64),
+                *(layout, suite.name, length, config.limits.prompt, with_room(length)),
             )
 
 

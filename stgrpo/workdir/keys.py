@@ -47,7 +47,7 @@ WITHOUT = {
     ),
     "served": (
         *(*_NO_PART, *IN_SUITES, "expert", "model", "rollout", "limits.prompt", "prompt"),
-        *(f"policy.{name}" for name in ("kind", "name", "server", "history", "instructions")),  # its prompt is told
+        *(f"policy.{name}" for name in ("kind", "name", "server", "history", "instructions", "prompt")),  # told
         *_CONSTRAINT,  # told too, the second where the first is on
     ),
 }

@@ -60,6 +60,8 @@ def test_a_result_is_used_again_for_the_same_model_with_the_same_prompts(models,
     assert play(*other) == (True, theirs)
     skipped, changed = play(*other, "--config.policy.history=last_action")
     assert not skipped and (theirs["history"], changed["history"]) == ("none", "last_action")
+    skipped, longer = play(*other, "--config.policy.prompt=1600")
+    assert not skipped and (theirs["limits"]["prompt"], longer["limits"]["prompt"]) == (1500, 1600)
 
 
 @pytest.mark.parametrize(
@@ -70,6 +72,10 @@ def test_a_result_is_used_again_for_the_same_model_with_the_same_prompts(models,
         (("--config.policy.path={first}", "--config.policy.name=grpo"), "policy.name='grpo' cannot name"),
         (("--config.policy.path={first}", "--config.limits.prompt=9000"), "over the model's 2048 positions"),
         (("--config.policy.path={first}", "--checkpoint=w/checkpoints/sft/6"), "are two policies"),
+        (
+            ("--config.policy.path={first}",),
+            "over the limit of 256: set --config.policy.prompt to",
+        ),
     ],
 )
 @pytest.mark.parametrize("dry", [(), ("--dry_run",)])
@@ -81,5 +87,6 @@ def test_what_cannot_play_is_one_line(options, says, dry, models, tmp_path, caps
 
 
 def test_a_dry_run_says_who_would_play(models, tmp_path, capsys):
-    assert call(*PLAY, f"--config.policy.path={models / 'first'}", "--dry_run") == 0
+    long = "--config.policy.prompt=1500"
+    assert call(*PLAY, f"--config.policy.path={models / 'first'}", long, "--dry_run") == 0
     assert f"parameters of {models / 'first'}, as first: 2 layouts unseen" in capsys.readouterr().out
