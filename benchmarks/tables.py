@@ -28,7 +28,10 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "docs" / "results"
 PAGES = (
     "README.md",
-    *(f"docs/{name}.md" for name in ("alfworld", "benchmarks", "experiments", "losses", "paper", "webshop")),
+    *(
+        f"docs/{name}.md"
+        for name in ("alfworld", "benchmarks", "experiments", "losses", "paper", "pretrained", "webshop")
+    ),
 )
 TABLE = re.compile(r"(<!-- table (.+?) -->\n)(.*?)(<!-- end of table -->)", re.S)
 
@@ -39,8 +42,8 @@ def tables() -> dict[str, str]:
     layouts = read("quick_start.json")["layouts"]
     found = {f"quick start, {name}": one_run(run, layouts) for name, run in runs.items()}
     found |= {f"paper, {number}": text for number, text in enumerate(paper(), 1)}
-    found |= {"algorithms": algorithms(), "ablations": ablations(), "quick start, three seeds": three_seeds()}
-    for name in ("experiment", "alfworld_tiny", "webshop_tiny"):
+    found |= {"algorithms": algorithms(), "quick start, three seeds": three_seeds()}
+    for name in ("experiment", "alfworld_tiny", "webshop_tiny", "smollm2"):
         compared = read(f"{name}.json")
         found |= {f"{name}, rates": rates(compared), f"{name}, differences": differences(compared)}
     return found
@@ -89,13 +92,6 @@ def algorithms() -> str:
     return markdown((*AGAINST_FIRST, "updates", "tokens in them", "CPU s"), rows)
 
 
-def ablations() -> str:
-    """One row an ablation, after the quick start's recipe itself, of which each differs in one thing."""
-    recipe = [run for run in read_runs([RESULTS / "algorithms.jsonl"]) if run.name.startswith("tiny_")]
-    groups = [*groups_of(recipe), *groups_of(read_runs([RESULTS / "ablations.jsonl"]))]
-    return markdown(AGAINST_FIRST, against_first(groups))
-
-
 AGAINST_FIRST = ("config", "seeds", "SR [95 %]", "above SFT", "above GRPO", "ASAT")
 
 
@@ -114,9 +110,10 @@ def against_first(groups: Sequence[Group]) -> list[tuple[str, ...]]:
 
 
 def config_name(group: Group) -> str:
-    """The config's name in those of its runs: NAME_SEED, or a point config=NAME,seed=SEED of a sweep."""
-    names = {re.sub(r"^(?:config=)?(.+?)(?:_\d+|,seed=\d+)$", r"\1", run.name) for run in group.runs}
-    return names.pop()
+    """The config of its runs: they are named NAME_SEED or, as points of a sweep, config=NAME,seed=SEED in any order."""
+    parts = [[part for part in run.name.split(",") if not part.startswith("seed=")] for run in group.runs]
+    (name,) = {re.sub(r"_\d+$", "", ",".join(part)).removeprefix("config=") for part in parts}
+    return name
 
 
 def read(name: str) -> dict:
