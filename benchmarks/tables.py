@@ -42,7 +42,7 @@ def tables() -> dict[str, str]:
     layouts = read("quick_start.json")["layouts"]
     found = {f"quick start, {name}": one_run(run, layouts) for name, run in runs.items()}
     found |= {f"paper, {number}": text for number, text in enumerate(paper(), 1)}
-    found |= {"algorithms": algorithms(), "quick start, three seeds": three_seeds()}
+    found |= {"algorithms": algorithms(), "ablations": ablations(), "quick start, three seeds": three_seeds()}
     for name in ("experiment", "alfworld_tiny", "webshop_tiny", "smollm2"):
         compared = read(f"{name}.json")
         found |= {f"{name}, rates": rates(compared), f"{name}, differences": differences(compared)}
@@ -90,6 +90,13 @@ def algorithms() -> str:
         took = (f"{sum(cost[key] for cost in mine) / len(mine):,.0f}" for key in ("updates", "tokens", "cpu_seconds"))
         rows.append((*row, *took))
     return markdown((*AGAINST_FIRST, "updates", "tokens in them", "CPU s"), rows)
+
+
+def ablations() -> str:
+    """One row an ablation, after the quick start's recipe itself, of which each differs in one thing."""
+    recipe = [run for run in read_runs([RESULTS / "algorithms.jsonl"]) if run.name.startswith("tiny_")]
+    groups = [*groups_of(recipe), *groups_of(read_runs([RESULTS / "ablations.jsonl"]))]
+    return markdown(AGAINST_FIRST, against_first(groups))
 
 
 AGAINST_FIRST = ("config", "seeds", "SR [95 %]", "above SFT", "above GRPO", "ASAT")
