@@ -16,6 +16,7 @@ from stgrpo.models.sharding import make_mesh
 from stgrpo.rl.losses import make_loss
 from stgrpo.rl.programs import train_program
 from stgrpo.training.frozen_states import FrozenStates, available_memory
+from stgrpo.training.inputs import check_given
 from stgrpo.training.sft import sft_batch, sft_shapes
 from stgrpo.training.step import build_program
 
@@ -109,3 +110,13 @@ def test_where_no_layer_is_frozen_or_none_has_all_rows_nothing_can_be_kept(tiny_
     with pytest.raises(UserError, match=f"all {tiny_shape.depth} have adapters: use lora.layers below"):
         train_program(config, "sft", tiny_shape, mesh, updates=1)
     train_program(config, "grpo", tiny_shape, mesh, updates=1)
+
+
+def test_a_run_of_several_processes_is_refused_before_it_collects(monkeypatch):
+    config = base()
+    config.sft.keep_frozen, config.lora.rank, config.lora.layers = True, 4, 1
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    with pytest.raises(UserError, match=r"sft\.keep_frozen=True is for runs of one process"):
+        check_given(config, weights=True)
+    config.sft.keep_frozen = False
+    check_given(config, weights=True)
