@@ -14,6 +14,7 @@ from stgrpo.rl.losses import Coefficients, loss_options, make_loss
 from stgrpo.rl.mismatch import Mismatch
 from stgrpo.rl.update import updates_a_rollout
 from stgrpo.training.context import attention_core, lora_settings, optimiser_settings
+from stgrpo.training.frozen_states import ONE_PROCESS
 from stgrpo.training.loss import Loss
 from stgrpo.training.micro_batches import micro_batch_count
 from stgrpo.training.optimiser import make_optimiser
@@ -88,4 +89,4 @@ def _check_kept(lora: Lora | None, shape: ModelShape, mesh: Mesh) -> None:
             f"sft.keep_frozen=True keeps what frozen layers give, and all {shape.depth} have adapters: {fix}"
         )
     if mesh.is_multi_process:
-        raise UserError("sft.keep_frozen=True is for runs of one process: use sft.keep_frozen=False")
+        raise UserError(ONE_PROCESS)

@@ -35,7 +35,7 @@ from stgrpo.training.inputs import check_same_data, examples_identity, load_exam
 from stgrpo.training.micro_batches import check_batch, said_of_parts
 from stgrpo.training.policies import check_base
 from stgrpo.training.profile import open_profile
-from stgrpo.training.sft import sft_batch, sft_shapes, sft_steps, shared_prefix
+from stgrpo.training.sft import SftShapes, sft_batch, sft_shapes, sft_steps, shared_prefix
 from stgrpo.training.start import starting_params, starting_shape
 from stgrpo.training.step import TrainProgram, TrainState
 from stgrpo.training.step_folders import has_steps
@@ -134,7 +134,9 @@ def _train(
     programs = ProgramLog("sft", setting.workdir.programs)
     lay_out = BatchPacker("sft", config, setting.mesh, programs)
     lengths, shapes = np.array([len(e.prompt_ids) for e in examples]), sft_shapes(examples, steps.skip)
-    kept = _frozen_states(setting, steps, start, examples, programs) if config.sft.keep_frozen else None
+    kept = (
+        _frozen_states(setting, steps, start, examples, (lengths, shapes), programs) if config.sft.keep_frozen else None
+    )
     rate, bar = rate_of_step(config.sft, total), ProgressBar("sft", total, record.step)
     meter = open_meter(setting, "sft", record.shape)
     with (
@@ -179,16 +181,24 @@ def _frozen_states(
     steps: TrainProgram,
     start: tuple[TrainState, CheckpointMetadata],
     examples: list[Example],
+    laid: tuple[np.ndarray, SftShapes],
     programs: ProgramLog,
 ) -> FrozenStates:
     """Of the examples that the remaining updates take, which is a pass through the frozen layers for each.
 
+    Args:
+        setting: of the stage.
+        steps: its programs.
+        start: its state, and how far it is.
+        examples: all of them.
+        laid: lengths of their prompts, and the shapes of their batches.
+        programs: those that are compiled are named there.
+
     Raises:
         UserError: they take more memory than this host has free.
     """
-    config, (state, record) = setting.config, start
-    kept = FrozenStates(examples, shapes=sft_shapes(examples, steps.skip), skip=steps.skip, batch=config.sft.batch)
-    lengths = np.array([len(e.prompt_ids) for e in examples])
+    config, (state, record), (lengths, shapes) = setting.config, start, laid
+    kept = FrozenStates(examples, shapes=shapes, skip=steps.skip, batch=config.sft.batch)
     wanted = {int(i) for step in range(record.step, record.total) for i in _rows(config, lengths, step)}
     size, free = kept.size(wanted, record.shape.width, setting.dtype.itemsize), available_memory()
     say(f"sft: what frozen layers give for {len(wanted)} examples is kept, {size_text(size)} in the host's memory")

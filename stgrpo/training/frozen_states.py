@@ -11,6 +11,8 @@ from stgrpo.data.examples import Example
 from stgrpo.training.batch import GroupBatch
 from stgrpo.training.sft import SftShapes, sft_batch
 
+ONE_PROCESS = "sft.keep_frozen=True is for runs of one process: use sft.keep_frozen=False"
+
 
 class FrozenStates:
     """Hidden states of examples behind the frozen layers, in the host's memory; empty until `compute` has run.
@@ -35,7 +37,7 @@ class FrozenStates:
         return sum(prompt - self._skip + response for prompt, response in lengths) * width * itemsize
 
     def compute(self, numbers: Iterable[int], below: Callable[[GroupBatch], jax.Array]) -> Iterator[int]:
-        """Computes the states of examples, batch by batch, and yields how many are done of how many after each.
+        """Computes the states of examples, batch by batch, and yields after each how many are done.
 
         Args:
             numbers: of the examples that are wanted; others in their batches are computed and not kept.

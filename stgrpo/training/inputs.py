@@ -19,6 +19,7 @@ from stgrpo.protocol import instructions_of
 from stgrpo.react.prompt import PromptStyle
 from stgrpo.training.checkpointing import CheckpointMetadata, load_metadata
 from stgrpo.training.context import RunContext
+from stgrpo.training.frozen_states import ONE_PROCESS
 from stgrpo.training.start import starting_shape
 
 
@@ -41,7 +42,7 @@ def check_given(config: ConfigDict, *, weights: bool) -> None:
         UserError: one of their files cannot be used, or they do not go together.
     """
     if weights and config.sft.keep_frozen and jax.process_count() > 1:
-        raise UserError("sft.keep_frozen=True is for runs of one process: use sft.keep_frozen=False")
+        raise UserError(ONE_PROCESS)
     tokenizer = given_tokenizer(config)
     if tokenizer is None:
         return
